@@ -1,0 +1,26 @@
+"""The families of networks. `build` makes a network of a config; nothing here loads weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from vitrail.models.configs import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build(config: ModelConfig, *, seed: int = 0, device: Literal["cpu", "meta"] = "cpu") -> nn.Module:
+    """A network with fresh weights, a function of (config, seed) alone. device `meta` gives shapes without weights."""
+    import torch
+
+    from vitrail.models.cct import CCT
+    from vitrail.randomness import key
+
+    problems = config.problems()
+    assert not problems, problems
+    with torch.random.fork_rng(devices=[]), torch.device(device):  # layers draw from the global generator as they are made
+        network = CCT(config)
+    if device != "meta":
+        network.init_weights(torch.Generator().manual_seed(key(seed, "init") >> 1))
+    return network

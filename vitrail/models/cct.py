@@ -1,0 +1,149 @@
+"""Compact transformers: CCT, CVT and ViT-Lite (Hassani et al. 2021, arXiv 2104.05704).
+
+Letters: B pictures, C channels, H x W pixels, N tokens, D width, K classes, h heads.
+The parameter names are those of github.com/SHI-Labs/Compact-Transformers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitrail.models.configs import CCTConfig
+from vitrail.models.layers import DropPath, linear_rates, sine_table
+
+
+class Tokenizer(nn.Module):
+    """Convolutions that turn a picture into tokens.  (B, C, H, W) -> (B, N, D)"""
+
+    def __init__(self, c: CCTConfig) -> None:
+        super().__init__()
+        widths = [c.channels, *[c.conv_width] * (c.conv_layers - 1), c.dim]
+        self.conv_layers = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(wide, out, c.kernel, c.stride, c.padding, bias=c.conv_bias),
+                    *((nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2, padding=1)) if c.max_pool else ()),
+                )
+                for wide, out in zip(widths, widths[1:], strict=False)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_layers(x).flatten(2).transpose(1, 2)  # (B, N, D)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, qkv without bias.  (B, N, D) -> (B, N, D)"""
+
+    def __init__(self, c: CCTConfig) -> None:
+        super().__init__()
+        self.heads = c.heads
+        self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=False)
+        self.proj = nn.Linear(c.dim, c.dim)
+        self.attn_drop = c.attention_dropout
+        self.proj_drop = nn.Dropout(c.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, h, N, D/h)
+        q, k, v = qkv.unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop if self.training else 0.0)
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
+
+
+class Block(nn.Module):
+    """Attention, then MLP; the second norm sits on the stream itself.  (B, N, D) -> (B, N, D)"""
+
+    def __init__(self, c: CCTConfig, drop_path: float) -> None:
+        super().__init__()
+        hidden = int(c.dim * c.mlp_ratio)
+        self.pre_norm = nn.LayerNorm(c.dim)
+        self.self_attn = Attention(c)
+        self.norm1 = nn.LayerNorm(c.dim)
+        self.linear1 = nn.Linear(c.dim, hidden)
+        self.linear2 = nn.Linear(hidden, c.dim)
+        self.dropout = nn.Dropout(c.dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.self_attn(self.pre_norm(x)))
+        x = self.norm1(x)
+        x = x + self.drop_path(self.dropout(self.linear2(self.dropout(F.gelu(self.linear1(x))))))
+        return x
+
+
+class Encoder(nn.Module):
+    """Positions, blocks, pooling and head.  (B, N, D) -> (B, K)"""
+
+    def __init__(self, c: CCTConfig) -> None:
+        super().__init__()
+        tokens = c.grid[0] * c.grid[1]
+        if c.pooling == "class":
+            self.class_emb = nn.Parameter(torch.zeros(1, 1, c.dim))
+            tokens += 1
+        else:
+            self.attention_pool = nn.Linear(c.dim, 1)
+        if c.positions == "learned":
+            self.positional_emb = nn.Parameter(torch.empty(1, tokens, c.dim))
+        elif c.positions == "sine":
+            self.positional_emb = nn.Parameter(sine_table(tokens, c.dim), requires_grad=False)
+        self.pooling = c.pooling
+        self.positions = c.positions
+        self.dropout = nn.Dropout(c.dropout)
+        self.blocks = nn.ModuleList(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
+        self.norm = nn.LayerNorm(c.dim)
+        self.fc = nn.Linear(c.dim, c.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The vector that enters the head.  (B, N, D) -> (B, D)"""
+        if self.pooling == "class":
+            x = torch.cat([self.class_emb.expand(x.shape[0], -1, -1), x], dim=1)
+        if self.positions != "none":
+            x = x + self.positional_emb
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        if self.pooling == "class":
+            return x[:, 0]
+        weights = self.attention_pool(x).softmax(dim=1)  # (B, N, 1)
+        return (weights.transpose(1, 2) @ x).squeeze(1)
+
+
+class CCT(nn.Module):
+    """A compact transformer.  (B, C, H, W) -> (B, K)"""
+
+    def __init__(self, c: CCTConfig) -> None:
+        super().__init__()
+        self.config = c
+        self.tokenizer = Tokenizer(c)
+        self.classifier = Encoder(c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.tokenizer(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The vector that enters the head.  (B, C, H, W) -> (B, D)"""
+        return self.classifier.features(self.tokenizer(x))
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        """SHI-Labs' start: Kaiming convolutions, truncated normals elsewhere, zero biases and class token."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, generator=generator)
+                if module.bias is not None:
+                    bound = module.weight[0].numel() ** -0.5  # torch's own start for convolution biases
+                    nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+            elif isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+            elif isinstance(module, nn.LayerNorm):
+                nn.init.ones_(module.weight)
+            if isinstance(module, (nn.Linear, nn.LayerNorm)) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        head = self.classifier
+        if head.positions == "learned":
+            nn.init.trunc_normal_(head.positional_emb, std=0.2, generator=generator)

@@ -2,67 +2,127 @@
 
 The order of every save is: write the new files aside, fsync each, fsync their folder, rename it to its final name,
 fsync the folder that holds the name. A kill, a full disk or a power loss at any point leaves the old state or the new.
+What is removed goes the other way: renamed aside first, so that nothing half removed ever carries a real name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import io
 import os
+import secrets
 import shutil
+import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from vitrail.errors import BundleError, RunError, read_fault, write_fault
+from vitrail.errors import BundleError, RunError, SystemFault, read_fault, write_fault
 
 CHUNK = 1 << 20
 ASIDE = ".aside-"  # prefix of everything that is not finished; whoever holds the folder may remove it
+_FILE_MODE, _FOLDER_MODE = 0o644, 0o755  # less what the umask takes; never world-writable
+_held: set[int] = set()  # descriptors of the locks that this process holds
 
 
-def sha256_bytes(data: bytes) -> str:
+def sha256_bytes(data: bytes | memoryview) -> str:
     """SHA-256 of `data` in lower-case hex."""
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a regular file in lower-case hex; SystemFault V702 when it cannot be read."""
+def sha256_file(path: Path, *, follow: bool = True) -> str:
+    """SHA-256 of a regular file in lower-case hex; SystemFault V702 when it cannot be read.
+
+    follow=False also refuses a link in its place.
+    """
     try:
-        with path.open("rb") as file:
+        with _opened(path, follow) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise read_fault(error, path) from error
 
 
+def read_file(path: Path, *, limit: int, follow: bool = True) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes, read through one descriptor.
+
+    SystemFault V702 when it cannot be read or is larger, no regular file, or changes its size meanwhile; with
+    follow=False also for a link in its place.
+    """
+    try:
+        with _opened(path, follow) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise OSError(errno.EFBIG, f"{size} bytes, the limit is {limit}")
+            data = file.read(size + 1)
+            if len(data) != size:
+                raise OSError(errno.EIO, f"its size changed from {size} bytes while it was read")
+    except OSError as error:
+        raise read_fault(error, path) from error
+    return data
+
+
+@contextlib.contextmanager
+def _opened(path: Path, follow: bool) -> Iterator[io.BufferedReader]:
+    def opener(name: str, flags: int) -> int:
+        extra = os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not hang the reader
+        return os.open(name, flags | extra | (0 if follow else os.O_NOFOLLOW))
+
+    with open(_known(path), "rb", opener=opener) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        yield file
+
+
+def _known(path: Path) -> Path:
+    """`path`, if the system can express it: NUL and lone surrogates would raise a bare ValueError."""
+    try:
+        bad = b"\0" in os.fsencode(path)
+    except UnicodeEncodeError:
+        bad = True
+    if bad:
+        raise OSError(errno.EINVAL, "the name holds characters that no file can have")
+    return path
+
+
 def fsync_folder(path: Path) -> None:
-    """Make the names inside `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Make the names inside `path` durable; OSError when the disk does not confirm it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder and say so
+            raise
     finally:
         os.close(descriptor)
 
 
-def _write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    with path.open("xb", buffering=0) as file:
-        write(_Whole(file))
+def write_new(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> None:
+    """Write and fsync a file that must not exist yet, for use inside `new_folder`; OSError as the disk gives it.
+
+    The pages are then dropped from memory, so whoever reads the file back reads the disk.
+    """
+    with open(path, "xb", opener=_create) as file:
+        if callable(data):
+            data(file)
+        else:
+            file.write(data)
+        file.flush()
         os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-class _Whole:
-    """A raw file whose write() writes everything or raises: raw writes may be short."""
+def _create(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view):
-            done += self._file.write(view[done : done + CHUNK])
-        return len(view)
+def _aside(path: Path) -> Path:
+    """A name beside `path` that no other process or thread uses, and that fits where the longest name fits."""
+    return _known(path).absolute().parent / f"{ASIDE}{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def write_file(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> None:
@@ -70,24 +130,22 @@ def write_file(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> None:
 
     SystemFault V701 with the true errno when the disk refuses; the old file, if any, is then untouched.
     """
-    aside = path.with_name(f"{ASIDE}{os.getpid()}-{path.name[-150:]}")
-    write = data if callable(data) else (lambda file: file.write(data))
     try:
-        aside.unlink(missing_ok=True)
-        _write_durably(aside, write)
-        os.replace(aside, path)
-        fsync_folder(path.parent)
+        aside = _aside(path)
+        with _removed_on_error(aside):
+            write_new(aside, data)
+            os.replace(aside, path)
     except OSError as error:
-        _remove_quietly(aside)
         raise write_fault(error, path) from error
-    except BaseException:
-        _remove_quietly(aside)
-        raise
+    _settle(path)
 
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears under `path` whole, or not at all: fill the yielded one; it is fsynced and renamed.
+
+    An empty folder that stands there is replaced. SystemFault V701 when the disk refuses, or for any OSError of the
+    body.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -96,27 +154,46 @@ def new_folder(path: Path) -> Iterator[Path]:
     ...     (Path(place) / "result" / "a.txt").read_text()
     'whole'
     """
-    aside = path.with_name(f"{ASIDE}{os.getpid()}-{path.name[-150:]}")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        yield aside
-        _fsync_tree(aside)
-        os.rename(aside, path)
-        fsync_folder(path.parent)
+        aside = _aside(path)
+        make_folder(aside.parent)
+        with _removed_on_error(aside):
+            aside.mkdir(_FOLDER_MODE)
+            yield aside
+            _fsync_tree(aside)
+            os.rename(aside, path)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise write_fault(error, path) from error
+    _settle(path)
+
+
+@contextlib.contextmanager
+def _removed_on_error(aside: Path) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove_quietly(aside)
         raise
 
 
+def _settle(path: Path) -> None:
+    """Make the new name durable.  Only here may a fault come too late to keep what the name meant before."""
+    try:
+        fsync_folder(path.absolute().parent)
+    except OSError as error:
+        raise SystemFault(
+            "V701",
+            f"`{path}` is written whole, but the disk does not confirm it: {error.strerror or error}",
+            evidence=[f"errno {error.errno} ({errno.errorcode.get(error.errno or 0, '?')})"],
+            hint="check the disk; after a power loss the state before may come back",
+        ) from error
+
+
 def _fsync_tree(folder: Path) -> None:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders.sort()
         for name in sorted(files):
-            descriptor = os.open(Path(parent) / name, os.O_RDONLY)
+            descriptor = os.open(Path(parent) / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
@@ -124,50 +201,70 @@ def _fsync_tree(folder: Path) -> None:
         fsync_folder(Path(parent))
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _remove_quietly(path: Path) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        if stat.S_ISDIR(path.lstat().st_mode):
+            _remove_tree(path)
+        else:
+            path.unlink()
 
 
 def make_folder(path: Path) -> None:
-    """Create `path` and its parents; SystemFault V701 when that fails."""
+    """Create `path` and its parents, each durably; SystemFault V701 when that fails."""
+    missing: list[Path] = []
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        at = _known(path)
+        while not at.is_dir() and at != at.parent:
+            missing.append(at)
+            at = at.parent
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):  # another process was quicker
+                folder.mkdir(_FOLDER_MODE)
+            fsync_folder(folder.parent)
+        if not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "something else has that name")
     except OSError as error:
         raise write_fault(error, path) from error
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder at once: it is renamed aside, durably, before its first file goes.
+
+    SystemFault V701 when that fails; it then stands untouched, or what is left of it is aside.
+    """
+    try:
+        aside = _aside(path)
+        os.rename(path, aside)
+        fsync_folder(aside.parent)
+        _remove_tree(aside)
+    except OSError as error:
+        raise SystemFault(
+            "V701",
+            f"cannot remove `{path}`: {error.strerror or error}",
+            evidence=[f"errno {error.errno} ({errno.errorcode.get(error.errno or 0, '?')})"],
+            hint="check the folder and its permissions; nothing else was touched",
+        ) from error
+
+
+def _remove_tree(folder: Path) -> None:
+    """As shutil.rmtree, which closes a descriptor twice when closing fails and then hides the true errno."""
+    for parent, folders, files in os.walk(folder, topdown=False, onerror=_raise):
+        for name in files:
+            os.unlink(os.path.join(parent, name))
+        for name in folders:
+            path = os.path.join(parent, name)
+            (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    os.rmdir(folder)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left aside in `folder`. Only for whoever holds its lock."""
     for entry in sorted(folder.glob(f"{ASIDE}*")):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            _remove_quietly(entry)
-
-
-def read_file(path: Path, *, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes, read through one descriptor.
-
-    SystemFault V702 when it cannot be read or is larger, no regular file, or changes its size meanwhile.
-    """
-    try:
-        with path.open("rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(22, "not a regular file")
-            if status.st_size > limit:
-                raise OSError(27, f"{status.st_size} bytes, the limit is {limit}")
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise read_fault(error, path) from error
-    if len(data) > limit:
-        raise read_fault(OSError(27, f"grew beyond {limit} bytes while it was read"), path)
-    return data
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hang the reader
+        _remove_quietly(entry)
 
 
 def member(root: Path, name: str) -> Path:
@@ -186,7 +283,10 @@ def member(root: Path, name: str) -> Path:
             status = path.lstat()
         except OSError as error:
             raise BundleError(
-                "V502", f"`{name}` is missing in `{root}`", evidence=[error.strerror or str(error)], hint="make it again"
+                "V502",
+                f"`{name}` is missing in `{root}`",
+                evidence=[error.strerror or str(error)],
+                hint="make the bundle again",
             ) from error
         if stat.S_ISLNK(status.st_mode):
             raise BundleError("V503", f"`{name}` in `{root}` is a link", hint="copy the file in its place")
@@ -199,29 +299,44 @@ def member(root: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone, by a kernel lock that dies with the process; RunError V606 when another holds it."""
+    """Hold `folder` alone, by a kernel lock that dies with the process; RunError V606 when another holds it.
+
+    Forked children (workers of a loader) do not inherit it: an orphan of a killed run blocks nobody.
+    """
     descriptor = _take_lock(folder)
+    _held.add(descriptor)
     try:
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held:  # not in a child that was forked meanwhile: there the number may mean another file
+            _held.remove(descriptor)
+            os.close(descriptor)
+
+
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _take_lock(folder: Path) -> int:
     path = folder / ".lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
     except OSError as error:
         raise write_fault(error, path) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
+        holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
         raise RunError(
-            "V606", f"`{folder}` is in use by process {holder or '?'}", hint="wait for it, or give another --out"
+            "V606", f"`{folder}` is in use by {holder or 'another process'}", hint="wait for it, or give another --out"
         ) from error
     except OSError as error:
         os.close(descriptor)
@@ -246,8 +361,10 @@ __all__ = [
     "member",
     "new_folder",
     "read_file",
+    "remove_folder",
     "remove_leftovers",
     "sha256_bytes",
     "sha256_file",
     "write_file",
+    "write_new",
 ]

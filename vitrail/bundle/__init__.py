@@ -1,0 +1,1 @@
+"""A folder that holds a model whole: manifest, weights, engines and their proof."""

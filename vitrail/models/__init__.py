@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from vitrail.models.configs import ModelConfig
+from vitrail.models.configs import AttentionPath, ModelConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,3 +24,12 @@ def build(config: ModelConfig, *, seed: int = 0, device: Literal["cpu", "meta"] 
     if device != "meta":
         network.init_weights(torch.Generator().manual_seed(key(seed, "init") >> 1))
     return network
+
+
+def set_attention(module: nn.Module, path: AttentionPath) -> None:
+    """Let every attention in `module` take that path; ValueError for another word."""
+    if path not in get_args(AttentionPath):
+        raise ValueError(f"attention path {path!r} is not one of {', '.join(get_args(AttentionPath))}")
+    for part in module.modules():
+        if hasattr(part, "attention_path"):
+            part.attention_path = path

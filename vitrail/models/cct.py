@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.models.configs import CCTConfig
-from vitrail.models.layers import DropPath, linear_rates, sine_table
+from vitrail.models.configs import AttentionPath, CCTConfig
+from vitrail.models.layers import DropPath, attend, linear_rates
+from vitrail.models.tables import sine_table
 
 
 class Tokenizer(nn.Module):
@@ -44,11 +45,12 @@ class Attention(nn.Module):
         self.proj = nn.Linear(c.dim, c.dim)
         self.attn_drop = c.attention_dropout
         self.proj_drop = nn.Dropout(c.dropout)
+        self.attention_path: AttentionPath = "explicit"
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, h, N, D/h)
         q, k, v = qkv.unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop if self.training else 0.0)
+        x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 
@@ -78,16 +80,14 @@ class Encoder(nn.Module):
 
     def __init__(self, c: CCTConfig) -> None:
         super().__init__()
-        tokens = c.grid[0] * c.grid[1]
         if c.pooling == "class":
             self.class_emb = nn.Parameter(torch.zeros(1, 1, c.dim))
-            tokens += 1
         else:
             self.attention_pool = nn.Linear(c.dim, 1)
         if c.positions == "learned":
-            self.positional_emb = nn.Parameter(torch.empty(1, tokens, c.dim))
+            self.positional_emb = nn.Parameter(torch.empty(1, c.tokens, c.dim))
         elif c.positions == "sine":
-            self.positional_emb = nn.Parameter(sine_table(tokens, c.dim), requires_grad=False)
+            self.positional_emb = nn.Parameter(torch.tensor(sine_table(c.tokens, c.dim)[None]), requires_grad=False)
         self.pooling = c.pooling
         self.positions = c.positions
         self.dropout = nn.Dropout(c.dropout)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, cast, get_args, get_origin, get_type_hints
 
+AttentionPath = Literal["explicit", "fused"]  # how attention is computed: the same numbers up to rounding
 Pooling = Literal["sequence", "class"]
 Positions = Literal["learned", "sine", "none"]
 
@@ -45,27 +47,85 @@ class CCTConfig:
         """Rows and columns of tokens."""
         return self._tokens(self.image_size[0]), self._tokens(self.image_size[1])
 
+    @property
+    def tokens(self) -> int:
+        """Rows of the position table: the grid, and the class token where there is one."""
+        return self.grid[0] * self.grid[1] + (self.pooling == "class")
+
+    def after_convolution(self, size: int) -> int:
+        """A side of the picture after one convolution of the tokenizer."""
+        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def after_pool(self, size: int) -> int:
+        """A side of the picture after the pool that follows a convolution, where there is one."""
+        return (size - 1) // 2 + 1 if self.max_pool else size
+
     def _tokens(self, size: int) -> int:
         for _ in range(self.conv_layers):
-            size = (size + 2 * self.padding - self.kernel) // self.stride + 1
-            if self.max_pool:
-                size = (size + 2 - 3) // 2 + 1
+            size = self.after_pool(self.after_convolution(size))
         return size
 
     def problems(self) -> list[str]:
         """Everything that no network can be built from, one line each."""
-        found = []
+        found = _out_of_range(self)
+        if found:
+            return found
         if self.dim % self.heads:
             found.append(f"dim {self.dim} is no multiple of heads {self.heads}")
-        if min(self.image_size) < 1 or min(self.grid) < 1:
+        if int(self.dim * self.mlp_ratio) < 1:
+            found.append(f"mlp_ratio {self.mlp_ratio:g} leaves no hidden unit")
+        if min(self.grid) < 1:
             found.append(f"image_size {self.image_size[0]} x {self.image_size[1]} leaves no token")
-        for name in ("channels", "classes", "depth", "heads", "dim", "kernel", "stride", "conv_layers"):
-            if getattr(self, name) < 1:
-                found.append(f"{name} {getattr(self, name)} is below 1")
-        for name in ("dropout", "attention_dropout", "drop_path"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                found.append(f"{name} {getattr(self, name)} lies outside 0 to 1")
         return found
+
+
+# field: least and greatest value. The upper bounds only keep a forged config from filling the memory.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "image_size":        (1, 65536),
+    "channels":          (1, 4096),
+    "classes":           (1, 10_000_000),
+    "kernel":            (1, 256),
+    "stride":            (1, 256),
+    "padding":           (0, 256),
+    "conv_layers":       (1, 64),
+    "conv_width":        (1, 65536),
+    "dim":               (1, 65536),
+    "depth":             (1, 1024),
+    "heads":             (1, 4096),
+    "mlp_ratio":         (0, 1024),
+    "dropout":           (0, 0.99),
+    "attention_dropout": (0, 0.99),
+    "drop_path":         (0, 0.99),
+}  # fmt: skip
+
+
+def _out_of_range(config: ModelConfig) -> list[str]:
+    found = []
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _is_a(value, kind):
+            found.append(f"{name} {value!r} is not {_in_words(kind)}")
+        elif name in BOUNDS:
+            low, high = BOUNDS[name]
+            if not all(low <= part <= high for part in (value if isinstance(value, tuple) else (value,))):
+                found.append(f"{name} {value!r} lies outside {low:g} to {high:g}")
+    return found
+
+
+def _is_a(value: object, kind: object) -> bool:
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and [type(part) for part in value] == list(get_args(kind))
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _in_words(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{word}`" for word in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"{len(get_args(kind))} whole numbers"
+    return {int: "a whole number", float: "a number", bool: "true or false"}[cast(type, kind)]
 
 
 ModelConfig = CCTConfig  # the union of all families; a new family is added here
@@ -75,3 +135,36 @@ FAMILIES: dict[str, type[ModelConfig]] = {"cct": CCTConfig}
 def family_of(config: ModelConfig) -> str:
     """The family's name of a config."""
     return next(name for name, kind in FAMILIES.items() if isinstance(config, kind))
+
+
+def config_to_json(config: ModelConfig) -> dict[str, object]:
+    """The config as plain values, with its family's name.
+
+    >>> config_to_json(CCTConfig(image_size=(32, 32), classes=10))["family"]
+    'cct'
+    """
+    return {"family": family_of(config)} | {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
+    }
+
+
+def config_from_json(values: object) -> ModelConfig:
+    """The config that `config_to_json` wrote; ValueError naming every key or value that does not hold.
+
+    >>> config_from_json(config_to_json(CCTConfig(image_size=(32, 32)))).image_size
+    (32, 32)
+    """
+    if not isinstance(values, Mapping) or values.get("family") not in FAMILIES:
+        family = values.get("family") if isinstance(values, Mapping) else None
+        raise ValueError(f"model family {family!r} is not one of {', '.join(FAMILIES)}")
+    kind = FAMILIES[values["family"]]
+    known = get_type_hints(kind)
+    given = {name: value for name, value in values.items() if name != "family"}
+    if odd := sorted(str(name) for name in given if name not in known):
+        raise ValueError(f"model config has unknown keys: {', '.join(odd)}")
+    if missing := [name for name in known if name not in given]:
+        raise ValueError(f"model config lacks {', '.join(missing)}")
+    config = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    if problems := config.problems():
+        raise ValueError(f"model config does not hold: {'; '.join(problems)}")
+    return config

@@ -5,8 +5,10 @@ Letters: B pictures, N tokens, D width, H heads.
 
 from __future__ import annotations
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vitrail.models.configs import AttentionPath
 
 
 class DropPath(nn.Module):
@@ -29,12 +31,15 @@ class DropPath(nn.Module):
 
 def linear_rates(last: float, depth: int) -> list[float]:
     """Drop rates that rise linearly from 0 in the first block to `last` in the last one."""
-    return [float(rate) for rate in torch.linspace(0.0, last, depth, dtype=torch.float64)]
+    return [last * i / max(1, depth - 1) for i in range(depth)]
 
 
-def sine_table(tokens: int, dim: int) -> Tensor:
-    """The fixed table of SHI-Labs: sin on even, cos on odd columns of p / 10000^(2 (i // 2) / dim).  (1, N, D)"""
-    position = torch.arange(tokens, dtype=torch.float64)[:, None]
-    column = torch.arange(dim)
-    angle = position / 10000.0 ** (2 * (column // 2) / dim)
-    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()[None]
+def attend(q: Tensor, k: Tensor, v: Tensor, *, path: AttentionPath, dropout: float) -> Tensor:
+    """softmax(q k^T / sqrt(D/H)) v with dropout on the weights.  3 x (B, H, N, D/H) -> (B, H, N, D/H)
+
+    `explicit` writes it out, `fused` is torch's kernel: the same numbers up to rounding, at different speeds.
+    """
+    if path == "fused":
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
+    return F.dropout(weights, dropout) @ v

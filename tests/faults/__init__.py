@@ -1,0 +1,1 @@
+"""Faults at every system call: a preloaded library that kills or fails call N, and a server that forks per trial."""

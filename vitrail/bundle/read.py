@@ -1,0 +1,173 @@
+"""Opening a bundle: every listed file is measured and hashed, through descriptors that stay open, before any use."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from vitrail import disk
+from vitrail.bundle.manifest import MAX_BYTES, NAME, File, Manifest
+from vitrail.bundle.values import refused
+from vitrail.errors import BundleError, read_fault
+
+IN_MEMORY = 64 << 20  # smaller files are read once; the bytes that were hashed are the bytes handed on
+COPY_AGAIN = "copy or fetch the bundle again"
+
+
+class OpenFile:
+    """One file of a checked bundle, held open."""
+
+    def __init__(self, name: str, entry: File, descriptor: int) -> None:
+        self.name = name
+        self.entry = entry
+        self._descriptor = descriptor
+        self._kept: bytes | None = None
+
+    def check(self) -> None:
+        """Hash the file; BundleError V502 when size or SHA-256 are not the manifest's."""
+        if self.entry.size < IN_MEMORY:
+            self._kept = self._read_and_hash()
+            return
+        digest = hashlib.sha256()
+        for chunk in self._chunks():
+            digest.update(chunk)
+        self._compare(digest)
+
+    def read(self) -> bytes:
+        """The bytes, which were hashed after they were read: what is used is what was checked."""
+        return self._kept if self._kept is not None else self._read_and_hash()
+
+    def path(self) -> Path:
+        """A path to this very file for readers that need one; give them `entry.sha256` to hash what they read."""
+        return Path(f"/proc/self/fd/{self._descriptor}")
+
+    def close(self) -> None:
+        """Let go of descriptor and bytes; afterwards the file cannot be read."""
+        self._kept = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _read_and_hash(self) -> bytes:
+        data = b"".join(self._chunks())
+        self._compare(hashlib.sha256(data))
+        return data
+
+    def _chunks(self) -> Iterator[bytes]:
+        done = 0
+        while done < self.entry.size:
+            try:
+                chunk = os.pread(self._descriptor, min(disk.CHUNK, self.entry.size - done), done)
+            except OSError as error:
+                raise read_fault(error, self.name) from error
+            if not chunk:
+                raise _differs(self.name, f"size     {self.entry.size}", f"found    {done}")
+            done += len(chunk)
+            yield chunk
+
+    def _compare(self, digest: hashlib._Hash) -> None:
+        if digest.hexdigest() != self.entry.sha256:
+            raise _differs(self.name, f"expected {self.entry.sha256}", f"found    {digest.hexdigest()}")
+
+
+@dataclass
+class Opened:
+    """A checked bundle: its manifest and a held file for each name in it. Use it in a `with`, or close it."""
+
+    folder: Path
+    manifest: Manifest
+    files: dict[str, OpenFile] = field(default_factory=dict)
+
+    def read(self, name: str) -> bytes:
+        """The checked bytes of one file; BundleError V502 when the manifest lists no such file."""
+        return self.file(name).read()
+
+    def file(self, name: str) -> OpenFile:
+        """The held file of that name; BundleError V502 when the manifest lists none."""
+        if name not in self.files:
+            raise BundleError("V502", f"the manifest of `{self.folder}` lists no `{name}`", hint=COPY_AGAIN)
+        return self.files[name]
+
+    def close(self) -> None:
+        """Close every held file."""
+        for file in self.files.values():
+            file.close()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check(folder: Path) -> Opened:
+    """The bundle in `folder`, every byte of it checked against its manifest. Files that it does not list are ignored.
+
+    BundleError V501 for the manifest, V502 for a missing or different file, V503 for a path that leads out.
+    """
+    opened = Opened(folder, read_manifest(folder))
+    try:
+        for name, entry in opened.manifest.files.items():  # sizes first: they cost nothing
+            opened.files[name] = OpenFile(name, entry, _open_inside(folder, name, entry.size))
+        for file in opened.files.values():
+            file.check()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, checked against its digest; BundleError V501 where there is none."""
+    if not (folder / NAME).is_symlink() and not (folder / NAME).exists():
+        raise refused(f"`{folder}` holds no {NAME}", hint="give the folder of a bundle")
+    descriptor = _open_inside(folder, NAME, None)
+    try:
+        with open(descriptor, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise read_fault(error, folder / NAME) from error
+    return Manifest.from_json(data)
+
+
+def _open_inside(folder: Path, name: str, size: int | None) -> int:
+    """A descriptor of `folder/name`, reached without following a link below `folder`; the caller closes it."""
+    path = disk.member(folder, name)
+    try:
+        descriptor = _walk(folder, name.split("/"))
+    except OSError as error:  # a link or a folder that appeared since `member` looked
+        raise BundleError("V503", f"`{name}` in `{folder}` changed while it was opened", hint=COPY_AGAIN) from error
+    status = os.fstat(descriptor)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise BundleError("V503", f"`{path}` is no regular file of its own", hint="copy the file in its place")
+        if size is not None and status.st_size != size:
+            raise _differs(name, f"size     {size}", f"found    {status.st_size}")
+        stack.pop_all()
+    return descriptor
+
+
+def _walk(folder: Path, parts: list[str]) -> int:
+    """Open each part relative to the one before; O_NONBLOCK so that a FIFO does not hang us."""
+    current = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for index, part in enumerate(parts):
+        kind = os.O_DIRECTORY if index < len(parts) - 1 else os.O_NONBLOCK
+        try:
+            following = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=current)
+        finally:
+            os.close(current)
+        current = following
+    return current
+
+
+def _differs(name: str, *evidence: str) -> BundleError:
+    return BundleError("V502", f"`{name}` is not the file of the manifest", evidence=evidence, hint=COPY_AGAIN)

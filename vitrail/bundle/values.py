@@ -1,0 +1,90 @@
+"""Canonical JSON, its strict reading, and frozen dataclasses of plain values both ways.
+
+Canonical: ASCII, keys sorted, indented by one blank, a newline at the end, no NaN.  Equal values give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from vitrail.errors import BundleError, nearest
+
+MAX_NESTING = 32
+MAKE_AGAIN = "make the bundle again from its weights"
+
+
+def canonical(value: Mapping[str, object]) -> bytes:
+    """The one way to write `value`.
+
+    >>> canonical({"b": (1, 2.0), "a": "x"})
+    b'{\\n "a": "x",\\n "b": [\\n  1,\\n  2.0\\n ]\\n}\\n'
+    """
+    return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+
+def refused(what: str, *, evidence: Sequence[str] = (), hint: str = MAKE_AGAIN) -> BundleError:
+    """BundleError V501 with the usual way out."""
+    return BundleError("V501", what, evidence=evidence, hint=hint)
+
+
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """The object that canonical JSON holds; V501 for another form, duplicate keys, NaN, or nesting beyond the limit."""
+    try:
+        value = json.loads(data.decode("ascii"), object_pairs_hook=_distinct, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise refused(f"{where} is no strict JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise refused(f"{where} is no JSON object")
+    if canonical_or_none(value) != data:
+        raise refused(f"{where} is not in its one canonical form, so it was edited or damaged")
+    if b"\n" + b" " * (MAX_NESTING + 1) in data:  # canonical: the blanks before a line are its depth
+        raise refused(f"{where} is nested deeper than {MAX_NESTING}")
+    return value
+
+
+def canonical_or_none(value: Mapping[str, object]) -> bytes | None:
+    """As `canonical`; None for numbers that JSON does not have (1e999 is read as infinity)."""
+    try:
+        return canonical(value)
+    except ValueError:
+        return None
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} stands twice")
+    return found
+
+
+def _no_constant(word: str) -> object:
+    raise ValueError(f"{word} is no number")
+
+
+def plain(value: object) -> Any:
+    """A frozen dataclass as a dict of plain values, tuples as lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    assert value is None or isinstance(value, (str, int, float, bool)), f"{value!r} is no plain value"
+    return value
+
+
+def take(data: object, where: str, known: Sequence[str], *, optional: Sequence[str] = ()) -> dict[str, Any]:
+    """`data` as an object with every known key (but the optional ones) and no other; V501 naming what is wrong."""
+    if not isinstance(data, dict):
+        raise refused(f"{where} is no object")
+    missing = [name for name in known if name not in data and name not in optional]
+    if missing:
+        raise refused(f"{where} lacks `{missing[0]}`")
+    for name in data:
+        if name not in known:
+            raise refused(f"{where} holds the unknown key `{name}`", hint=nearest(name, known) or MAKE_AGAIN)
+    return data

@@ -1,0 +1,133 @@
+"""Making a bundle whole, and adding an engine to one: new files first, then the manifest in one replacement."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from vitrail import disk
+from vitrail.bundle.manifest import NAME, Engine, File, Manifest
+from vitrail.bundle.read import check
+from vitrail.errors import BundleError, UsageError, read_fault, write_fault
+
+Content = bytes | Path | Callable[[IO[bytes]], object]
+
+ADDED = ("engines", "proof")  # the folders that an engine brings files to
+
+
+def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, Content]) -> Manifest:
+    """Write a new bundle, whole or not at all; the returned manifest lists the files.
+
+    files: content by relative path: bytes, a file to copy, or a function that writes to a binary file.
+    UsageError V006 when `folder` exists; SystemFault V701 when the disk refuses.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError("V006", f"`{folder}` exists already", hint="give another folder, or remove it first")
+    disk.make_folder(folder.parent)
+    with disk.new_folder(folder) as aside:
+        listed = {name: _write(aside, name, content) for name, content in sorted(files.items())}
+        whole = replace(manifest, files=listed)
+        disk.write_file(aside / NAME, whole.to_json())
+    return whole
+
+
+def add_engine(folder: Path, name: str, *, engine: Engine, files: Mapping[str, bytes], weights_sha256: str) -> Manifest:
+    """Add an engine's files and its proof to a bundle of the same weights; the manifest is replaced last.
+
+    A kill in between leaves the old bundle valid; what it left behind is removed by the next call. An engine that is
+    there with the same bytes is left alone. BundleError V506 for other weights, or the same engine with other bytes.
+    """
+    with _alone(folder), check(folder) as opened:
+        manifest = opened.manifest
+        if manifest.weights_sha256 != weights_sha256:
+            raise BundleError(
+                "V506",
+                f"`{folder}` is a bundle of other weights",
+                evidence=[f"bundle {manifest.weights_sha256}", f"engine {weights_sha256}"],
+                hint="export to a new folder",
+            )
+        listed = {path: File(len(data), disk.sha256_bytes(data)) for path, data in sorted(files.items())}
+        taken = sorted(set(listed) & set(manifest.files))
+        if name in manifest.engines or taken:
+            same = manifest.engines.get(name) == engine and all(manifest.files.get(p) == f for p, f in listed.items())
+            if same:
+                return manifest
+            raise BundleError(
+                "V506",
+                f"`{folder}` holds the engine `{name}` already, with other bytes",
+                evidence=[f"`{path}`" for path in taken[:5] if manifest.files[path] != listed[path]],
+                hint="export to a new folder",
+            )
+        _remove_unlisted(folder, manifest.files)
+        for path, data in sorted(files.items()):
+            _write(folder, path, data)
+        added = replace(manifest, files={**manifest.files, **listed}, engines={**manifest.engines, name: engine})
+        disk.write_file(folder / NAME, added.to_json())
+    return added
+
+
+def tools(names: Sequence[str]) -> dict[str, str]:
+    """The installed versions of these distributions; `absent` for one that is not installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def _write(folder: Path, name: str, content: Content) -> File:
+    """Write one file and make its folders' names durable; size and hash of what then lies there."""
+    path = folder
+    for part in name.split("/")[:-1]:
+        path = path / part
+        if path.is_symlink():
+            raise BundleError("V503", f"`{path}` is a link", hint="put the folder itself in its place")
+        if not path.is_dir():
+            disk.make_folder(path)
+            disk.fsync_folder(path.parent)
+    target = folder / name
+    disk.write_file(target, _copier(content) if isinstance(content, Path) else content)
+    return File(target.stat().st_size, disk.sha256_file(target))
+
+
+def _copier(source: Path) -> Callable[[IO[bytes]], object]:
+    def copy(file: IO[bytes]) -> None:
+        with source.open("rb") as original:
+            while chunk := original.read(disk.CHUNK):
+                file.write(chunk)
+
+    return copy
+
+
+def _remove_unlisted(folder: Path, listed: Mapping[str, File]) -> None:
+    """What an add that was killed left behind; files elsewhere in the folder are the user's."""
+    disk.remove_leftovers(folder)
+    for top in ADDED:
+        for path in sorted((folder / top).rglob("*")) if not (folder / top).is_symlink() else ():
+            if not path.is_dir() and path.relative_to(folder).as_posix() not in listed:
+                try:
+                    path.unlink()
+                except OSError as error:
+                    raise write_fault(error, path) from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process adds to this folder. The lock is on the folder itself, so it leaves no file."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise read_fault(error, folder) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,48 @@
+"""`vitrail evaluate`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
+
+
+@click.command("evaluate")
+@MODEL
+@click.option("--data", metavar="DATA", help="Labelled pictures.  [default: a run's own held-out ones]")
+@click.option(
+    "--part",
+    type=click.Choice(["auto", "all", "held-out", "train"]),
+    default="auto",
+    show_default=True,
+    help="Which pictures of DATA; auto: the held-out ones, or all where DATA has no split.",
+)
+@batch(64)
+@ENGINE
+@click.option("--out", type=click.Path(path_type=Path), help="Write a CSV file with one row a picture.")
+@AS_JSON
+def command(
+    model: str, data: str | None, part: str, batch: int, engine: str, out: Path | None, as_json: bool
+) -> None:
+    """Measure MODEL on labelled pictures: top-1 and top-5 with a 95 % interval, every picture exactly once."""
+    from vitrail.cli.render import percent, quality, result, say, table
+    from vitrail.verbs.evaluate import evaluate
+
+    done = evaluate(model, data, part=part, batch=batch, engine=engine, out=out)  # type: ignore[arg-type]
+    for note in done.notes:
+        say(note)
+    values = done.to_json()
+    lines = [f"{done.place}, part: {done.part}", *quality(values)]
+    rows = sorted(done.evaluation.per_class, key=lambda row: row.f1)
+    if len(rows) > 20:
+        rows = [*rows[:10], *rows[-5:]]
+        lines += ["", f"the 10 worst and 5 best of {len(done.evaluation.classes)} classes by F1:"]
+    cells = [
+        [row.name, str(row.support), percent(row.precision), percent(row.recall), f"{row.f1:.4f}"] for row in rows
+    ]
+    lines += ["", *table(cells, head=["class", "pictures", "precision", "recall", "F1"], right=[1, 2, 3, 4])]
+    if out is not None:
+        lines += ["", f"one row a picture in {out}"]
+    result(lines, values, as_json=as_json)

@@ -1,0 +1,114 @@
+"""`vitrail VERB ...`: the verbs are loaded when they are called, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from vitrail import __version__
+from vitrail.errors import EXIT_BUG, EXIT_DONE, UsageError, VitrailError, nearest
+
+# verb -> (module in this folder, one line for the overview)
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("train", "Train a recipe, or a model on a folder of pictures."),
+    "evaluate": ("evaluate", "Measure a model on labelled pictures."),
+    "predict": ("predict", "Name what is on pictures."),
+    "export": ("export", "Make a bundle for an engine, with a measured proof."),
+    "verify": ("verify", "Prove a bundle again, on any machine."),
+    "show": ("show", "Say what a model, recipe, source or list holds."),
+}
+
+
+class Verbs(click.Group):
+    """The verbs, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command = importlib.import_module(f"vitrail.cli.{VERBS[name][0]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise UsageError("V001", f"no verb `{args[0]}`", hint=nearest(args[0], VERBS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="vitrail")
+def vitrail() -> None:
+    """Image classification with vision transformers: from a folder of pictures to a proven, deployed model.
+
+    \b
+    vitrail train --model cct_7_3x1_32 --data PHOTOS --out runs/photos
+    vitrail export runs/photos --format onnx
+    vitrail predict runs/photos/bundle PICTURE.jpg
+
+    Completion in bash: eval "$(_VITRAIL_COMPLETE=bash_source vitrail)" (zsh and fish alike).
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; everything that goes wrong is one coded error on stderr."""
+    try:
+        value: Any = vitrail.main(args=list(arguments), prog_name="vitrail", standalone_mode=False)
+        sys.stdout.flush()
+        return value if isinstance(value, int) else EXIT_DONE
+    except VitrailError as error:
+        return _fail(error)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        return _fail(_usage(error))
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("\nstopped\n")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has left: nothing to say
+        return EXIT_DONE
+    except Exception as error:  # the one place where a bug of ours ends: a line for the user, a file for us
+        return _bug(error, arguments)
+
+
+def _fail(error: VitrailError) -> int:
+    from vitrail.cli.render import show_error
+
+    show_error(error)
+    return error.exit_code
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "vitrail"
+    possible = getattr(error, "possibilities", None)
+    hint = f"did you mean `{possible[0]}`?" if possible else f"`{where} --help` lists what it takes"
+    return UsageError("V001", error.format_message().rstrip("."), hint=hint)
+
+
+def _bug(error: Exception, arguments: Sequence[str]) -> int:
+    import platform
+    import tempfile
+    import traceback
+
+    lines = [f"vitrail {__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    lines += [f"arguments: {list(arguments)}", "", *traceback.format_exception(error)]
+    with tempfile.NamedTemporaryFile("w", prefix="vitrail-bug-", suffix=".txt", delete=False) as file:
+        file.write("\n".join(lines))
+    sys.stderr.write(f"internal error: {type(error).__name__}: {error}; a bug of ours, reported in {file.name}\n")
+    return EXIT_BUG

@@ -1,0 +1,47 @@
+"""Options that mean the same in every verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from vitrail.models.catalog import VARIANTS
+
+    names = [CompletionItem(name) for name in VARIANTS if name.startswith(incomplete)]
+    return [*names, CompletionItem(incomplete, type="file")]
+
+
+def _recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from vitrail.recipe import recipe_names
+
+    names = [CompletionItem(name) for name in recipe_names() if name.startswith(incomplete)]
+    return [*names, CompletionItem(incomplete, type="file")]
+
+
+MODEL = click.argument("model", metavar="MODEL", shell_complete=_models)
+RECIPE = click.argument("words", metavar="[RECIPE] [dotted.key=value ...]", nargs=-1, shell_complete=_recipes)
+AS_JSON: Decorator = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def batch(default: int) -> Decorator:
+    """`--batch`"""
+    return click.option(
+        "--batch", type=click.IntRange(1), default=default, show_default=True, help="Pictures computed at a time."
+    )
+
+
+ENGINE: Decorator = click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnx", "openvino", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What runs a bundle.",
+)
+THREADS: Decorator = click.option("--threads", type=click.IntRange(1), help="Threads of the engine.  [default: all]")

@@ -1,0 +1,84 @@
+"""What a run looks like while it goes: a bar with loss and accuracy on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from vitrail.cli.render import ACCENT, percent, say
+
+
+class Progress:
+    """A listener of training events; also a context, so that the bar is taken down whatever happens."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._loss = 0.0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: Mapping[str, object]) -> None:
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_note(self, event: Mapping[str, Any]) -> None:
+        self._line(str(event["text"]))
+
+    def _on_warning(self, event: Mapping[str, Any]) -> None:
+        self._line(f"warning: {event['text']}")
+
+    def _on_recipe(self, event: Mapping[str, Any]) -> None:
+        for line in str(event["text"]).splitlines():
+            say(f"  {line}" if line else "")
+        say("")
+
+    def _on_start(self, event: Mapping[str, Any]) -> None:
+        total, step = int(event["total_steps"]), int(event.get("step", 0))
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None, complete_style=ACCENT, finished_style=ACCENT),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}  {task.fields[top1]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("train", total=total, completed=step, epoch="1", loss="-", top1="")
+        self._bar.start()
+
+    def _on_step(self, event: Mapping[str, Any]) -> None:
+        loss = float(event["loss"])
+        self._loss = loss if self._loss == 0.0 else 0.95 * self._loss + 0.05 * loss
+        if self._bar is not None:
+            epoch = str(int(event["epoch"]) + 1)
+            self._bar.update(self._task, completed=int(event["step"]) + 1, epoch=epoch, loss=f"{self._loss:.3f}")
+
+    def _on_skipped(self, event: Mapping[str, Any]) -> None:
+        self._line(f"warning: step {event['step']} skipped: {event.get('why', 'NaN or Inf')}")
+
+    def _on_evaluation(self, event: Mapping[str, Any]) -> None:
+        top1 = percent(float(event["top1"]))
+        if self._bar is not None:
+            self._bar.update(self._task, top1=f"top-1 {top1}")
+        epoch = int(event["epoch"])
+        self._line(f"epoch {epoch:3d}  loss {self._loss:.4f}  held-out top-1 {top1}")
+
+    def _line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
+        else:
+            say(text)

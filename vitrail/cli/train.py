@@ -1,0 +1,74 @@
+"""`vitrail train`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from vitrail.cli.options import AS_JSON, RECIPE
+from vitrail.errors import UsageError
+
+
+@click.command("train")
+@RECIPE
+@click.option("--model", metavar="VARIANT", help="Without a recipe: what to train (`vitrail show models`).")
+@click.option("--weights", metavar="MODEL", help="Weights to start from: a file, a run or a bundle.")
+@click.option("--data", metavar="DATA", help="Pictures: stands for data.root=DATA, the source detected.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE-NAME]")
+@click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
+@click.option("--strict", is_flag=True, help="With --resume: do not pass over a damaged checkpoint.")
+@AS_JSON
+def command(
+    words: tuple[str, ...],
+    model: str | None,
+    weights: str | None,
+    data: str | None,
+    out: Path | None,
+    resume: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Train a RECIPE (a shipped name or a file), or a model on a folder of pictures.
+
+    \b
+    vitrail train digits/cct_2_3x2_32
+    vitrail train cifar10/cct_2_3x2_32 data.root=DIR train.seed=1 --out runs/cifar
+    vitrail train --model cct_7_3x1_32 --data PHOTOS --out runs/photos
+    vitrail train --resume --out runs/photos
+    """
+    from vitrail.cli.progress import Progress
+    from vitrail.cli.render import quality, result
+    from vitrail.verbs.train import train
+
+    recipe, overrides = _recipe(words, model, weights, data, out, resume)
+    with Progress() as progress:
+        done = train(recipe, overrides, out=out, resume=resume, strict=strict, listener=progress)
+    values = done.to_json()
+    lines = [*quality(done.quality), f"run     {done.folder}", f"bundle  {done.bundle}", f"page    {done.page}"]
+    result(lines, values, as_json=as_json)
+
+
+def _recipe(
+    words: tuple[str, ...], model: str | None, weights: str | None, data: str | None, out: Path | None, resume: bool
+) -> tuple[str, list[str]]:
+    """The recipe and its overrides that this command line asks for."""
+    from vitrail.verbs.train import default_overrides, no_recipe_given
+
+    names = [word for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    if len(names) > 1:
+        raise UsageError("V001", f"two recipes are named: `{names[0]}` and `{names[1]}`", hint="overrides hold a `=`")
+    given = {"model.variant": model, "weights.path": weights, "data.root": data}
+    shorthand = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    if data is not None:
+        shorthand.append("data.source=auto")
+    if names:
+        return names[0], shorthand + overrides
+    if resume and out is not None and (out / "recipe.yaml").is_file():
+        return str(out / "recipe.yaml"), shorthand + overrides
+    if model is None or data is None:
+        raise no_recipe_given()
+    name, mine = default_overrides(model, weights, data)
+    return name, mine + overrides

@@ -1,0 +1,130 @@
+"""One folder a class: `photos/cat/1.jpg`, alone or below `train` and one of `val`, `valid`, `validation`, `test`.
+
+Class order is by the bytes of the names. Hidden entries are passed over, files without a picture's ending are counted
+and passed over. Links are followed inside the root and refused where they lead out of it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from vitrail.data.sources.found import Found
+from vitrail.errors import DataError, printable
+from vitrail.pictures.decode import decode
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+TRAIN = ("train", "training")
+HELD_OUT = ("val", "valid", "validation", "test")  # the first that is there; `test` only where no other is
+
+
+def find(root: Path, val: Path | None) -> Found:
+    """All pictures below `root`; `val` is another place for the held-out ones. DataError V401 to V405."""
+    if not root.is_dir():
+        raise DataError("V402", f"`{root}` is no folder", hint="give a folder with one folder of pictures per class")
+    children = {entry.name.lower(): root / entry.name for entry in os.scandir(root) if entry.is_dir()}
+    train_root = next((children[name] for name in TRAIN if name in children), None)
+    split_name = next((name for name in HELD_OUT if name in children), None)
+    if val is None and train_root is not None and split_name is not None:
+        val = children[split_name]
+    notes = []
+    if train_root is not None and val is not None:
+        notes.append(f"`{train_root.name}` to train on, `{val.name}` held out")
+        if split_name != "test" and "test" in children:
+            notes.append("`test` is left alone: evaluate it with `--data` on that folder")
+    training = _Listing(train_root or root, root)
+    classes = training.classes()
+    if val is None:
+        paths, labels, held = training.paths, training.labels, None
+    else:
+        held_listing = _Listing(val, val if train_root is None or root not in val.parents else root)
+        _same_classes(classes, held_listing.classes(), train_root or root, val)
+        paths = training.paths + held_listing.paths
+        labels = training.labels + held_listing.labels
+        held = np.arange(len(paths)) >= len(training.paths)
+        training.ignored += held_listing.ignored
+    if training.ignored:
+        notes.append(f"{training.ignored} files without a picture's ending passed over")
+    return Found(
+        place=str(root),
+        classes=classes,
+        labels=np.asarray(labels, np.int64),
+        held_out=held,
+        read=lambda index: decode(paths[index]),
+        title=lambda index: os.path.relpath(paths[index], root),
+        memory=None,
+        notes=tuple(notes),
+    )
+
+
+class _Listing:
+    """The class folders below `place` and their pictures, in byte order of the names."""
+
+    def __init__(self, place: Path, root: Path) -> None:
+        self.place = place
+        self._root = root.resolve()
+        self.paths: list[Path] = []
+        self.labels: list[int] = []
+        self.ignored = 0
+        self._folders = sorted(
+            (entry.name for entry in os.scandir(place) if not entry.name.startswith(".") and entry.is_dir()),
+            key=os.fsencode,
+        )
+        for label, name in enumerate(self._folders):
+            self._inside(place / name)
+            before = len(self.paths)
+            self._collect(place / name, label)
+            if len(self.paths) == before:
+                raise DataError("V401", f"no pictures in `{place / name}`", hint="fill the class folder or remove it")
+
+    def classes(self) -> tuple[str, ...]:
+        if not self._folders:
+            raise DataError(
+                "V401",
+                f"no class folders in `{self.place}`",
+                hint=f"expected one folder per class with {', '.join(ENDINGS)} files in it",
+            )
+        seen: dict[str, str] = {}
+        for name in self._folders:
+            if (other := seen.setdefault(name.casefold(), name)) != name:
+                raise DataError(
+                    "V405",
+                    f"classes `{other}` and `{name}` in `{self.place}` differ by case alone",
+                    hint="merge the two folders, or rename one",
+                )
+        return tuple(printable(name) for name in self._folders)
+
+    def _inside(self, path: Path) -> None:
+        if path.is_symlink() and not path.resolve().is_relative_to(self._root):
+            raise DataError("V402", f"`{path}` is a link that leads out of `{self._root}`", hint="copy the files in its place")
+
+    def _collect(self, folder: Path, label: int) -> None:
+        for parent, folders, files in os.walk(folder):
+            folders[:] = sorted((f for f in folders if not f.startswith(".")), key=os.fsencode)
+            for name in sorted(files, key=os.fsencode):
+                if name.startswith("."):
+                    continue
+                if not name.lower().endswith(ENDINGS):
+                    self.ignored += 1
+                    continue
+                self._inside(Path(parent, name))
+                self.paths.append(Path(parent, name))
+                self.labels.append(label)
+
+
+def _same_classes(training: tuple[str, ...], held_out: tuple[str, ...], train_place: Path, val_place: Path) -> None:
+    missing = [name for name in training if name not in held_out]
+    extra = [name for name in held_out if name not in training]
+    if missing or extra:
+        raise DataError(
+            "V403",
+            f"`{val_place}` has other classes than `{train_place}`",
+            evidence=[
+                *(f"missing in {val_place.name}: {name}" for name in missing[:5]),
+                *(f"only in {val_place.name}: {name}" for name in extra[:5]),
+                f"{len(missing)} missing, {len(extra)} extra of {len(training)} classes",
+            ],
+            hint="give every class at least one picture in both, under the same name",
+        )

@@ -1,0 +1,23 @@
+"""What a source's own file finds, before it is split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Found:
+    """Labelled pictures. held_out: bool (N,) where the layout itself says which, else None."""
+
+    place: str
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    held_out: NDArray[np.bool_] | None
+    read: Callable[[int], NDArray[np.uint8]]
+    title: Callable[[int], str]
+    memory: NDArray[np.uint8] | None
+    notes: tuple[str, ...]

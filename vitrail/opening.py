@@ -1,0 +1,142 @@
+"""One function opens any MODEL: a bundle, a run, a checkpoint, a weight file, or a variant's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from vitrail.errors import RunError, UsageError, nearest
+from vitrail.models.catalog import VARIANTS, variant
+
+if TYPE_CHECKING:
+    from vitrail.engines import Bundle
+    from vitrail.models.classifier import Classifier
+
+Kind = Literal["bundle", "run", "checkpoint", "weights", "variant"]
+
+
+def names() -> tuple[str, ...]:
+    """Every variant's name, as `create`, `open` and recipes take them."""
+    return tuple(sorted(VARIANTS))
+
+
+def create(name: str, *, classes: tuple[str, ...] | int | None = None, seed: int = 0) -> Classifier:
+    """A variant with fresh random weights, a function of (name, classes, seed) alone.
+
+    classes: names or a number; the variant's own number otherwise. WeightsError V203 for an unknown name.
+
+    >>> create("cct_2_3x2_32").logits(__import__("numpy").zeros((1, 3, 32, 32), "float32")).shape
+    (1, 10)
+    """
+    from dataclasses import replace
+
+    from vitrail.models import build
+    from vitrail.models.classifier import Classifier
+
+    row = variant(name)
+    count = row.config.classes if classes is None else classes if isinstance(classes, int) else len(classes)
+    config = replace(row.config, classes=count)
+    labels = classes if isinstance(classes, tuple) else tuple(f"class_{i}" for i in range(count))
+    provenance = {"weights": "random", "variant": name, "seed": seed}
+    return Classifier(build(config, seed=seed), config, row.policy, labels, provenance)
+
+
+def kind_of(model: str | Path) -> Kind:
+    """What a MODEL is, by what lies there; an existing path wins over a name. UsageError V002 for neither."""
+    path = Path(model)
+    if path.is_dir():
+        if (path / "state.json").is_file():
+            return "checkpoint"
+        if (path / "manifest.json").is_file():
+            return "bundle"
+        if (path / "recipe.yaml").is_file():
+            return "run"
+        raise UsageError(
+            "V002",
+            f"`{path}` is a folder, but no bundle (manifest.json), run (recipe.yaml) or checkpoint (state.json)",
+            hint="name the run folder, its `bundle`, or one of its `checkpoints`",
+        )
+    if path.exists():
+        return "weights"
+    if str(model) in VARIANTS:
+        return "variant"
+    raise UsageError("V002", f"no model `{model}`: neither a path nor a variant", hint=nearest(str(model), VARIANTS))
+
+
+def open(model: str | Path, *, engine: str = "auto", threads: int | None = None) -> Classifier | Bundle:
+    """A MODEL, ready to answer: `.logits(batch)`, `.predict(pictures)`, `.policy`, `.classes`, `.provenance`.
+
+    A bundle and a finished run open as a `Bundle` on the named engine; a checkpoint, a weight file and a variant's
+    name as a `Classifier` on torch. threads: of the engine; None takes what the machine gives.
+    """
+    found = kind_of(model)
+    path = Path(model)
+    if found == "run" and (path / "bundle" / "manifest.json").is_file():
+        found, path = "bundle", path / "bundle"
+    if found == "bundle":
+        from vitrail.engines import open_bundle
+
+        return open_bundle(path, engine=engine, threads=threads)
+    return classifier(model)
+
+
+def classifier(model: str | Path) -> Classifier:
+    """A MODEL as a torch network, whatever engines it also holds: what training and export start from."""
+    require_torch()
+    found = kind_of(model)
+    path = Path(model)
+    if found == "variant":
+        return create(str(model))
+    if found == "weights":
+        from vitrail.weights import load
+
+        return load(path).classifier
+    if found == "run":
+        if (path / "bundle" / "manifest.json").is_file():
+            return _of_bundle(path / "bundle")
+        return _of_checkpoint(_newest(path))
+    return _of_bundle(path) if found == "bundle" else _of_checkpoint(path)
+
+
+def require_torch() -> None:
+    """UsageError V003 with the pip command when torch is absent."""
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError("V003", "this needs torch, which is not installed", hint='pip install "vitrail[train]"')
+
+
+def _newest(run: Path) -> Path:
+    from vitrail.training.checkpoint import newest_good
+
+    path, _ = newest_good(run / "checkpoints")
+    if path is None:
+        raise RunError("V603", f"`{run}` holds no checkpoint yet", hint=f"vitrail train --resume --out {run}")
+    return path
+
+
+def _of_checkpoint(path: Path) -> Classifier:
+    from vitrail.bundle.manifest import config_from_json
+    from vitrail.models import build
+    from vitrail.models.classifier import Classifier
+    from vitrail.pictures.policy import Policy
+    from vitrail.training.checkpoint import load
+    from vitrail.weights import load_native
+
+    snapshot = load(path)
+    model = snapshot.state.get("model")
+    if not isinstance(model, Mapping):
+        raise RunError("V607", f"`{path}` does not say which model it holds", hint="open the run folder in its place")
+    config = config_from_json(str(model["family"]), cast("dict[str, object]", model["config"]))
+    policy = Policy.from_json(cast("dict[str, object]", model["policy"]))
+    module = build(config)
+    load_native(module, snapshot.files.get("ema", snapshot.files["weights"]))
+    provenance = {"weights": "trained", "variant": model["variant"], "step": snapshot.step}
+    return Classifier(module, config, policy, tuple(cast("list[str]", model["classes"])), provenance)
+
+
+def _of_bundle(path: Path) -> Classifier:
+    from vitrail.engines import bundle_classifier
+
+    return bundle_classifier(path)

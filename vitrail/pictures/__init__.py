@@ -1,0 +1,1 @@
+"""Pictures: decoding, resizing, the policy of a network, and what augmentation does to pixels."""

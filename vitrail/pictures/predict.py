@@ -1,0 +1,123 @@
+"""From pictures to named classes: decode, prepare, run in batches, softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.errors import NumbersBroke, PictureError, UsageError
+from vitrail.pictures.decode import Picture, Pixels, name_of
+from vitrail.pictures.policy import Policy
+
+__all__ = ["Failed", "Model", "Picture", "Prediction", "predict", "probabilities"]
+
+
+class Model(Protocol):
+    """What prediction needs of a model; a classifier, a bundle and an engine session all have it."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def logits(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Logits (B, classes) of a normalised batch (B, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one picture, best first."""
+
+    name: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A picture that could not be read; the others are predicted all the same."""
+
+    name: str
+    error: PictureError
+
+
+def predict(
+    model: Model, pictures: Iterable[Picture], *, top: int = 5, batch: int = 32
+) -> Iterator[Prediction | Failed]:
+    """One answer per picture, in order, `batch` at a time; `pictures` is read no further than the answers asked for.
+
+    top: how many classes an answer names (at most all). UsageError V007 when top or batch is below 1, NumbersBroke
+    V811 when a logit is NaN or Inf.
+    """
+    for word, value in (("top", top), ("batch", batch)):
+        if value < 1:
+            raise UsageError("V007", f"{word} {value} is below 1", hint=f"give {word} 1 or more")
+    return _answers(model, pictures, top, batch)
+
+
+def _answers(model: Model, pictures: Iterable[Picture], top: int, batch: int) -> Iterator[Prediction | Failed]:
+    policy = model.policy
+    waiting: list[tuple[str, Pixels | PictureError]] = []
+    for picture in pictures:
+        waiting.append((_plain_name(picture), _prepared(policy, picture)))
+        if len(waiting) == batch:
+            yield from _flush(model, waiting, top)
+            waiting = []
+    yield from _flush(model, waiting, top)
+
+
+def _plain_name(picture: Picture) -> str:
+    return name_of(picture).strip("`")
+
+
+def _prepared(policy: Policy, picture: Picture) -> Pixels | PictureError:
+    try:
+        return policy.pixels(picture)
+    except PictureError as error:
+        return error
+
+
+def _flush(model: Model, waiting: list[tuple[str, Pixels | PictureError]], top: int) -> Iterator[Prediction | Failed]:
+    good = [pixels for _, pixels in waiting if not isinstance(pixels, PictureError)]
+    names = [name for name, pixels in waiting if not isinstance(pixels, PictureError)]
+    rows = iter(probabilities(_logits(model, np.stack(good), names))) if good else iter(())
+    for name, pixels in waiting:
+        if isinstance(pixels, PictureError):
+            yield Failed(name, pixels)
+        else:
+            yield _best(name, next(rows), model.classes, top)
+
+
+def _logits(model: Model, pixels: Pixels, names: list[str]) -> NDArray[np.float32]:
+    logits = model.logits(model.policy.normalise(pixels))
+    assert logits.shape == (len(pixels), len(model.classes)), f"{logits.shape} logits, {len(model.classes)} classes"
+    broken = ~np.isfinite(logits).all(axis=1)
+    if broken.any():
+        raise NumbersBroke(
+            "V811",
+            f"{int(broken.sum())} of {len(names)} pictures have NaN or Inf among their logits",
+            evidence=[names[int(index)] for index in np.flatnonzero(broken)[:5]],
+            hint="check the weights and the precision",
+        )
+    return logits
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax of each row of logits (B, classes), in float64.
+
+    >>> probabilities(np.array([[0.0, 0.0]], np.float32)).tolist()
+    [[0.5, 0.5]]
+    """
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _best(name: str, row: NDArray[np.float64], classes: tuple[str, ...], top: int) -> Prediction:
+    order = np.argsort(-row, kind="stable")[:top]  # of equals the first class, on every platform
+    return Prediction(name, tuple(classes[i] for i in order), tuple(float(row[i]) for i in order))

@@ -1,0 +1,147 @@
+"""The whole of a recipe, summed up from the configs that each part owns, and the ranges its values lie in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vitrail.data.configs import Augment, Data, Mix
+from vitrail.models.configs import ModelConfig
+from vitrail.pictures.policy import Policy
+from vitrail.training.configs import (
+    AdamW,
+    Average,
+    Checkpoint,
+    CrossEntropy,
+    Evaluation,
+    Optimizer,
+    Precision,
+    Schedule,
+    Train,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Weights to start from. `head` says what becomes of a head of another size: `zero` replaces it."""
+
+    path: str
+    dialect: str | None = None
+    head: Literal["auto", "zero", "keep"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training run. config is the variant's with the recipe's settings; `auto` and None are settled by resolving."""
+
+    variant: str
+    config: ModelConfig
+    classes_given: bool  # whether the recipe itself names model.classes
+    policy: Policy
+    weights: Weights | None = None
+    data: Data = Data()
+    augment: Augment = Augment()
+    mix: Mix | None = None
+    loss: CrossEntropy = CrossEntropy()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule
+    precision: Precision = "auto"
+    average: Average | None = None
+    train: Train = Train()
+    checkpoint: Checkpoint = Checkpoint()
+    evaluation: Evaluation = Evaluation()
+    name: str = "recipe"
+    origins: Mapping[str, str] = field(default_factory=dict)  # dotted key -> recipe, command line, variant, ...
+
+
+# The parts that are built by their annotations alone; model and policy depend on the variant.
+PARTS: dict[str, object] = {
+    "weights": Weights | None,
+    "data": Data,
+    "augment": Augment,
+    "mix": Mix | None,
+    "loss": CrossEntropy,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "precision": Precision,
+    "average": Average | None,
+    "train": Train,
+    "checkpoint": Checkpoint,
+    "evaluation": Evaluation,
+}
+KEYS = ("model", "policy", *PARTS)
+
+# Of each pair exactly one stands; an override of one replaces the other.
+PAIRS = (("schedule.epochs", "schedule.steps"),)
+
+
+def _within(low: float, high: float) -> tuple[Callable[[float], bool], str]:
+    return (lambda value: low <= value <= high), f"must lie in {low:g} to {high:g}"
+
+
+def _least(low: float) -> tuple[Callable[[float], bool], str]:
+    return (lambda value: math.isfinite(value) and value >= low), f"must be {low:g} or more"
+
+
+ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: math.isfinite(value) and value > 0), "must be above 0"
+
+# dotted key -> (test of the number, what it must be); a tuple's numbers are tested one by one
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "data.holdout": ((lambda value: 0 < value < 1), "must lie between 0 and 1"),
+    "data.batch": _within(1, 1_000_000),
+    "data.workers": _within(0, 256),
+    "augment.crop.scale": ((lambda value: 0 < value <= 1), "must lie above 0, up to 1"),
+    "augment.crop.ratio": ABOVE_0,
+    "augment.crop.padding": _within(0, 4096),
+    "augment.flip": _within(0, 1),
+    "mix.mixup": _within(0, 1000),
+    "mix.cutmix": _within(0, 1000),
+    "mix.probability": _within(0, 1),
+    "mix.switch": _within(0, 1),
+    "mix.off_epoch": _least(0),
+    "loss.smoothing": _within(0, 0.999),
+    "optimizer.betas": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "optimizer.eps": ABOVE_0,
+    "optimizer.weight_decay": _least(0),
+    "optimizer.momentum": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "schedule.epochs": ABOVE_0,
+    "schedule.steps": _least(1),
+    "schedule.lr": ABOVE_0,
+    "schedule.warmup_epochs": _least(0),
+    "schedule.warmup_lr": _least(0),
+    "schedule.min_lr": _least(0),
+    "average.decay": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "train.seed": _within(0, 2**63 - 1),
+    "train.clip": ABOVE_0,
+    "train.threads": _within(1, 4096),
+    "checkpoint.every": _least(0),
+    "checkpoint.keep": _least(1),
+    "evaluation.every": _least(0),
+    "evaluation.batch": _within(1, 1_000_000),
+}
+
+
+def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
+    """What contradicts itself between keys: (dotted key, what is wrong)."""
+    found = []
+    if (recipe.schedule.epochs is None) == (recipe.schedule.steps is None):
+        found.append(("schedule", "exactly one of `epochs` and `steps` must stand"))
+    lr_floor = getattr(recipe.schedule, "min_lr", 0.0)
+    if lr_floor > recipe.schedule.lr:
+        found.append(("schedule.min_lr", f"{lr_floor:g} lies above schedule.lr {recipe.schedule.lr:g}"))
+    if recipe.schedule.epochs is not None and recipe.schedule.warmup_epochs >= recipe.schedule.epochs:
+        found.append(("schedule.warmup_epochs", f"{recipe.schedule.warmup_epochs:g} leaves no epoch to train in"))
+    if recipe.mix is not None and recipe.mix.mixup == recipe.mix.cutmix == 0.0:
+        found.append(("mix", "neither mixup nor cutmix is on: give one of them an alpha, or leave `mix` out"))
+    if recipe.config.channels != recipe.policy.channels:
+        found.append(("policy.mean", f"{recipe.policy.channels} values for {recipe.config.channels} channels"))
+    if recipe.config.image_size != recipe.policy.size:
+        found.append(("policy.size", f"{recipe.policy.size} is not model.image_size {recipe.config.image_size}"))
+    crop = recipe.augment.crop
+    for pair in ("scale", "ratio"):
+        values = getattr(crop, pair, None)
+        if values is not None and values[0] > values[1]:
+            found.append((f"augment.crop.{pair}", f"{values[0]:g} comes before the smaller {values[1]:g}"))
+    return found

@@ -1,0 +1,83 @@
+"""A resolved recipe as YAML: every value, and behind each where it came from. It runs the same run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import cast
+
+import yaml
+
+from vitrail.recipe.schema import PARTS, Recipe
+
+COLUMN = 44  # where the comments start
+
+
+def to_plain(recipe: Recipe) -> dict[str, object]:
+    """The recipe as nested plain values, in the order of the file."""
+    out: dict[str, object] = {
+        "model": {"variant": recipe.variant, **_plain(asdict(recipe.config))},
+        "policy": _plain(asdict(recipe.policy)),
+    }
+    for key in PARTS:
+        value = getattr(recipe, key)
+        if is_dataclass(value) and not isinstance(value, type):
+            out[key] = _plain(asdict(value))
+        elif value is not None:
+            out[key] = value
+    return out
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    out: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            out[key] = _plain(value)
+        elif isinstance(value, tuple):
+            out[key] = list(value)
+        elif value is not None:
+            out[key] = value
+    return out
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """SHA-256 over everything that decides the result; where the data lies and how many threads load it do not."""
+    values = to_plain(recipe)
+    data = dict(cast(Mapping[str, object], values["data"]))
+    for key in ("root", "val", "workers"):
+        data.pop(key, None)
+    values["data"] = data
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def to_yaml(recipe: Recipe, *, version: str) -> str:
+    """The text of `recipe.yaml` in a run folder."""
+    lines = [f"# {recipe.name}, resolved by vitrail {version}. Behind each value stands where it came from."]
+    for key, value in to_plain(recipe).items():
+        lines += [""] if isinstance(value, dict) else []
+        _emit(lines, key, value, recipe.origins, key, 0)
+    return "\n".join(lines) + "\n"
+
+
+def _emit(lines: list[str], name: str, value: object, origins: Mapping[str, str], key: str, depth: int) -> None:
+    lead = "  " * depth
+    if isinstance(value, dict):
+        lines.append(f"{lead}{name}:")
+        for child, inner in value.items():
+            _emit(lines, child, inner, origins, f"{key}.{child}", depth + 1)
+        return
+    text = f"{lead}{name}: {_scalar(value)}"
+    origin = origins.get(key)
+    lines.append(f"{text.ljust(COLUMN)} # {origin}" if origin else text)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, float):
+        # PyYAML writes 1e-05 so that it reads back as text: always with a point
+        text = repr(value)
+        return text if "e" not in text or "." in text.split("e")[0] else text.replace("e", ".0e")
+    if isinstance(value, list):
+        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,292 @@
+"""Plots of a run and of an evaluation, as PNG files. The same input gives the same bytes with the same matplotlib.
+
+Figures are made without pyplot: no global state, no window system, any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.disk import write_file
+from vitrail.evaluation.evaluate import Evaluation
+from vitrail.reports.tiles import Tile, fit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# One palette for plots and page: cobalt for what is, ruby for what went wrong, greys for everything that explains.
+INK, MUTED, HAIR, PAPER = "#1f2730", "#6b7682", "#e3e6ea", "#ffffff"
+ACCENT, WRONG = "#2557a7", "#b5382f"
+FONT = "DejaVu Sans"  # comes with matplotlib, so it is there
+DPI = 160
+
+LARGEST_COUNTED = 20  # classes up to which the cells of a confusion matrix carry their counts
+LARGEST_NAMED = 30  # classes up to which its rows and columns carry their names
+
+Row = Mapping[str, Any]
+
+
+def curves(rows: Iterable[Row], path: Path) -> bytes:
+    """Loss, learning rate and held-out top-1 over the steps of a run, from its journal. Returns the PNG's bytes.
+
+    rows: the journal's; of steps told twice, because a run was resumed, the later telling holds. Rows of other
+    events are passed over; a panel without rows says so.
+    """
+    from matplotlib.figure import Figure
+
+    journal = list(rows)
+    steps, evaluations = _latest(journal, "step"), _latest(journal, "evaluation")
+    figure = Figure(figsize=(9.2, 3.9), layout="constrained", facecolor=PAPER)
+    figure.set_layout_engine("constrained", w_pad=0.14, h_pad=0.09)
+    grid = figure.add_gridspec(2, 2, height_ratios=[3.4, 1])
+    loss = figure.add_subplot(grid[0, 0])
+    rate = figure.add_subplot(grid[1, 0], sharex=loss)
+    top1 = figure.add_subplot(grid[:, 1], sharex=loss)
+    _loss(loss, _column(steps, "step"), _column(steps, "loss"))
+    _rate(rate, _column(steps, "step"), _column(steps, "lr"))
+    _top1(top1, _column(evaluations, "step"), _column(evaluations, "top1"))
+    loss.tick_params(labelbottom=False)
+    for axes in (rate, top1):
+        axes.set_xlabel("step", color=MUTED, fontsize=8.5, fontfamily=FONT)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else "")
+    told = [row["step"] for row in steps + evaluations]
+    loss.set_xlim(0, max(told, default=1))
+    return _save(figure, path)
+
+
+def confusion(evaluation: Evaluation, path: Path) -> bytes:
+    """The confusion matrix, each row as shares of its true class. Returns the PNG's bytes.
+
+    The colours follow the square root of the share, so that rare confusions are seen; up to 20 classes the counts
+    stand in the cells, up to 30 the names at the sides.
+    """
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+    from matplotlib.figure import Figure
+
+    counts, count = evaluation.confusion, len(evaluation.classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(max(0.42 * count, 2.6), 6.6)
+    figure = Figure(figsize=(side + 2.2, side + 1.3), layout="constrained", facecolor=PAPER)
+    axes = figure.add_subplot()
+    colours = LinearSegmentedColormap.from_list("shares", ["#f2f4f7", "#a9c1e6", ACCENT, "#122c58"])
+    image = axes.imshow(shares, cmap=colours, norm=PowerNorm(0.5, 0.0, 1.0))
+    _bare(axes)
+    axes.set_axisbelow(False)
+    axes.grid(visible=False)
+    if count <= LARGEST_NAMED:
+        axes.set_xticks(np.arange(count - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
+        axes.grid(visible=True, which="minor", color=PAPER, linewidth=1.5)
+        axes.tick_params(which="minor", length=0)
+    axes.set_xlabel("predicted class", color=MUTED, fontsize=8.5, fontfamily=FONT)
+    axes.set_ylabel("true class", color=MUTED, fontsize=8.5, fontfamily=FONT)
+    _name_classes(axes, evaluation.classes, room=side / count)
+    if count <= LARGEST_COUNTED:
+        _print_counts(axes, counts, shares)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=22, pad=0.02, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.set_yticklabels(["0", "1 %", "10 %", "25 %", "50 %", "100 %"], fontfamily=FONT)
+    bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
+    return _save(figure, path)
+
+
+def pictures(tiles: Sequence[tuple[NDArray[np.uint8], str, bool]], path: Path) -> bytes:
+    """A contact sheet: at most six in a row, each with its caption (up to three lines) and a mark. Returns the bytes.
+
+    Small pictures are enlarged by whole pixels, large ones reduced; blue with a tick is good, red with a cross is not.
+    """
+    from matplotlib.figure import Figure
+
+    side, gap, foot, dpi = 192, 20, 76, 144
+    across = min(max(len(tiles), 1), 6)
+    down = max(-(-len(tiles) // across), 1)
+    width, height = across * (side + gap) + gap, down * (side + foot) + gap
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor=PAPER)
+    for place, tile in enumerate(tiles):
+        left = gap + place % across * (side + gap)
+        top = height - gap - place // across * (side + foot)
+        _place(figure, Tile(*tile), (left, top, side))
+    return _save(figure, path, dpi=dpi)
+
+
+def _place(figure: Figure, tile: Tile, box: tuple[int, int, int]) -> None:
+    """Put one tile, its mark and caption under (left, top, side), in pixels from the lower left corner."""
+    left, top, side = box
+    across, up = figure.get_size_inches() * figure.dpi
+    image = fit(tile.image, side)
+    height, width = image.shape[:2]
+    corner = (left + (side - width) // 2, top - side + (side - height) // 2)
+    axes = figure.add_axes((corner[0] / across, corner[1] / up, width / across, height / up))
+    axes.imshow(image, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    mark, colour = ("\u2713", ACCENT) if tile.good else ("\u2717", WRONG)
+    for line, text in enumerate([mark, *tile.caption.split("\n")[:3]]):
+        figure.text(
+            (left + (18 if line else 0)) / across,
+            (top - side - 8 - 17 * max(line - 1, 0)) / up,
+            drawable(elide(text, 22)),
+            color=colour if line == 0 else INK if line == 1 else MUTED,
+            fontsize=7.5,
+            fontfamily=FONT,
+            va="top",
+            parse_math=False,
+        )
+
+
+def _loss(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    _bare(axes)
+    _title(axes, "Training loss")
+    if not np.isfinite(values).any():
+        return _say_none(axes, "no steps in the journal")
+    window = max(1, len(values) // 40)
+    smooth = smoothed(values, window)
+    axes.plot(steps, values, color=ACCENT, alpha=0.22, linewidth=0.8)
+    axes.plot(steps, smooth, color=ACCENT, linewidth=1.8, marker="o" if len(steps) == 1 else "")
+    finite = values[np.isfinite(values)]
+    low, high = finite.min(), max(np.nanmax(smooth), np.quantile(finite, 0.99))
+    margin = 0.06 * (high - low) or 0.1
+    axes.set_ylim(low - margin, high + margin)
+    if window > 1:
+        spacing = (steps[-1] - steps[0]) / (len(steps) - 1)
+        _title(axes, f"mean over {round(window * spacing):,} steps", right=True)
+
+
+def _rate(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    _bare(axes)
+    _title(axes, "Learning rate")
+    if not np.isfinite(values).any():
+        return _say_none(axes, "none in the journal")
+    axes.plot(steps, values, color=MUTED, linewidth=1.4)
+    high = float(np.nanmax(values))
+    axes.set_ylim(0, 1.15 * high or 1.0)
+    axes.set_yticks([0, high], ["0", "peak"])
+    _title(axes, f"peak {high:.3g}", right=True)
+
+
+def _top1(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    _bare(axes)
+    _title(axes, "Held-out top-1")
+    if not np.isfinite(values).any():
+        return _say_none(axes, "no evaluation in the journal")
+    axes.plot(steps, 100 * values, color=ACCENT, linewidth=1.8, marker="o", markersize=3.2, clip_on=False)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+    best = int(np.nanargmax(values))
+    axes.plot(steps[best], 100 * values[best], "o", markersize=8, mfc="none", mec=ACCENT, clip_on=False)
+    low, high = 100 * float(np.nanmin(values)), 100 * float(values[best])
+    margin = 0.08 * (high - low) or 1.0
+    axes.set_ylim(max(low - margin, 0), high + margin)
+    _title(axes, f"best {high:.2f} % at step {steps[best]:,.0f}", right=True)
+    return None
+
+
+def smoothed(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """The centred mean over `window` values, shorter at the ends; NaN and Inf are left out of every mean.
+
+    >>> smoothed(np.array([1.0, 2.0, np.nan, 6.0]), 3).tolist()
+    [1.5, 1.5, 4.0, 6.0]
+    """
+    finite = np.isfinite(values)
+    half = window // 2
+    sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(finite)])
+    start = np.maximum(np.arange(len(values)) - half, 0)
+    stop = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    told = counts[stop] - counts[start]
+    return np.where(told > 0, (sums[stop] - sums[start]) / np.maximum(told, 1), np.nan)
+
+
+def elide(text: str, length: int) -> str:
+    """`text`, cut in its middle where it is longer than `length`.
+
+    >>> elide("a rather long class name", 13)
+    'a rath\u2026s name'
+    """
+    if len(text) <= length:
+        return text
+    head = length // 2
+    return f"{text[:head]}\u2026{text[len(text) - (length - head - 1) :]}"
+
+
+def drawable(text: str) -> str:
+    """`text` with a small square for each character the plots' font cannot draw."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont(FONT))
+    return "".join(c if font.get_char_index(ord(c)) and c.isprintable() else "\u25a1" for c in text)
+
+
+def _latest(rows: list[Row], event: str) -> list[Row]:
+    by_step = {row["step"]: row for row in rows if row["event"] == event}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _column(rows: list[Row], key: str) -> NDArray[np.float64]:
+    return np.array([row[key] for row in rows], dtype=np.float64)  # null becomes NaN
+
+
+def _bare(axes: Axes) -> None:
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_facecolor(PAPER)
+    axes.set_axisbelow(True)
+    axes.grid(visible=True, axis="y", color=HAIR, linewidth=0.8, linestyle="-")
+    axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED, labelfontfamily=FONT)
+
+
+def _title(axes: Axes, text: str, *, right: bool = False) -> None:
+    axes.set_title(
+        text,
+        loc="right" if right else "left",
+        color=MUTED if right else INK,
+        fontsize=8.5 if right else 9.5,
+        fontweight="normal" if right else "bold",
+        fontfamily=FONT,
+        pad=7,
+    )
+
+
+def _say_none(axes: Axes, text: str) -> None:
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED, fontsize=8.5, fontfamily=FONT)
+
+
+def _name_classes(axes: Axes, classes: Sequence[str], *, room: float) -> None:
+    """Names at both sides; below they lie flat where `room` inches per class suffice."""
+    if len(classes) > LARGEST_NAMED:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return
+    names = [drawable(elide(name, 18)) for name in classes]
+    places = range(len(classes))
+    flat = 0.09 * max(map(len, names)) <= room
+    turn: dict[str, Any] = {} if flat else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(places, names, parse_math=False, **turn)
+    axes.set_yticks(places, names, parse_math=False)
+
+
+def _print_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    for row, column in np.argwhere(counts > 0):
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]}",
+            ha="center",
+            va="center",
+            color=PAPER if shares[row, column] > 0.2 else INK,
+            fontsize=8 if counts.max() < 1000 else 6.5,
+            fontfamily=FONT,
+        )
+
+
+def _save(figure: Figure, path: Path, *, dpi: int = DPI) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})  # no version, no date: equal bytes
+    write_file(path, buffer.getvalue())
+    return buffer.getvalue()

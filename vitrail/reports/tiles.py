@@ -1,0 +1,46 @@
+"""One picture as a report shows it: small ones enlarged by whole pixels, large ones reduced."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+class Tile(NamedTuple):
+    """A picture uint8 (H, W, 1 or 3) with what is said of it: a caption of short lines, and whether it went well."""
+
+    image: NDArray[np.uint8]
+    caption: str
+    good: bool
+
+
+def fit(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The picture as uint8 (h, w, 3) with h and w at most `side`, in its own proportions.
+
+    A small one is enlarged by the largest whole factor, each pixel a square; a large one is reduced by area.
+
+    >>> fit(np.zeros((8, 6, 1), np.uint8), 100).shape
+    (96, 72, 3)
+    """
+    assert image.dtype == np.uint8, image.dtype
+    assert image.ndim == 3, image.shape
+    assert image.shape[2] in (1, 3), image.shape
+    height, width = image.shape[:2]
+    rgb = np.broadcast_to(image, (height, width, 3))
+    factor = side // max(height, width)
+    if factor >= 1:
+        return np.ascontiguousarray(rgb.repeat(factor, axis=0).repeat(factor, axis=1))
+    shrink = side / max(height, width)
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(size, Image.Resampling.BOX))
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """The picture uint8 (H, W, 3) as PNG bytes, a function of the pixels alone."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,89 @@
+"""When memory runs out in a step: the batch that does fit, found on the same pictures."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from vitrail.data.batches import TrainBatch
+from vitrail.errors import SystemFault
+from vitrail.training.average import trainable
+from vitrail.training.state import TrainState
+from vitrail.training.step import How, forward_backward
+
+# What torch says when an allocation fails; only on CUDA has it a class for that.
+_WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory", "bad_alloc")
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error of a step means that memory did not suffice.
+
+    >>> is_shortage(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    True
+    >>> is_shortage(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    False
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+
+
+def shortage(state: TrainState, batch: TrainBatch, how: How, reason: str) -> SystemFault:
+    """The refusal that names the greatest half, quarter ... of the batch that trains here.
+
+    Call it outside of the `except` that caught the error: the error holds the memory that is missing.
+    """
+    size = len(batch.labels)
+    fits = largest_fitting(size, lambda pictures: _fits(state, batch, how, pictures))
+    state.optimizer.zero_grad(set_to_none=True)
+    return SystemFault(
+        "V703",
+        f"memory does not suffice for a step of {size} pictures",
+        evidence=[reason.splitlines()[0][:200] if reason else "no more was said", f"data.batch={fits} fits"]
+        if fits
+        else [reason.splitlines()[0][:200] if reason else "no more was said", "not even one picture fits"],
+        hint=f"start again with data.batch={fits} (and a learning rate for that batch), or free memory and resume"
+        if fits
+        else "free memory, or choose a smaller variant",
+    )
+
+
+def largest_fitting(size: int, fits: Callable[[int], bool]) -> int:
+    """The first of size/2, size/4 ... 1 that fits, or 0.
+
+    >>> largest_fitting(100, lambda pictures: pictures <= 30)
+    25
+    """
+    while size > 1:
+        size //= 2
+        if fits(size):
+            return size
+    return 0
+
+
+def _fits(state: TrainState, batch: TrainBatch, how: How, pictures: int) -> bool:
+    part = replace(
+        batch,
+        indices=batch.indices[:pictures],
+        images=batch.images[:pictures],
+        labels=batch.labels[:pictures],
+    )
+    state.optimizer.zero_grad(set_to_none=True)
+    gc.collect()
+    if how.device.type == "cuda":
+        torch.cuda.empty_cache()
+    room = []
+    try:
+        if not state.optimizer.state:  # the first update makes what the optimizer keeps: at most two of each parameter
+            room = [torch.empty_like(p) for p in trainable(state.module) for _ in range(2)]
+        forward_backward(state.module, part, how)
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        return False
+    finally:
+        room.clear()
+    return True

@@ -1,0 +1,46 @@
+"""Which precision and attention path trains fastest here: a few real steps of each, once per machine and model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vitrail.machine import fastest, has_fast_bf16
+from vitrail.models import build, set_attention
+from vitrail.models.configs import ModelConfig
+from vitrail.training.configs import Attention, Precision
+
+PICTURES = 16  # in a probed step: enough to be bound by the same things as a full batch
+
+
+def fastest_way(
+    config: ModelConfig, precision: Precision, attention: Attention, batch: int
+) -> tuple[Precision, Attention]:
+    """(precision, attention) with every `auto` settled; bf16 is only tried where the processor multiplies it."""
+    precisions: tuple[Precision, ...] = (precision,)
+    if precision == "auto":
+        precisions = ("fp32", "bf16") if has_fast_bf16() else ("fp32",)
+    attentions: tuple[Attention, ...] = ("fused", "explicit") if attention == "auto" else (attention,)
+    pictures = min(batch, PICTURES)
+    ways = {f"{p}/{a}": _step(config, p, a, pictures) for p in precisions for a in attentions}
+    best = fastest(ways, f"training step of {config} at batch {pictures}, torch {torch.__version__}")
+    return next((p, a) for p in precisions for a in attentions if f"{p}/{a}" == best)
+
+
+def _step(config: ModelConfig, precision: Precision, attention: Attention, pictures: int) -> Callable[[], None]:
+    made: list[nn.Module] = []
+
+    def step() -> None:
+        if not made:
+            made.append(build(config))
+            set_attention(made[0], "fused" if attention == "fused" else "explicit")
+        module = made[0]
+        images = torch.zeros(pictures, config.channels, *config.image_size)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits = module(images)
+        F.cross_entropy(logits.float(), torch.zeros(pictures, dtype=torch.long)).backward()
+
+    return step

@@ -1,0 +1,142 @@
+"""`evaluate`: how good a model is on labelled pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vitrail.data.configs import Data
+from vitrail.data.loader import evaluation_batches
+from vitrail.data.sources import Source, open_source, whole
+from vitrail.disk import write_file
+from vitrail.errors import DataError, UsageError
+from vitrail.evaluation.evaluate import ROW_FIELDS, Evaluation
+from vitrail.evaluation.evaluate import evaluate as measure
+from vitrail.opening import kind_of
+from vitrail.opening import open as open_model
+
+if TYPE_CHECKING:
+    from vitrail.engines import Bundle
+    from vitrail.models.classifier import Classifier
+
+Part = Literal["auto", "all", "held-out", "train"]
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What was evaluated on what, and how it came out."""
+
+    place: str
+    part: str
+    notes: tuple[str, ...]
+    evaluation: Evaluation
+
+    def to_json(self) -> dict[str, object]:
+        """The result in plain values."""
+        return {"data": self.place, "part": self.part, "notes": list(self.notes), **self.evaluation.to_json()}
+
+
+def evaluate(
+    model: str | Path | Classifier | Bundle,
+    data: str | Path | None = None,
+    *,
+    part: Part = "auto",
+    batch: int = 64,
+    engine: str = "auto",
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> EvaluateResult:
+    """Every picture of a source once through `model`; classes are matched by name.
+
+    data: a source; for a run folder its own held-out pictures by default. part: `auto` takes the held-out pictures
+    where the source has its own split or the model was trained on it, else all. out: a CSV file with a row a picture.
+    """
+    opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
+    refuse_random(opened.provenance, "evaluate")
+    source, part_taken = chosen_source(opened.provenance, _data_of(model, data), part)
+    source = matched(source, opened.classes)
+    indices = source.training if part_taken == "train" else source.held_out
+    batches = evaluation_batches(source, indices, opened.policy, batch=batch, workers=2)
+    total = len(indices)
+    told = None if progress is None else (lambda done: progress(done, total))
+    evaluation = measure(opened.logits, batches, opened.classes, progress=told)
+    if out is not None:
+        write_file(Path(out), _csv(evaluation, source))
+    return EvaluateResult(source.place, part_taken, source.notes, evaluation)
+
+
+def refuse_random(provenance: Mapping[str, object], verb: str) -> None:
+    """UsageError V005 for a model whose weights mean nothing."""
+    if provenance.get("weights") == "random":
+        raise UsageError(
+            "V005", f"a bare variant has random weights: there is nothing to {verb}",
+            hint="train it first, or name a run, a bundle or a weight file",
+        )
+
+
+def _data_of(model: object, data: str | Path | None) -> Data:
+    if data is not None:
+        return Data(root=str(data))
+    if isinstance(model, (str, Path)) and kind_of(model) == "run":
+        return run_data(Path(model))
+    raise UsageError("V001", "no pictures to evaluate are named", hint="give --data; a run folder brings its own")
+
+
+def run_data(run: Path) -> Data:
+    """The data that a run was trained on."""
+    from vitrail.recipe import load_recipe
+
+    return load_recipe(run / "recipe.yaml").data
+
+
+def chosen_source(provenance: Mapping[str, object], data: Data, part: Part) -> tuple[Source, str]:
+    """The source and the part of it that `part` means for a model of this provenance."""
+    seed, holdout = provenance.get("seed", 0), provenance.get("data_holdout", data.holdout)
+    assert isinstance(seed, int)
+    if isinstance(holdout, float):
+        data = replace(data, holdout=holdout)
+    try:
+        source = open_source(data, seed=seed)
+    except DataError as error:
+        if error.code != "V407" or part in ("held-out", "train"):
+            raise
+        source = open_source(data, seed=seed, split_it=False)  # too few pictures to split: all of them, then
+    trained_on = source.fingerprint == provenance.get("data_sha256")
+    if part == "auto":
+        part = "held-out" if source.own_split or trained_on else "all"
+    if part == "all":
+        return whole(source), "all"
+    return source, part
+
+
+def matched(source: Source, classes: tuple[str, ...]) -> Source:
+    """The source with its labels in the model's class order, by name; DataError V403 for a class it does not know."""
+    if source.classes == classes:
+        return source
+    unknown = [name for name in source.classes if name not in classes]
+    if unknown:
+        raise DataError(
+            "V403",
+            f"{len(unknown)} of {len(source.classes)} classes of `{source.place}` are unknown to the model",
+            evidence=[f"only in the data: {name}" for name in unknown[:5]]
+            + [f"only in the model: {name}" for name in classes if name not in source.classes][:5],
+            hint="rename the class folders to the model's names (`vitrail show MODEL` lists them)",
+        )
+    place = np.array([classes.index(name) for name in source.classes], np.int64)
+    note = f"labels put into the model's class order by name ({len(source.classes)} of its {len(classes)} classes)"
+    return replace(source, classes=classes, labels=place[source.labels], notes=(*source.notes, note))
+
+
+def _csv(evaluation: Evaluation, source: Source) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ROW_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    rows: Any = evaluation.rows(source.title)
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")

@@ -1,0 +1,67 @@
+"""What a run leaves behind when its steps are done: evaluation, bundle, pictures and the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitrail import __version__
+from vitrail.data.sources import Source
+from vitrail.disk import write_file
+from vitrail.recipe import Recipe
+from vitrail.recipe.write import fingerprint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vitrail.evaluation.evaluate import Evaluation
+
+
+def finish_run(folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation) -> Path:
+    """Write everything of a finished run into its folder; the bundle comes last and marks the run as finished."""
+    from vitrail.verbs.page import write_page
+
+    write_file(folder / "evaluation.json", dumps(evaluation.to_json()))
+    write_page(folder, recipe, source, evaluation)
+    return _write_bundle(folder, recipe, source, module, evaluation)
+
+
+def dumps(values: object) -> bytes:
+    """JSON as all our files hold it."""
+    return (json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _write_bundle(
+    folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation
+) -> Path:
+    from vitrail.bundle.manifest import WEIGHTS, Manifest, weights_hash
+    from vitrail.bundle.write import tools, write_bundle
+    from vitrail.formats.safetensors import dumps as dump_tensors
+    from vitrail.weights import native_tensors
+
+    provenance: dict[str, object] = {
+        "recipe": recipe.name,
+        "recipe_sha256": fingerprint(recipe),
+        "started_from": "random" if recipe.weights is None else "given weights",
+        "data": source.name,
+        "data_sha256": source.fingerprint,
+        "data_holdout": recipe.data.holdout,
+        "seed": recipe.train.seed,
+        "training_pictures": len(source.training),
+        "held_out_pictures": evaluation.total,
+        "held_out_correct": evaluation.correct,
+    }
+    tensors = native_tensors(module)
+    manifest = Manifest(
+        config=recipe.config,
+        policy=recipe.policy,
+        classes=source.classes,
+        weights="trained",
+        weights_sha256=weights_hash(tensors),
+        variant=recipe.variant,
+        provenance=provenance,
+        tools={"vitrail": __version__, **tools(("torch", "numpy", "pillow"))},
+    )
+    write_bundle(folder / "bundle", manifest, {WEIGHTS: dump_tensors(tensors)})
+    return folder / "bundle"

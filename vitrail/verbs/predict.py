@@ -1,0 +1,63 @@
+"""`predict`: what is on pictures."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitrail.data.sources.folder import ENDINGS
+from vitrail.errors import UsageError
+from vitrail.opening import open as open_model
+from vitrail.pictures.predict import Failed, Prediction
+from vitrail.verbs.evaluate import refuse_random
+
+if TYPE_CHECKING:
+    from vitrail.engines import Bundle
+    from vitrail.models.classifier import Classifier
+
+
+def predict(
+    model: str | Path | Classifier | Bundle,
+    pictures: Sequence[str | Path],
+    *,
+    top: int = 5,
+    batch: int = 32,
+    engine: str = "auto",
+) -> Iterator[Prediction | Failed]:
+    """The `top` best classes of each picture, in order. A picture that cannot be read gives a `Failed` in its place.
+
+    pictures: files, folders (all pictures below, by name) and glob patterns. UsageError V004 when one matches nothing.
+    """
+    if top < 1 or batch < 1:
+        raise UsageError("V007", f"top {top} and batch {batch} must be 1 or more")
+    opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
+    refuse_random(opened.provenance, "predict with")
+    return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)
+
+
+def found_pictures(places: Sequence[str | Path]) -> list[Path]:
+    """The files that the places name; UsageError V004 for a place that names none."""
+    files: list[Path] = []
+    for place in places:
+        path = Path(place)
+        if path.is_dir():
+            mine = _below(path)
+        elif path.exists() or not glob.has_magic(str(place)):
+            mine = [path]
+        else:
+            mine = sorted(map(Path, glob.glob(str(place), recursive=True)), key=os.fsencode)
+        if not mine:
+            raise UsageError("V004", f"no pictures at `{place}`", hint=f"pictures end in {', '.join(ENDINGS)}")
+        files += mine
+    return files
+
+
+def _below(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
+        found += [Path(parent, name) for name in sorted(files, key=os.fsencode) if name.lower().endswith(ENDINGS)]
+    return found

@@ -1,0 +1,141 @@
+"""`show`: what a model, a recipe, a source or a list holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vitrail import __version__
+from vitrail.data.configs import Data
+from vitrail.data.sources import BUILT_IN, Source, open_source
+from vitrail.disk import make_folder
+from vitrail.errors import UsageError, nearest, write_fault
+from vitrail.models.catalog import VARIANTS, variant
+from vitrail.models.configs import ModelConfig, family_of
+from vitrail.models.count import macs, parameters
+from vitrail.opening import kind_of
+from vitrail.recipe import load_recipe, recipe_names
+from vitrail.recipe.read import recipe_path
+from vitrail.recipe.write import to_plain, to_yaml
+
+LISTS = ("models", "recipes", "datasets")
+What = Literal["models", "recipes", "datasets", "recipe", "model", "data"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What was asked about, as plain values; `text` where there is a ready text (a recipe)."""
+
+    what: What
+    values: Any
+    text: str = ""
+
+
+def show(subject: str) -> Shown:
+    """`models`, `recipes`, `datasets`, or one RECIPE, MODEL or DATA; UsageError V002 for nothing of these."""
+    lists: dict[str, Callable[[], Shown]] = {"models": _models, "recipes": _recipes, "datasets": _datasets}
+    if subject in lists and not Path(subject).exists():
+        return lists[subject]()
+    path = Path(subject)
+    if path.is_file():
+        return _recipe(subject) if path.suffix in (".yaml", ".yml") else _model(subject)
+    if path.is_dir():
+        marks = ("manifest.json", "recipe.yaml", "state.json")
+        return _model(subject) if any((path / mark).is_file() for mark in marks) else _data(subject)
+    if subject in recipe_names():
+        return _recipe(subject)
+    if subject in VARIANTS:
+        return _model(subject)
+    if subject in BUILT_IN:
+        return _data(subject)
+    known = [*LISTS, *recipe_names(), *VARIANTS, *BUILT_IN]
+    raise UsageError("V002", f"nothing is called `{subject}`, and no file or folder lies there", hint=nearest(subject, known))
+
+
+def _numbers(config: ModelConfig) -> dict[str, object]:
+    return {
+        "family": family_of(config),
+        "image_size": list(config.image_size),
+        "classes": config.classes,
+        "parameters": parameters(config),
+        "macs": macs(config),
+    }
+
+
+def _models() -> Shown:
+    return Shown("models", [{"name": name, **_numbers(row.config)} for name, row in VARIANTS.items()])
+
+
+def _recipes() -> Shown:
+    rows = []
+    for name in recipe_names():
+        head = recipe_path(name).read_text("utf-8").splitlines()[0].removeprefix("#").strip()
+        rows.append({"name": name, "about": head})
+    return Shown("recipes", rows)
+
+
+def _datasets() -> Shown:
+    layouts = {
+        "FOLDER": "one folder of pictures per class, alone or below train and val (valid, validation, test)",
+        "CIFAR": "cifar-10-batches-bin, cifar-10-batches-py, cifar-100-binary, cifar-100-python, or their parent",
+    }
+    return Shown("datasets", [{"name": name, "about": about} for name, about in {**BUILT_IN, **layouts}.items()])
+
+
+def _recipe(subject: str) -> Shown:
+    recipe = load_recipe(subject)
+    return Shown("recipe", to_plain(recipe), to_yaml(recipe, version=__version__))
+
+
+def _model(subject: str) -> Shown:
+    kind = kind_of(subject)
+    if kind == "variant":
+        row = variant(subject)
+        about: dict[str, Any] = {"weights": "random", "policy": row.policy.to_json(), "config": asdict(row.config)}
+        return Shown("model", {"name": subject, "kind": kind, **_numbers(row.config), **about})
+    from vitrail.opening import open as open_model
+
+    opened = open_model(subject)
+    config = getattr(opened, "config", None) or opened.manifest.config  # type: ignore[union-attr]
+    values = {"name": subject, "kind": kind, **_numbers(config), "provenance": dict(opened.provenance)}
+    values |= {"policy": opened.policy.to_json(), "class_names": list(opened.classes)}
+    manifest = getattr(opened, "manifest", None)
+    if manifest is not None:
+        values |= {"engines": sorted(manifest.engines), "weights_sha256": manifest.weights_sha256}
+    return Shown("model", values)
+
+
+def _data(subject: str) -> Shown:
+    source = open_source(Data(root=subject))
+    training, held_out = source.count(source.training), source.count(source.held_out)
+    rows = [
+        {"name": name, "training": int(training[i]), "held_out": int(held_out[i])}
+        for i, name in enumerate(source.classes)
+    ]
+    return Shown("data", {"source": source.name, "notes": list(source.notes), "classes": rows})
+
+
+def show_pictures(subject: str, folder: Path, *, count: int = 12) -> list[Path]:
+    """The first held-out pictures of a DATA, class by class in turn, as PNG files that say what they are."""
+    from PIL import Image
+
+    source = open_source(Data(root=subject))
+    make_folder(folder)
+    labels = source.labels[source.held_out]
+    turn = np.concatenate([np.arange((labels == label).sum()) for label in range(len(source.classes))])
+    by_class = np.argsort(labels, kind="stable")
+    order = by_class[np.lexsort((labels[by_class], turn))]
+    written = []
+    for index in source.held_out[order[:count]].tolist():
+        name = f"{source.title(index).replace('/', '-')}-is-{source.classes[source.labels[index]]}.png"
+        pixels = source.read(index)
+        try:
+            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(folder / name)
+        except OSError as error:
+            raise write_fault(error, folder / name) from error
+        written.append(folder / name)
+    return written

@@ -1,0 +1,388 @@
+"""`train`: from a recipe and pictures to a run folder with a bundle in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitrail import __version__
+from vitrail.data.sources import Source, open_source
+from vitrail.disk import free_space, locked, make_folder, remove_leftovers, write_file
+from vitrail.errors import DataError, RecipeError, RunError, SystemFault, UsageError
+from vitrail.models.configs import family_of
+from vitrail.opening import require_torch
+from vitrail.recipe import Recipe, load_recipe
+from vitrail.recipe.read import parse_recipe
+from vitrail.recipe.write import fingerprint, to_plain, to_yaml
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vitrail.evaluation.evaluate import Evaluation
+    from vitrail.models.classifier import Classifier
+
+Listener = Callable[[Mapping[str, object]], None]
+SCANNED_WHOLE = 10_000  # pictures: more are not decoded once before training
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run: where it lies, how good it is, and how it got there."""
+
+    folder: Path
+    bundle: Path
+    steps: int
+    seconds: float  # spent in training steps and evaluations of this process
+    evaluation: Evaluation | None  # None where the run was finished before
+
+    @property
+    def page(self) -> Path:
+        """The HTML page of the run."""
+        return self.folder / "report.html"
+
+    @property
+    def quality(self) -> dict[str, Any]:
+        """The evaluation of the held-out pictures in plain values, read back where the run was finished before."""
+        if self.evaluation is not None:
+            return self.evaluation.to_json()
+        values: dict[str, Any] = json.loads((self.folder / "evaluation.json").read_text())
+        return values
+
+    def to_json(self) -> dict[str, object]:
+        """The result in plain values."""
+        return {"folder": str(self.folder), "bundle": str(self.bundle), "steps": self.steps, "evaluation": self.quality}
+
+
+def _silent(_: Mapping[str, object]) -> None:
+    """The listener of whoever does not listen."""
+
+
+def default_overrides(model: str | None, weights: str | None, data: str | None) -> tuple[str, list[str]]:
+    """The shipped recipe and the overrides that `--model`, `--weights` and `--data` stand for."""
+    name = "folder/finetune" if weights else "folder/scratch"
+    given = {"model.variant": model, "weights.path": weights, "data.root": data}
+    return name, [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """`runs/RECIPE-NAME`."""
+    return Path("runs") / recipe.name.replace("/", "-")
+
+
+def train(
+    recipe: Recipe | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: Path | str | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    listener: Listener = _silent,
+) -> TrainResult:
+    """Train as the recipe says; the run folder holds all that came of it, a bundle at its end.
+
+    recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`. resume: go on
+    from the newest good checkpoint, to the same bits as if never stopped. listener: called with every event.
+    """
+    wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    require_torch()
+    folder = Path(out) if out is not None else default_folder(wanted)
+    started = (folder / "recipe.yaml").is_file()
+    if started and not resume:
+        raise RunError(
+            "V601", f"`{folder}` holds a run already", hint="go on with --resume, or give another folder with --out"
+        )
+    source = open_source(wanted.data, seed=wanted.train.seed)
+    for note in source.notes:
+        listener({"event": "note", "text": note})
+    if not started:
+        _refuse_bad(source, wanted, listener)
+    make_folder(folder)
+    with locked(folder):
+        remove_leftovers(folder)
+        return _Run(wanted, source, folder, listener).go(started=started, resume=resume, strict=strict)
+
+
+def _refuse_bad(source: Source, recipe: Recipe, listener: Listener) -> None:
+    """Every picture decoded once, so that a bad one is found before the first step."""
+    from vitrail.data.loader import find_bad
+
+    if source.memory is not None:
+        return
+    if len(source.labels) > SCANNED_WHOLE:
+        listener({"event": "note", "text": f"more than {SCANNED_WHOLE:,} pictures: not looked through beforehand"})
+        return
+    bad = find_bad(source, workers=recipe.data.workers)
+    if bad:
+        raise DataError(
+            "V406",
+            f"{len(bad)} of {len(source.labels):,} pictures in `{source.place}` cannot be read",
+            evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in bad[:10]]
+            + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
+            hint="repair or remove them, then start again",
+        )
+
+
+class _Run:
+    """One call of `train`: the settled recipe, its source and its folder."""
+
+    def __init__(self, recipe: Recipe, source: Source, folder: Path, listener: Listener) -> None:
+        self.wanted = recipe
+        self.source = source
+        self.folder = folder
+        self.tell = listener
+
+    def go(self, *, started: bool, resume: bool, strict: bool) -> TrainResult:
+        from vitrail.training.checkpoint import load, newest_good
+
+        start = self._start_weights() if self.wanted.weights else None
+        if started:
+            recipe = self._as_before(start)
+            if (self.folder / "bundle" / "manifest.json").is_file():
+                self.tell({"event": "note", "text": "the run is finished already"})
+                return TrainResult(self.folder, self.folder / "bundle", 0, 0.0, None)
+        else:
+            recipe = self._probed(settle(self.wanted, self.source, start))
+            if resume:
+                self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
+            write_file(self.folder / "recipe.yaml", to_yaml(recipe, version=__version__).encode())
+        self.tell({"event": "recipe", "text": to_yaml(recipe, version=__version__), "origins": dict(recipe.origins)})
+        snapshot = None
+        if started:
+            path, passed_over = newest_good(self.folder / "checkpoints")
+            self._report_damage(passed_over, strict)
+            if path is None:
+                self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
+            else:
+                snapshot = load(path)
+        return self._train(recipe, start, snapshot)
+
+    def _report_damage(self, passed_over: Sequence[str], strict: bool) -> None:
+        from vitrail.errors import OutsideBound
+
+        for note in passed_over:
+            self.tell({"event": "warning", "text": note})
+        if passed_over and strict:
+            raise OutsideBound(
+                "V803", f"a damaged checkpoint in `{self.folder}` was passed over", evidence=list(passed_over),
+                hint="resume without --strict to go on from the one before it",
+            )
+
+    def _start_weights(self) -> Classifier:
+        from vitrail.opening import classifier, kind_of
+
+        weights = self.wanted.weights
+        assert weights is not None
+        if kind_of(weights.path) == "weights":
+            from vitrail.weights import load
+
+            classes = self.wanted.config.classes if self.wanted.classes_given else self.source.classes
+            config = replace(self.wanted.config, classes=len(self.source.classes))
+            loaded = load(
+                Path(weights.path), model=config, dialect=weights.dialect, classes=classes, head=weights.head
+            )
+            for line in loaded.report:
+                self.tell({"event": "note", "text": line})
+            return loaded.classifier
+        return classifier(weights.path)
+
+    def _as_before(self, start: Classifier | None) -> Recipe:
+        """The recipe of the run that lies here, after making sure that it is the one that is wanted."""
+        path = self.folder / "recipe.yaml"
+        before = parse_recipe(path.read_text("utf-8"), str(path), name=self.wanted.name)
+        chosen = {
+            "precision": before.precision if self.wanted.precision == "auto" else self.wanted.precision,
+            "train": replace(
+                self.wanted.train,
+                attention=before.train.attention if self.wanted.train.attention == "auto" else self.wanted.train.attention,
+                threads=self.wanted.train.threads or before.train.threads,
+            ),
+        }
+        now = settle(replace(self.wanted, **chosen), self.source, start)  # type: ignore[arg-type]
+        if fingerprint(now) != fingerprint(before):
+            raise RunError(
+                "V602",
+                f"`{self.folder}` was made by another recipe",
+                evidence=differences(to_plain(before), to_plain(now)),
+                hint="resume with the recipe it was started with, or give another --out",
+            )
+        return replace(before, data=now.data, origins=now.origins)
+
+    def _probed(self, recipe: Recipe) -> Recipe:
+        """`auto` and None settled by looking at the machine: precision, attention, threads."""
+        from vitrail.machine import cores
+
+        threads = recipe.train.threads or cores()
+        origins = dict(recipe.origins)
+        if recipe.train.threads is None:
+            origins["train.threads"] = "machine"
+        train = replace(recipe.train, threads=threads)
+        recipe = replace(recipe, train=train, origins=origins)
+        if recipe.precision != "auto" and train.attention != "auto":
+            return recipe
+        from vitrail.training.probe import fastest_way
+
+        precision, attention = fastest_way(recipe.config, recipe.precision, train.attention, recipe.data.batch)
+        for key in ("precision", "train.attention"):
+            if key not in origins or origins[key] == "default":
+                origins[key] = "probe"
+        return replace(
+            recipe, precision=precision, train=replace(train, attention=attention), origins=origins
+        )
+
+    def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Any) -> TrainResult:
+        import torch
+
+        from vitrail.data.loader import TrainLoader
+        from vitrail.machine import keep_fp32_true
+        from vitrail.models import build, set_attention
+        from vitrail.training.loop import Plan
+        from vitrail.training.loop import train as run_loop
+
+        keep_fp32_true()
+        assert recipe.train.threads is not None
+        torch.set_num_threads(recipe.train.threads)
+        module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
+        set_attention(module, "fused" if recipe.train.attention == "fused" else "explicit")
+        loader = TrainLoader(
+            self.source, recipe.policy, recipe.augment, recipe.train.seed, recipe.data.batch, recipe.data.workers
+        )
+        self._enough_space(module)
+        plan = Plan(
+            module=module,
+            optimizer=recipe.optimizer,
+            schedule=recipe.schedule,
+            loss=recipe.loss,
+            average=recipe.average,
+            train=recipe.train,
+            checkpoint=recipe.checkpoint,
+            evaluation=recipe.evaluation,
+            precision="bf16" if recipe.precision == "bf16" else "fp32",
+            loader=loader,
+            mix=_mixer(recipe),
+            evaluate=lambda network: self._quality(network, recipe),
+            folder=self.folder,
+            identity=self._identity(recipe),
+        )
+        outcome = run_loop(plan, resume=snapshot, listener=self.tell)
+        return self._finish(recipe, outcome, start)
+
+    def _enough_space(self, module: nn.Module) -> None:
+        one = sum(value.numel() * value.element_size() for value in module.state_dict().values())
+        need, free = 4 * 3 * one, free_space(self.folder)  # weights, average, two moments; new, old and best
+        if free < need:
+            raise SystemFault(
+                "V701", f"`{self.folder}` has {free / 1e6:.0f} MB free, a run needs about {need / 1e6:.0f} MB",
+                hint="free some space, or give a folder on another disk with --out",
+            )
+
+    def _identity(self, recipe: Recipe) -> dict[str, object]:
+        return {
+            "recipe": fingerprint(recipe),
+            "data": self.source.fingerprint,
+            "model": {
+                "variant": recipe.variant,
+                "family": family_of(recipe.config),
+                "config": asdict(recipe.config),
+                "policy": recipe.policy.to_json(),
+                "classes": list(self.source.classes),
+            },
+        }
+
+    def _quality(self, network: nn.Module, recipe: Recipe) -> dict[str, float]:
+        evaluation = self._evaluate(network, recipe)
+        return {"top1": evaluation.top1, "top5": evaluation.top5, "loss": evaluation.loss or 0.0}
+
+    def _evaluate(self, network: nn.Module, recipe: Recipe) -> Evaluation:
+        from vitrail.data.loader import evaluation_batches
+        from vitrail.evaluation.evaluate import evaluate
+        from vitrail.models.classifier import Classifier
+
+        model = Classifier(network, recipe.config, recipe.policy, self.source.classes)
+        batches = evaluation_batches(
+            self.source, self.source.held_out, recipe.policy,
+            batch=recipe.evaluation.batch, workers=recipe.data.workers,
+        )
+        return evaluate(model.logits, batches, self.source.classes)
+
+    def _finish(self, recipe: Recipe, outcome: Any, start: Classifier | None) -> TrainResult:
+        from vitrail.verbs.finish import finish_run
+
+        evaluation = self._evaluate(outcome.module, recipe)
+        bundle = finish_run(self.folder, recipe, self.source, outcome.module, evaluation)
+        return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
+
+
+def _mixer(recipe: Recipe) -> Callable[..., Any] | None:
+    """The step's mixing, or None: (images, labels, step, epoch) -> (images, targets)."""
+    config = recipe.mix
+    if config is None:
+        return None
+
+    def mixer(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
+        from vitrail.data.mix import apply, draw
+
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        mixing = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, size=size)
+        return (images, labels) if mixing is None else apply(mixing, images, labels, recipe.config.classes)
+
+    return mixer
+
+
+def settle(recipe: Recipe, source: Source, start: Classifier | None) -> Recipe:
+    """The recipe with what data and start weights decide: the number of classes, the policy. RecipeError V104."""
+    origins = dict(recipe.origins)
+    config = recipe.config
+    if recipe.classes_given and config.classes != len(source.classes):
+        raise RecipeError(
+            "V104",
+            f"model.classes is {config.classes}, `{source.place}` holds {len(source.classes)} classes",
+            hint=f"give model.classes={len(source.classes)}, or leave it out",
+        )
+    if not recipe.classes_given:
+        origins["model.classes"] = "data"
+        config = replace(config, classes=len(source.classes))
+    policy = recipe.policy
+    if start is not None:
+        if start.config != config:
+            raise RecipeError(
+                "V104",
+                "the weights are of another model than the recipe names",
+                evidence=differences(asdict(start.config), asdict(config)),
+                hint="set these under `model`, or start from other weights",
+            )
+        if not any(origin in ("recipe", "command line") for key, origin in origins.items() if key.startswith("policy.")):
+            policy = start.policy
+            origins |= {key: "weights" for key in origins if key.startswith("policy.")}
+    if recipe.data.batch > len(source.training):
+        raise RecipeError(
+            "V104",
+            f"data.batch is {recipe.data.batch}, there are {len(source.training)} pictures to train on",
+            hint=f"give data.batch={max(1, len(source.training) // 4)}",
+        )
+    data = replace(recipe.data, source=source.name, root=recipe.data.root or source.name)  # type: ignore[arg-type]
+    if recipe.data.source == "auto":
+        origins["data.source"] = "data"
+    return replace(recipe, config=config, classes_given=True, policy=policy, data=data, origins=origins)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], lead: str = "") -> list[str]:
+    """`key  was -> is` for every leaf that differs."""
+    lines: list[str] = []
+    keys: Iterable[str] = dict.fromkeys([*one, *other])
+    for key in keys:
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            lines += differences(left, right, f"{lead}{key}.")
+        elif left != right:
+            lines.append(f"{lead}{key}  {left} -> {right}")
+    return lines
+
+
+def no_recipe_given() -> UsageError:
+    """What `train` says when it is told neither a recipe nor a model."""
+    return UsageError(
+        "V001", "give a RECIPE, or --model and --data", hint="`vitrail show recipes` and `vitrail show models` list them"
+    )

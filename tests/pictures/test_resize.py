@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vitrail.pictures.decode import decode
-from vitrail.pictures.resize import INTERPOLATIONS, Interpolation, resize
+from vitrail.pictures.policy import INTERPOLATIONS, Interpolation
+from vitrail.pictures.resize import resize
 
 FRACTION_BITS = 22
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vitrail.pictures.resize import Interpolation
+from vitrail.pictures.policy import Interpolation
 
 SourceName = Literal["auto", "folder", "cifar", "digits"]
 

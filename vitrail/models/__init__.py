@@ -9,6 +9,8 @@ from vitrail.models.configs import AttentionPath, ModelConfig
 if TYPE_CHECKING:
     from torch import nn
 
+ATTENTION = "attention_path"  # the attribute of every attention layer
+
 
 def build(config: ModelConfig, *, seed: int = 0, device: Literal["cpu", "meta"] = "cpu") -> nn.Module:
     """A network with fresh weights, a function of (config, seed) alone. device `meta` gives shapes without weights."""
@@ -19,7 +21,7 @@ def build(config: ModelConfig, *, seed: int = 0, device: Literal["cpu", "meta"] 
 
     problems = config.problems()
     assert not problems, problems
-    with torch.random.fork_rng(devices=[]), torch.device(device):  # layers draw from the global generator as they are made
+    with torch.random.fork_rng(devices=[]), torch.device(device):  # layers draw from torch's generator when made
         network = CCT(config)
     if device != "meta":
         network.init_weights(torch.Generator().manual_seed(key(seed, "init") >> 1))
@@ -31,5 +33,5 @@ def set_attention(module: nn.Module, path: AttentionPath) -> None:
     if path not in get_args(AttentionPath):
         raise ValueError(f"attention path {path!r} is not one of {', '.join(get_args(AttentionPath))}")
     for part in module.modules():
-        if hasattr(part, "attention_path"):
-            part.attention_path = path
+        if hasattr(part, ATTENTION):
+            setattr(part, ATTENTION, path)

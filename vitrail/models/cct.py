@@ -6,6 +6,8 @@ The parameter names are those of github.com/SHI-Labs/Compact-Transformers.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ class Tokenizer(nn.Module):
                     nn.Conv2d(wide, out, c.kernel, c.stride, c.padding, bias=c.conv_bias),
                     *((nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2, padding=1)) if c.max_pool else ()),
                 )
-                for wide, out in zip(widths, widths[1:], strict=False)
+                for wide, out in pairwise(widths)
             )
         )
 

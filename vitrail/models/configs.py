@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 AttentionPath = Literal["explicit", "fused"]  # how attention is computed: the same numbers up to rounding
 Pooling = Literal["sequence", "class"]
@@ -164,7 +164,8 @@ def config_from_json(values: object) -> ModelConfig:
         raise ValueError(f"model config has unknown keys: {', '.join(odd)}")
     if missing := [name for name in known if name not in given]:
         raise ValueError(f"model config lacks {', '.join(missing)}")
-    config = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    config = kind(**plain)
     if problems := config.problems():
         raise ValueError(f"model config does not hold: {'; '.join(problems)}")
     return config

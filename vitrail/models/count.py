@@ -6,6 +6,7 @@ Letters: N tokens, D width, K classes, r MLP ratio, L blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import prod
 
 from vitrail.models.configs import CCTConfig, ModelConfig
@@ -57,7 +58,7 @@ def _tokenizer_macs(c: CCTConfig) -> int:
 
 def _convolutions(c: CCTConfig) -> list[Shape]:
     widths = [c.channels, *[c.conv_width] * (c.conv_layers - 1), c.dim]
-    return [(out, wide, c.kernel, c.kernel) for wide, out in zip(widths, widths[1:], strict=False)]
+    return [(out, wide, c.kernel, c.kernel) for wide, out in pairwise(widths)]
 
 
 def _cct(c: CCTConfig) -> Iterator[tuple[str, Shape]]:

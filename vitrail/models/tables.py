@@ -17,4 +17,5 @@ def sine_table(tokens: int, dim: int) -> NDArray[np.float32]:
     column = np.arange(dim)
     power = np.array([10000.0 ** (2 * (i // 2) / dim) for i in range(dim)])
     angle = (np.arange(tokens, dtype=np.float64)[:, None] / power).astype(np.float32).astype(np.float64)  # (N, D)
-    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
+    table: NDArray[np.float32] = np.where(column % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
+    return table

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.pictures.resize import Interpolation, resize
+from vitrail.pictures.policy import Interpolation
+from vitrail.pictures.resize import resize
 
 Pixels = NDArray[np.uint8]
 

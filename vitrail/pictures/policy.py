@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, NamedTuple, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from vitrail.errors import nearest
-from vitrail.pictures.decode import Picture, Pixels, load, name_of
-from vitrail.pictures.limits import MAX_PIXELS, beyond
-from vitrail.pictures.resize import INTERPOLATIONS, Interpolation, resize
+
+if TYPE_CHECKING:  # a policy is plain values until it meets a picture: recipes are read without NumPy and Pillow
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vitrail.pictures.decode import Picture, Pixels
+
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 MAX_SIZE = 4096
 
@@ -45,6 +48,7 @@ class Policy:
     mode `crop`: the short side is resized to size / crop, then the centre is cut out.
     mode `squash`: both sides are resized to size / crop whatever their ratio, then the centre is cut out.
 
+    >>> import numpy as np
     >>> policy = Policy(size=(224, 224), crop=0.9, mean=HALF.mean, std=HALF.std)
     >>> policy.pixels(np.zeros((480, 640, 3), np.uint8)).shape
     (224, 224, 3)
@@ -85,6 +89,12 @@ class Policy:
 
     def pixels(self, picture: Picture) -> Pixels:
         """Pixels (*size, channels), decoded where need be, resized and cropped; PictureError V301 to V305."""
+        import numpy as np
+
+        from vitrail.pictures.decode import load, name_of
+        from vitrail.pictures.limits import MAX_PIXELS, beyond
+        from vitrail.pictures.resize import resize
+
         stored = load(picture, channels=self.channels)
         height, width = self._resized(stored.shape[0], stored.shape[1])
         widest = max(height * width, stored.shape[0] * width)  # after the second pass, after the first
@@ -112,12 +122,16 @@ class Policy:
 
     def table(self) -> NDArray[np.float32]:
         """Normalisation as a table (channels, 256): entry u of a channel is float32((u / 255 - mean) / std)."""
+        import numpy as np
+
         steps = np.arange(256, dtype=np.float64) / 255
         mean, std = (np.array(values, np.float64)[:, None] for values in (self.mean, self.std))
         return ((steps - mean) / std).astype(np.float32)
 
     def normalise(self, pixels: Pixels) -> NDArray[np.float32]:
         """Network input (B, C, H, W) of pixels (B, H, W, C), by the table."""
+        import numpy as np
+
         count, height, width, channels = pixels.shape
         assert channels == self.channels, f"{channels} channels, the policy has {self.channels}"
         batch = np.empty((count, channels, height, width), np.float32)

@@ -10,14 +10,11 @@ Each pass: 22 fraction bits, weights normalised in double and rounded half away 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+from vitrail.pictures.policy import Interpolation
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,

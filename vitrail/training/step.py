@@ -124,7 +124,7 @@ def broken(done: Step, batch: TrainBatch, *, in_row: int) -> NumbersBroke:
             f"pictures by index: {shown}{more}",
             "nothing was updated with it; the last checkpoint is as it was",
         ],
-        hint="lower schedule.lr, lengthen the warm-up, set train.clip, or set train.on_nan=skip and resume",
+        hint="start again with a lower schedule.lr, a longer warm-up, train.clip or train.on_nan=skip",
     )
 
 

@@ -1,0 +1,146 @@
+"""Batches are pure functions of their number; augmentation draws depend on (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitrail.data.augment.crops import random_box
+from vitrail.data.configs import Augment, Data, PadCrop, RandomResizedCrop
+from vitrail.data.loader import TrainLoader, evaluation_batches, find_bad
+from vitrail.data.order import epoch_order, split
+from vitrail.data.sources import Source, open_source
+from vitrail.errors import DataError
+from vitrail.pictures.policy import CIFAR10, Policy
+
+POLICY = Policy(size=(16, 16), mean=CIFAR10.mean, std=CIFAR10.std)
+AUGMENTS = {
+    "none": Augment(),
+    "pad": Augment(crop=PadCrop(padding=3), flip=0.5),
+    "resized": Augment(crop=RandomResizedCrop(scale=(0.3, 1.0)), flip=0.5),
+}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Source:
+    return open_source(Data(root="digits"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name).mkdir()
+        for index in range(12):
+            size = (int(random.integers(10, 40)), int(random.integers(10, 40)), 3)
+            Image.fromarray(random.integers(0, 256, size, np.uint8)).save(root / name / f"{index:02d}.png")
+    return open_source(Data(root=str(root)))
+
+
+def _loader(source: Source, augment: Augment, workers: int = 0, seed: int = 0) -> TrainLoader:
+    return TrainLoader(source, POLICY, augment, seed=seed, batch=5, workers=workers)
+
+
+@pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS.keys())
+@pytest.mark.parametrize("which", ["digits", "folder"])
+def test_workers_and_start_change_nothing(which: str, augment: Augment, request: pytest.FixtureRequest) -> None:
+    source = request.getfixturevalue(which)
+    loader = _loader(source, augment)
+    stop = 2 * loader.steps_per_epoch if which == "folder" else 6
+    whole = list(loader.iterate(0, stop))
+    for workers in (1, 2, 4):
+        for start in (0, 1, stop - 2):
+            again = list(replace(loader, workers=workers).iterate(start, stop))
+            assert [b.step for b in again] == list(range(start, stop))
+            for one, other in zip(whole[start:], again, strict=True):
+                assert (one.indices == other.indices).all() and one.epoch == other.epoch
+                assert one.images.tobytes() == other.images.tobytes()
+                assert (one.labels == source.labels[one.indices]).all()
+
+
+def test_a_sample_does_not_depend_on_its_batch(digits: Source) -> None:
+    augment = AUGMENTS["pad"]
+    small = {int(i): image for b in _loader(digits, augment).iterate(0, 20) for i, image in zip(b.indices, b.images, strict=True)}
+    large = next(iter(TrainLoader(digits, POLICY, augment, seed=0, batch=64, workers=0).iterate(0, 1)))
+    for index, image in zip(large.indices, large.images, strict=True):
+        assert int(index) not in small or (small[int(index)] == image).all()
+    assert len(set(small) & set(large.indices.tolist())) == 64
+
+
+def test_batched_and_single_augmentation_agree(digits: Source) -> None:
+    for augment in (AUGMENTS["none"], AUGMENTS["pad"]):
+        batched = next(iter(_loader(digits, augment).iterate(0, 1)))
+        single = next(iter(_loader(replace(digits, memory=None), augment).iterate(0, 1)))
+        assert (batched.images == single.images).all()
+
+
+def test_epochs_differ_and_cover(folder: Source) -> None:
+    loader = _loader(folder, AUGMENTS["resized"])
+    per_epoch = loader.steps_per_epoch
+    assert per_epoch == len(folder.training) // 5
+    epochs = [np.concatenate([b.indices for b in loader.iterate(e * per_epoch, (e + 1) * per_epoch)]) for e in (0, 1)]
+    for epoch in epochs:
+        assert len(set(epoch.tolist())) == len(epoch) and set(epoch.tolist()) <= set(folder.training.tolist())
+    assert epochs[0].tolist() != epochs[1].tolist()
+    assert sorted(epoch_order(folder.training, seed=0, epoch=0).tolist()) == folder.training.tolist()
+
+
+def test_too_large_a_batch_is_refused(folder: Source) -> None:
+    with pytest.raises(DataError, match="more than the 20 pictures"):
+        list(replace(_loader(folder, Augment()), batch=21).iterate(0, 1))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 359, 1000])
+def test_evaluation_covers_each_picture_once(digits: Source, batch: int) -> None:
+    batches = list(evaluation_batches(digits, digits.held_out, POLICY, batch=batch, workers=2))
+    assert np.concatenate([b.indices for b in batches]).tolist() == digits.held_out.tolist()
+    one = POLICY.normalise(POLICY.pixels(digits.read(int(digits.held_out[0])))[None])
+    assert (batches[0].images[0] == one[0]).all()
+
+
+def test_bad_pictures_are_found_and_counted(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(4):
+            Image.new("RGB", (20, 20), (index, 0, 0)).save(tmp_path / name / f"{index}.jpg")
+    whole_file = (tmp_path / "a" / "1.jpg").read_bytes()
+    (tmp_path / "a" / "1.jpg").write_bytes(whole_file[: len(whole_file) // 2])
+    (tmp_path / "b" / "2.jpg").write_bytes(b"")
+    (tmp_path / "b" / "3.jpg").write_text("hello")
+    source = open_source(Data(root=str(tmp_path)))
+    bad = find_bad(source, workers=2)
+    assert [(one.name, one.error.code) for one in bad] == [("a/1.jpg", "V302"), ("b/2.jpg", "V301"), ("b/3.jpg", "V301")]
+    (batch,) = evaluation_batches(source, np.arange(8), POLICY, batch=8, workers=0)
+    assert [one.index for one in batch.bad] == [1, 6, 7]
+    assert (batch.images[1] == POLICY.normalise(np.zeros((1, 16, 16, 3), np.uint8))[0]).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 2**40), st.integers(0, 1000))
+def test_random_boxes_lie_inside(rows: int, columns: int, seed: int, index: int) -> None:
+    crop = RandomResizedCrop(scale=(0.08, 1.0))
+    top, left, height, width = random_box((rows, columns), crop, seed=seed, epoch=1, index=index)
+    assert top >= 0 and left >= 0 and height >= 1 and width >= 1
+    assert top + height <= rows and left + width <= columns
+
+
+def test_random_boxes_have_the_stated_distribution() -> None:
+    crop = RandomResizedCrop(scale=(0.25, 0.75), ratio=(0.8, 1.25))
+    boxes = np.array([random_box((200, 200), crop, seed=3, epoch=0, index=i) for i in range(3000)])
+    area = boxes[:, 2] * boxes[:, 3] / 200**2
+    aspect = np.log(boxes[:, 3] / boxes[:, 2])
+    assert abs(area.mean() - 0.5) < 0.01 and abs(area.std() - 0.5 / 12**0.5) < 0.01
+    assert abs(aspect.mean()) < 0.01 and aspect.min() > np.log(0.8) - 0.02 and aspect.max() < np.log(1.25) + 0.02
+
+
+def test_split_takes_its_part_of_each_class() -> None:
+    labels = np.repeat(np.arange(4), [2, 5, 10, 100])
+    held = split(labels, 4, part=0.2, seed=5, classes=list("abcd"))
+    assert np.bincount(labels[held]).tolist() == [1, 1, 2, 20]

@@ -1,0 +1,293 @@
+"""The training loop: steps, evaluations and checkpoints of one run, stopped and resumed without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+
+from vitrail import disk
+from vitrail.data.batches import TrainBatch
+from vitrail.errors import Stopped, SystemFault
+from vitrail.training import average, checkpoint, journal, memory, optimizers
+from vitrail.training.configs import Average, Checkpoint, CrossEntropy, Evaluation, Optimizer, Schedule, Train
+from vitrail.training.groups import describe
+from vitrail.training.schedule import learning_rate, total_steps
+from vitrail.training.signals import Interrupted, Stop, watched
+from vitrail.training.state import TrainState, restore, snapshot
+from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Step, broken, generators_kept, take_step
+
+CHECKPOINTS = "checkpoints"
+Evaluate = Callable[[nn.Module], Mapping[str, float]]  # a network in evaluation mode -> metrics with `top1`
+Listener = Callable[[journal.Row], None]
+
+
+class Loader(Protocol):
+    """Where batches come from; `data.loader.TrainLoader` is one."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def iterate(self, start: int, stop: int) -> Iterator[TrainBatch]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run needs, settled: nothing in it is `auto`.
+
+    identity (plain values: hashes of recipe and data) is saved with every state, for the caller to compare on resume.
+    """
+
+    module: nn.Module
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: CrossEntropy
+    average: Average | None
+    train: Train
+    checkpoint: Checkpoint
+    evaluation: Evaluation
+    precision: Literal["fp32", "bf16"]
+    device: str
+    loader: Loader
+    mix: Mixer | None
+    evaluate: Evaluate | None
+    folder: Path
+    identity: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run. metrics: of the last evaluation; best: the greatest top1 of a step that was saved.
+
+    seconds: of training, evaluation and saving, all resumed parts together. `final_module(state)` is what to ship.
+    """
+
+    state: TrainState
+    steps: int
+    metrics: Mapping[str, float]
+    best: float | None
+    best_step: int | None
+    skipped: int
+    seconds: float
+
+
+@dataclass
+class _Run:
+    plan: Plan
+    how: How
+    state: TrainState
+    rows: journal.Journal
+    listener: Listener
+    stop: Stop
+    total: int
+    began: float  # on the monotonic clock, moved back by the time of the parts before
+
+    def tell(self, event: str, **more: object) -> None:
+        row = {"event": event, "step": self.state.step, **more}
+        self.rows.write(row)
+        self.listener(row)
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    def due(self, every: int) -> bool:
+        """Whether something that is done every so many epochs is to be done after this step."""
+        step, length = self.state.step, self.plan.loader.steps_per_epoch
+        return step == self.total or (every > 0 and step > 0 and step % (every * length) == 0)
+
+
+def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener) -> Outcome:
+    """Train to the end. The caller holds the run folder's lock and has seen that the snapshot is of the same run.
+
+    Every event goes to the journal and, as the same row, to `listener`. Stopped V901 after SIGTERM, SIGINT or SIGHUP,
+    with the state saved; NumbersBroke V811 for NaN or Inf; SystemFault V701 when the disk, V703 when memory gives out.
+    """
+    disk.make_folder(plan.folder)
+    with watched() as stop:
+        state = _state(plan)
+        if resume is None:
+            journal.restart(plan.folder)
+        else:
+            restore(state, resume)
+            journal.truncate_to(plan.folder / journal.JOURNAL, state.step, settled=state.settled)
+        rows = journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue")
+        with contextlib.closing(rows):
+            total = total_steps(plan.schedule, plan.loader.steps_per_epoch)
+            began = time.monotonic() - state.elapsed_s
+            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began)
+            _say_start(run, resumed=resume is not None)
+            _steps(run)
+            run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, wall_s=run.elapsed())
+    return Outcome(
+        state=state,
+        steps=state.step,
+        metrics=dict(state.metrics),
+        best=state.best,
+        best_step=state.best_step,
+        skipped=state.skipped,
+        seconds=run.elapsed(),
+    )
+
+
+def _state(plan: Plan) -> TrainState:
+    module = plan.module.to(plan.device).train()
+    ema = average.start(module) if plan.average is not None else None
+    return TrainState(module, optimizers.make(plan.optimizer, module), ema)
+
+
+def _how(plan: Plan) -> How:
+    return How(
+        device=torch.device(plan.device),
+        precision=plan.precision,
+        loss=plan.loss,
+        seed=plan.train.seed,
+        clip=plan.train.clip,
+        decay=plan.average.decay if plan.average is not None else None,
+        mix=plan.mix,
+    )
+
+
+def _say_start(run: _Run, *, resumed: bool) -> None:
+    if resumed:
+        run.tell("resume", skipped=run.state.skipped)
+        return
+    run.tell(
+        "start",
+        steps=run.total,
+        steps_per_epoch=run.plan.loader.steps_per_epoch,
+        precision=run.plan.precision,
+        device=run.plan.device,
+        threads=torch.get_num_threads(),
+        parameters=describe(run.plan.module, run.plan.optimizer.weight_decay),
+        optimizer=asdict(run.plan.optimizer),
+    )
+
+
+def _steps(run: _Run) -> None:
+    if not run.state.settled:
+        _settle(run)
+    batches = run.plan.loader.iterate(run.state.step, run.total)
+    try:
+        while run.state.step < run.total:
+            began = time.monotonic()
+            batch = next(batches)
+            waited = time.monotonic() - began
+            _one(run, batch, waited)
+            _settle(run)
+            if run.stop.caught is not None:
+                raise _stopped(run)
+    finally:
+        if isinstance(batches, Generator):
+            batches.close()
+
+
+def _one(run: _Run, batch: TrainBatch, waited: float) -> None:
+    state = run.state
+    began = time.monotonic()
+    lr = learning_rate(run.plan.schedule, state.step, steps_per_epoch=run.plan.loader.steps_per_epoch)
+    done = _guarded_step(run, batch, lr)
+    took = time.monotonic() - began
+    numbers = {"epoch": batch.epoch, "loss": done.loss, "norm": done.norm, "lr": lr}
+    if not done.skipped:
+        pace = len(batch.labels) / max(took + waited, 1e-9)
+        run.tell("step", **numbers, wait_s=waited, step_s=took, images_per_s=pace)
+        return
+    stops = run.plan.train.on_nan == "stop" or state.skipped_in_row > SKIPS_IN_ROW
+    run.tell("broke" if stops else "skipped", **numbers, indices=[int(index) for index in batch.indices])
+    if stops:
+        raise broken(done, batch, in_row=state.skipped_in_row)
+
+
+def _guarded_step(run: _Run, batch: TrainBatch, lr: float) -> Step:
+    try:
+        return take_step(run.state, batch, lr, run.how)
+    except (MemoryError, RuntimeError) as error:
+        if not memory.is_shortage(error):
+            raise
+        reason = str(error)
+    raise memory.shortage(run.state, batch, run.how, reason)  # the error, and the memory it holds, are gone by now
+
+
+def _settle(run: _Run) -> None:
+    """What is due after this step: the evaluation, then the checkpoint."""
+    state, plan = run.state, run.plan
+    evaluated = plan.evaluate is not None and run.due(plan.evaluation.every)
+    if evaluated:
+        state.settled = False
+        _evaluate(run)
+    state.settled = True
+    if not run.due(plan.checkpoint.every):
+        return
+    before = (state.best, state.best_step)
+    is_best = evaluated and (state.best is None or state.metrics["top1"] > state.best)
+    if is_best:
+        state.best, state.best_step = state.metrics["top1"], state.step
+    try:
+        _save(run, best=is_best)
+    except SystemFault as error:
+        if plan.checkpoint.on_error == "stop" or state.step == run.total:
+            raise
+        state.best, state.best_step = before
+        run.tell("warning", code=error.code, what=error.what)
+
+
+def _evaluate(run: _Run) -> None:
+    state, plan = run.state, run.plan
+    assert plan.evaluate is not None
+    began = time.monotonic()
+    try:
+        with _to_evaluate(state) as module, generators_kept(run.how.device), torch.no_grad(), run.stop.interrupting():
+            metrics = {name: float(value) for name, value in plan.evaluate(module).items()}
+    except Interrupted:
+        raise _stopped(run) from None
+    assert "top1" in metrics, sorted(metrics)
+    state.metrics = metrics
+    run.tell("evaluation", **metrics, wall_s=time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _to_evaluate(state: TrainState) -> Iterator[nn.Module]:
+    """The network in evaluation mode with the averaged weights; every part's mode comes back as it was."""
+    modes = [(part, part.training) for part in state.module.modules()]
+    try:
+        with average.averaged(state.module, state.ema) as module:
+            yield module.eval()
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _save(run: _Run, *, best: bool) -> None:
+    state = run.state
+    state.elapsed_s = run.elapsed()
+    saved = snapshot(state, run.plan.identity)
+    name = f"step-{state.step:08d}"
+    row: dict[str, object] = {"event": "checkpoint", "step": state.step, "name": name, "best": best}
+    run.rows.write(row)
+    run.rows.sync()
+    began = time.monotonic()
+    checkpoint.save(run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
+    run.listener({**row, "wall_s": time.monotonic() - began})
+
+
+def _stopped(run: _Run) -> Stopped:
+    """Save, unless this very state is saved already, and give the error that ends the run."""
+    state, plan = run.state, run.plan
+    if not state.settled or not run.due(plan.checkpoint.every):
+        state.elapsed_s = run.elapsed()
+        saved = snapshot(state, plan.identity)
+        run.rows.sync()
+        checkpoint.save(plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
+    run.tell("stopped", by=run.stop.caught, wall_s=run.elapsed())
+    return Stopped(
+        "V901",
+        f"stopped by {run.stop.caught} after step {state.step} of {run.total}",
+        evidence=[f"saved in `{plan.folder / CHECKPOINTS}`"],
+        hint="run the same command with --resume to go on from there",
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from vitrail.errors import RunError, UsageError, nearest
 from vitrail.models.catalog import VARIANTS, variant
+from vitrail.models.configs import FAMILIES
 
 if TYPE_CHECKING:
     from vitrail.engines import Bundle
@@ -117,7 +118,7 @@ def _newest(run: Path) -> Path:
 
 
 def _of_checkpoint(path: Path) -> Classifier:
-    from vitrail.bundle.manifest import config_from_json
+    from vitrail.bundle.values import to_dataclass
     from vitrail.models import build
     from vitrail.models.classifier import Classifier
     from vitrail.pictures.policy import Policy
@@ -125,10 +126,11 @@ def _of_checkpoint(path: Path) -> Classifier:
     from vitrail.weights import load_native
 
     snapshot = load(path)
-    model = snapshot.state.get("model")
+    identity = snapshot.state.get("identity")
+    model = identity.get("model") if isinstance(identity, Mapping) else None
     if not isinstance(model, Mapping):
         raise RunError("V607", f"`{path}` does not say which model it holds", hint="open the run folder in its place")
-    config = config_from_json(str(model["family"]), cast("dict[str, object]", model["config"]))
+    config = to_dataclass(FAMILIES[str(model["family"])], model["config"], "config")
     policy = Policy.from_json(cast("dict[str, object]", model["policy"]))
     module = build(config)
     load_native(module, snapshot.files.get("ema", snapshot.files["weights"]))

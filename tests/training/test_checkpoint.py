@@ -87,10 +87,10 @@ def state_of(scenario: str) -> Callable[[int], Snapshot]:
     return written
 
 
-def kill_everywhere(scenario: str, place: Path) -> None:
+def kill_everywhere(scenario: str, place: Path, *, every: int = 1) -> None:
     clean = trial(SCENARIOS + scenario, place)
-    outcomes = trials(SCENARIOS + scenario, place, kills(clean))
-    assert len(outcomes) == clean.calls > 20
+    assert clean.calls > 20
+    outcomes = trials(SCENARIOS + scenario, place, kills(clean)[::every])
     assert all(outcome.killed and outcome.calls == outcome.fault.at for outcome in outcomes)
     assert losses(outcomes, state_of(scenario)) == []
 
@@ -101,16 +101,15 @@ def test_A01_a_kill_at_any_call_of_a_save_leaves_the_old_or_the_new(scenario: st
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("scenario", SAVES)
-def test_A01_every_kind_of_save_ten_times(scenario: str, seed: int, tmp_path: Path) -> None:
+def test_A01_every_kind_of_save(scenario: str, tmp_path: Path) -> None:
     kill_everywhere(scenario, tmp_path)
 
 
 def test_F01_the_kill_test_sees_a_save_straight_to_its_name(tmp_path: Path) -> None:
     scenario = SCENARIOS + "save_straight_to_its_name"
-    outcomes = trials(scenario, tmp_path, kills(trial(scenario, tmp_path)))
-    assert len(losses(outcomes, snapshot)) > 10
+    outcomes = trials(scenario, tmp_path, kills(trial(scenario, tmp_path))[::4])
+    assert len(losses(outcomes, snapshot)) > 3
 
 
 # ---- A2: errors
@@ -138,11 +137,12 @@ def untold(outcome: Outcome) -> str | None:
 
 
 def test_A02_an_error_at_any_call_of_a_save_is_told_and_harmless(tmp_path: Path) -> None:
-    fail_everywhere("full_save", tmp_path, lambda fault: not fault.onward)
+    rare = (errno.EDQUOT, errno.EFBIG)  # they take the way of ENOSPC: here at every fifth call, at all in the campaign
+    fail_everywhere("full_save", tmp_path, lambda f: not f.onward and (f.errno not in rare or f.at % 5 == 0))
 
 
 def test_A02_a_disk_that_stays_full_is_told_and_harmless(tmp_path: Path) -> None:
-    fail_everywhere("full_save", tmp_path, lambda fault: fault.onward and fault.errno == errno.ENOSPC)
+    fail_everywhere("full_save", tmp_path, lambda f: f.onward and f.errno == errno.ENOSPC and f.at % 2 == 1)
 
 
 @pytest.mark.prove
@@ -398,7 +398,7 @@ def test_F01_the_order_test_sees_a_missing_guard(scenario: str, tmp_path: Path) 
 
 
 def test_A07_a_kill_while_five_old_ones_go_leaves_a_good_one(tmp_path: Path) -> None:
-    kill_everywhere("prune", tmp_path)
+    kill_everywhere("prune", tmp_path, every=5)  # at every call in the campaign of A1
 
 
 def test_A07_a_new_one_that_does_not_read_back_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,9 +529,7 @@ def test_A22_on_a_small_disk(share: float, fits: bool, small_disk: Callable[[int
     check_space(folder, big, fits, listing(folder))
 
 
-def test_A22_a_disk_that_fills_up_meanwhile(
-    small_disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_A22_a_disk_that_fills_up_meanwhile(small_disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     big = snapshot(NEW, rows=20_000)
     folder = small_disk(size_of(big) // 2)
     save(folder, snapshot(OLD), keep=2)

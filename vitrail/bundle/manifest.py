@@ -112,13 +112,8 @@ class Manifest:
     def _body(self) -> dict[str, Any]:
         own = {name: plain(getattr(self, name)) for name in _KEYS if name not in ("config", "policy", "digest")}
         config = config_to_json(self.config)
-        return {
-            **plain(self.extra),
-            **own,
-            "family": config.pop("family"),
-            "config": config,
-            "policy": self.policy.to_json(),
-        }
+        family = config.pop("family")
+        return {**plain(self.extra), **own, "family": family, "config": config, "policy": self.policy.to_json()}
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:

@@ -1,4 +1,4 @@
-"""Canonical JSON, its strict reading, and frozen dataclasses of plain values both ways.
+"""Canonical JSON, its strict reading, and what refusals of it say.
 
 Canonical: ASCII, keys sorted, indented by one blank, a newline at the end, no NaN.  Equal values give equal bytes.
 """

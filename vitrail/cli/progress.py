@@ -17,6 +17,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._loss = 0.0
+        self._per_epoch = 1
 
     def __enter__(self) -> Progress:
         return self
@@ -34,15 +35,15 @@ class Progress:
         self._line(str(event["text"]))
 
     def _on_warning(self, event: Mapping[str, Any]) -> None:
-        self._line(f"warning: {event['text']}")
+        self._line(f"warning: {event.get('text') or event.get('what')}")
 
     def _on_recipe(self, event: Mapping[str, Any]) -> None:
         for line in str(event["text"]).splitlines():
             say(f"  {line}" if line else "")
         say("")
 
-    def _on_start(self, event: Mapping[str, Any]) -> None:
-        total, step = int(event["total_steps"]), int(event.get("step", 0))
+    def _on_length(self, event: Mapping[str, Any]) -> None:
+        self._per_epoch = int(event["steps_per_epoch"])
         if not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -57,7 +58,7 @@ class Progress:
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("train", total=total, completed=step, epoch="1", loss="-", top1="")
+        self._task = self._bar.add_task("train", total=int(event["steps"]), epoch="1", loss="-", top1="")
         self._bar.start()
 
     def _on_step(self, event: Mapping[str, Any]) -> None:
@@ -65,17 +66,17 @@ class Progress:
         self._loss = loss if self._loss == 0.0 else 0.95 * self._loss + 0.05 * loss
         if self._bar is not None:
             epoch = str(int(event["epoch"]) + 1)
-            self._bar.update(self._task, completed=int(event["step"]) + 1, epoch=epoch, loss=f"{self._loss:.3f}")
+            self._bar.update(self._task, completed=int(event["step"]), epoch=epoch, loss=f"{self._loss:.3f}")
 
     def _on_skipped(self, event: Mapping[str, Any]) -> None:
-        self._line(f"warning: step {event['step']} skipped: {event.get('why', 'NaN or Inf')}")
+        self._line(f"warning: step {event['step']} skipped: loss {event['loss']}, gradient norm {event['norm']}")
 
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
         top1 = percent(float(event["top1"]))
         if self._bar is not None:
             self._bar.update(self._task, top1=f"top-1 {top1}")
-        epoch = int(event["epoch"])
-        self._line(f"epoch {epoch:3d}  loss {self._loss:.4f}  held-out top-1 {top1}")
+        epoch = int(event["step"]) / self._per_epoch
+        self._line(f"epoch {epoch:3g}  loss {self._loss:.4f}  held-out top-1 {top1}")
 
     def _line(self, text: str) -> None:
         if self._bar is not None:

@@ -82,7 +82,7 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     ord("S"): _string_line,
     ord("T"): lambda m: _bytes(m, "<i"),
     ord("U"): lambda m: _bytes(m, "<B"),
-    ord("V"): lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape")),
+    ord("V"): lambda m: m.push(codecs.raw_unicode_escape_decode(m.line().encode("latin-1"))[0]),
     ord("X"): lambda m: _text(m, "<I"),
     0x8C: lambda m: _text(m, "<B"),
     0x8D: lambda m: _text(m, "<Q"),

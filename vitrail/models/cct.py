@@ -34,7 +34,8 @@ class Tokenizer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv_layers(x).flatten(2).transpose(1, 2)  # (B, N, D)
+        x = self.conv_layers(x)  # (B, D, rows, columns)
+        return x.flatten(2).transpose(1, 2)  # (B, N, D)
 
 
 class Attention(nn.Module):
@@ -53,7 +54,9 @@ class Attention(nn.Module):
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, h, N, D/h)
         q, k, v = qkv.unbind(0)
         x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
-        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, D)
+        x = self.proj_drop(x)
+        return x
 
 
 class Block(nn.Module):
@@ -98,7 +101,8 @@ class Encoder(nn.Module):
         self.fc = nn.Linear(c.dim, c.classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.features(x))
+        x = self.fc(self.features(x))
+        return x
 
     def features(self, x: Tensor) -> Tensor:
         """The vector that enters the head.  (B, N, D) -> (B, D)"""
@@ -112,7 +116,7 @@ class Encoder(nn.Module):
         x = self.norm(x)
         if self.pooling == "class":
             return x[:, 0]
-        weights = self.attention_pool(x).softmax(dim=1)  # (B, N, 1)
+        weights: Tensor = self.attention_pool(x).softmax(dim=1)  # (B, N, 1)
         return (weights.transpose(1, 2) @ x).squeeze(1)
 
 
@@ -126,7 +130,8 @@ class CCT(nn.Module):
         self.classifier = Encoder(c)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.tokenizer(x))
+        x = self.classifier(self.tokenizer(x))
+        return x
 
     def features(self, x: Tensor) -> Tensor:
         """The vector that enters the head.  (B, C, H, W) -> (B, D)"""

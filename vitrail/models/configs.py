@@ -154,10 +154,10 @@ def config_from_json(values: object) -> ModelConfig:
     >>> config_from_json(config_to_json(CCTConfig(image_size=(32, 32)))).image_size
     (32, 32)
     """
-    if not isinstance(values, Mapping) or values.get("family") not in FAMILIES:
-        family = values.get("family") if isinstance(values, Mapping) else None
-        raise ValueError(f"model family {family!r} is not one of {', '.join(FAMILIES)}")
-    kind = FAMILIES[values["family"]]
+    family = values.get("family") if isinstance(values, Mapping) else None
+    if not isinstance(values, Mapping) or not isinstance(family, str) or family not in FAMILIES:
+        raise ValueError(f"model family {family!r:.80} is not one of {', '.join(FAMILIES)}")
+    kind = FAMILIES[family]
     known = get_type_hints(kind)
     given = {name: value for name, value in values.items() if name != "family"}
     if odd := sorted(str(name) for name in given if name not in known):

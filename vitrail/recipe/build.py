@@ -154,5 +154,6 @@ def _anywhere(name: str, kinds: tuple[type, ...]) -> bool:
 
 
 def _shown(node: Node) -> str:
-    text = str(plain(node))
+    value = plain(node)
+    text = {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

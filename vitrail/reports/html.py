@@ -102,21 +102,21 @@ def _result(content: Page) -> str:
     lines = [
         '<section class="result">',
         f'<div class="headline"><b>{percent(seen.top1, seen.total)}<i>%</i></b>',
-        f"<span>of <strong>{seen.total:,}</strong> pictures right ({seen.correct:,}): {text(content.split)}<br>",
+        f"<span><strong>{seen.correct:,} of {seen.total:,}</strong> pictures right: {text(content.split)}<br>",
         f"<strong>{low} to {high} %</strong> with 95 % confidence (Wilson interval)</span></div>",
         f'<dl class="measures">{items}</dl>',
         "</section>",
     ]
     if content.chosen_here:
         lines.append(
-            '<p class="note"><b>Chosen on these pictures.</b> The checkpoint <code>best</code> was picked by its score on '
-            "the same pictures that are counted here, so this number is a little too good. "
+            '<p class="note"><b>Chosen on these pictures.</b> The checkpoint <code>best</code> was picked by its score '
+            "on the same pictures that are counted here, so this number is a little too good. "
             "Pictures that played no part in the training give the honest one.</p>"
         )
     if seen.bad:
         lines.append(
-            f'<p class="note"><b>{_count(len(seen.bad), "picture")} could not be read</b> '
-            f"and count as wrong. They are listed below.</p>"
+            f'<p class="note"><b>{_count(len(seen.bad), "picture")} could not be read.</b> '
+            "What cannot be read counts as wrong and is listed below.</p>"
         )
     return "\n".join(lines)
 
@@ -139,6 +139,8 @@ def _sections(content: Page) -> Iterable[str]:
         yield _section("Pictures", tiles + _tiles("Right, and surest", content.best))
     if content.commands:
         yield _section("How to go on", _commands(content.commands))
+    if content.proof:
+        yield _section("Proof", f'<p class="proof">{text(content.proof)}</p>')
     folded = _folded(content)
     if folded:
         yield _section("For the record", folded)
@@ -150,7 +152,6 @@ def _folded(content: Page) -> str:
     return "\n".join(
         f"<details><summary>{title}</summary>\n{body}\n</details>"
         for title, body in (
-            ("Proof", f"<p>{text(content.proof)}</p>" if content.proof else ""),
             (f"Unread pictures ({len(bad)})", _facts(bad) if bad else ""),
             ("Recipe, resolved", f"<pre>{recipe}</pre>" if recipe else ""),
             ("Environment", _facts(content.environment) if content.environment else ""),
@@ -198,7 +199,7 @@ def _data(image: bytes) -> str:
 def _classes(seen: Evaluation) -> str:
     mistaken: dict[int, str] = {}  # the most frequent confusion of each class comes first
     for confusion in seen.confusions:
-        mistaken.setdefault(confusion.label, f"{seen.classes[confusion.prediction]} ({confusion.count:,})")
+        mistaken.setdefault(confusion.label, f"{seen.classes[confusion.prediction]}, {_times(confusion.count)}")
     rows = [(row, mistaken.get(i, "")) for i, row in enumerate(seen.per_class)]
     if len(rows) <= SHOWN_CLASSES:
         return _table(rows)
@@ -212,7 +213,7 @@ def _classes(seen: Evaluation) -> str:
 def _table(rows: list[tuple[ClassRow, str]]) -> str:
     head = (
         '<tr><th>class</th><th>pictures</th><th class="bar"></th><th>recall</th><th>precision</th><th>F1</th>'
-        '<th class="left">mostly taken for</th></tr>'
+        '<th class="left">most often taken for</th></tr>'
     )
     body = "\n".join(_row(row, mistaken) for row, mistaken in rows)
     return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
@@ -227,6 +228,10 @@ def _row(row: ClassRow, mistaken: str) -> str:
         f'<td title="{low} to {high} % with 95 % confidence">{recall}</td><td>{100 * row.precision:.1f} %</td>'
         f'<td>{row.f1:.3f}</td><td class="left muted">{text(mistaken)}</td></tr>'
     )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else "twice" if number == 2 else f"{number:,} times"
 
 
 def _count(number: int, noun: str) -> str:

@@ -91,7 +91,7 @@ def confusion(evaluation: Evaluation, path: Path) -> bytes:
     if count <= LARGEST_COUNTED:
         _print_counts(axes, counts, shares)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=22, pad=0.02, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.set_yticklabels(["0", "1 %", "10 %", "25 %", "50 %", "100 %"], fontfamily=FONT)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
     return _save(figure, path)
@@ -166,7 +166,7 @@ def _rate(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -
     axes.plot(steps, values, color=MUTED, linewidth=1.4)
     high = float(np.nanmax(values))
     axes.set_ylim(0, 1.15 * high or 1.0)
-    axes.set_yticks([0, high], ["0", "peak"])
+    axes.set_yticks([0, high], ["0", ""])
     _title(axes, f"peak {high:.3g}", right=True)
 
 

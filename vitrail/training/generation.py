@@ -96,9 +96,9 @@ def canonical(value: object) -> bytes:
 
 
 def sealed(rest: Mapping[str, object]) -> bytes:
-    """The manifest file: `rest` and the digest over it."""
+    """The manifest file: `rest` and the digest over it.  It ends with its last brace, so that a byte less is seen."""
     digest = disk.sha256_bytes(canonical(rest))
-    return json.dumps({**rest, "digest": digest}, indent=1, allow_nan=False).encode() + b"\n"
+    return json.dumps({**rest, "digest": digest}, indent=1, allow_nan=False).encode()
 
 
 def verify(path: Path) -> None:
@@ -148,6 +148,8 @@ def manifest_of(path: Path) -> Manifest:
         raise RunError("V607", f"`{path}` is something else than a checkpoint", hint="name a folder in `checkpoints/`")
     if raw.get("digest") != disk.sha256_bytes(canonical(rest)):
         raise _damaged(path, MANIFEST, "its digest does not hold", [])
+    if raw.get("format") != FORMAT:
+        raise _damaged(path, MANIFEST, "it is the manifest of something else", [])
     version = raw.get("version")
     if not isinstance(version, str) or version.split(".")[0] != VERSION.split(".")[0]:
         raise RunError(

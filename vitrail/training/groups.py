@@ -12,7 +12,7 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
     The published CCT weights were trained so: SHI-Labs' networks name no exceptions, and timm's rule was this one.
     """
-    return parameter.ndim > 1 and not name.endswith(".bias")
+    return parameter.ndim > 1 and name.rpartition(".")[2] != "bias"
 
 
 def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from vitrail.training.configs import Average, Checkpoint, CrossEntropy, Evaluati
 from vitrail.training.groups import describe
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
-from vitrail.training.state import TrainState, restore, snapshot
+from vitrail.training.state import TrainState, final_module, restore, snapshot
 from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Step, broken, generators_kept, take_step
 
 CHECKPOINTS = "checkpoints"
@@ -53,7 +53,7 @@ class Plan:
     checkpoint: Checkpoint
     evaluation: Evaluation
     precision: Literal["fp32", "bf16"]
-    device: str
+    device: str = "cpu"
     loader: Loader
     mix: Mixer | None
     evaluate: Evaluate | None
@@ -65,9 +65,11 @@ class Plan:
 class Outcome:
     """A finished run. metrics: of the last evaluation; best: the greatest top1 of a step that was saved.
 
-    seconds: of training, evaluation and saving, all resumed parts together. `final_module(state)` is what to ship.
+    seconds: of training, evaluation and saving, all resumed parts together. module: a copy in evaluation mode with
+    the weights to ship, the averaged ones where they are kept.
     """
 
+    module: nn.Module
     state: TrainState
     steps: int
     metrics: Mapping[str, float]
@@ -125,6 +127,7 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
             _steps(run)
             run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, wall_s=run.elapsed())
     return Outcome(
+        module=final_module(state),
         state=state,
         steps=state.step,
         metrics=dict(state.metrics),
@@ -154,11 +157,8 @@ def _how(plan: Plan) -> How:
 
 
 def _say_start(run: _Run, *, resumed: bool) -> None:
-    if resumed:
-        run.tell("resume", skipped=run.state.skipped)
-        return
     run.tell(
-        "start",
+        "resume" if resumed else "start",
         steps=run.total,
         steps_per_epoch=run.plan.loader.steps_per_epoch,
         precision=run.plan.precision,
@@ -234,7 +234,7 @@ def _settle(run: _Run) -> None:
         if plan.checkpoint.on_error == "stop" or state.step == run.total:
             raise
         state.best, state.best_step = before
-        run.tell("warning", code=error.code, what=error.what)
+        run.tell("warning", code=error.code, text=error.what)
 
 
 def _evaluate(run: _Run) -> None:

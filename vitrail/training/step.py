@@ -60,8 +60,8 @@ def take_step(state: TrainState, batch: TrainBatch, lr: float, how: How) -> Step
     loss = forward_backward(state.module, batch, how)
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    numbers = torch.stack([loss.detach(), norm.float()]).tolist()  # one wait for the device
-    done = Step(*numbers, skipped=not (math.isfinite(numbers[0]) and numbers[1] <= LARGEST_NORM))
+    loss_now, norm_now = torch.stack([loss.detach(), norm.float()]).tolist()  # one wait for the device
+    done = Step(loss_now, norm_now, skipped=not (math.isfinite(loss_now) and norm_now <= LARGEST_NORM))
     if not done.skipped:
         if how.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, how.clip, norm)

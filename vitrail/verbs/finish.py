@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail import __version__
 from vitrail.data.sources import Source
-from vitrail.disk import write_file
 from vitrail.recipe import Recipe
 from vitrail.recipe.write import fingerprint
 
@@ -20,16 +18,11 @@ if TYPE_CHECKING:
 
 def finish_run(folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation) -> Path:
     """Write everything of a finished run into its folder; the bundle comes last and marks the run as finished."""
-    from vitrail.verbs.page import write_page
+    from vitrail.verbs.page import save_evaluation, write_page
 
-    write_file(folder / "evaluation.json", dumps(evaluation.to_json()))
+    save_evaluation(folder, evaluation)
     write_page(folder, recipe, source, evaluation)
     return _write_bundle(folder, recipe, source, module, evaluation)
-
-
-def dumps(values: object) -> bytes:
-    """JSON as all our files hold it."""
-    return (json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def _write_bundle(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from vitrail.evaluation.evaluate import Evaluation
     from vitrail.models.classifier import Classifier
+    from vitrail.training.checkpoint import Snapshot
+    from vitrail.training.loop import Outcome
 
 Listener = Callable[[Mapping[str, object]], None]
 SCANNED_WHOLE = 10_000  # pictures: more are not decoded once before training
@@ -133,6 +135,7 @@ class _Run:
         self.source = source
         self.folder = folder
         self.tell = listener
+        self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
     def go(self, *, started: bool, resume: bool, strict: bool) -> TrainResult:
         from vitrail.training.checkpoint import load, newest_good
@@ -157,7 +160,18 @@ class _Run:
                 self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
             else:
                 snapshot = load(path)
+                self._same_data(snapshot)
         return self._train(recipe, start, snapshot)
+
+    def _same_data(self, snapshot: Snapshot) -> None:
+        identity = snapshot.state["identity"]
+        assert isinstance(identity, Mapping)
+        if identity["data"] != self.source.fingerprint:
+            raise RunError(
+                "V602", f"`{self.folder}` was trained on other pictures than lie in `{self.source.place}` now",
+                evidence=[f"then {identity['data']}", f"now  {self.source.fingerprint}"],
+                hint="put the same files back, or start a new run with another --out",
+            )
 
     def _report_damage(self, passed_over: Sequence[str], strict: bool) -> None:
         from vitrail.errors import OutsideBound
@@ -232,7 +246,7 @@ class _Run:
             recipe, precision=precision, train=replace(train, attention=attention), origins=origins
         )
 
-    def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Any) -> TrainResult:
+    def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
         import torch
 
         from vitrail.data.loader import TrainLoader
@@ -240,6 +254,7 @@ class _Run:
         from vitrail.models import build, set_attention
         from vitrail.training.loop import Plan
         from vitrail.training.loop import train as run_loop
+        from vitrail.training.schedule import total_steps
 
         keep_fp32_true()
         assert recipe.train.threads is not None
@@ -260,14 +275,17 @@ class _Run:
             checkpoint=recipe.checkpoint,
             evaluation=recipe.evaluation,
             precision="bf16" if recipe.precision == "bf16" else "fp32",
+            device="cpu",
             loader=loader,
             mix=_mixer(recipe),
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,
             identity=self._identity(recipe),
         )
+        steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
+        self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
         outcome = run_loop(plan, resume=snapshot, listener=self.tell)
-        return self._finish(recipe, outcome, start)
+        return self._finish(recipe, outcome)
 
     def _enough_space(self, module: nn.Module) -> None:
         one = sum(value.numel() * value.element_size() for value in module.state_dict().values())
@@ -292,7 +310,7 @@ class _Run:
         }
 
     def _quality(self, network: nn.Module, recipe: Recipe) -> dict[str, float]:
-        evaluation = self._evaluate(network, recipe)
+        evaluation = self._last = self._evaluate(network, recipe)
         return {"top1": evaluation.top1, "top5": evaluation.top5, "loss": evaluation.loss or 0.0}
 
     def _evaluate(self, network: nn.Module, recipe: Recipe) -> Evaluation:
@@ -307,11 +325,13 @@ class _Run:
         )
         return evaluate(model.logits, batches, self.source.classes)
 
-    def _finish(self, recipe: Recipe, outcome: Any, start: Classifier | None) -> TrainResult:
+    def _finish(self, recipe: Recipe, outcome: Outcome) -> TrainResult:
+        from vitrail.training.state import final_module
         from vitrail.verbs.finish import finish_run
 
-        evaluation = self._evaluate(outcome.module, recipe)
-        bundle = finish_run(self.folder, recipe, self.source, outcome.module, evaluation)
+        module = final_module(outcome.state)
+        evaluation = self._last or self._evaluate(module, recipe)
+        bundle = finish_run(self.folder, recipe, self.source, module, evaluation)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
 
 

@@ -1,0 +1,36 @@
+"""Weight files of all worlds, read into our networks and written back."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vitrail.weights.loading import Loaded as Loaded
+    from vitrail.weights.loading import from_tensors as from_tensors
+    from vitrail.weights.loading import load as load
+    from vitrail.weights.saving import save_as as save_as
+    from vitrail.weights.tensors import load_native as load_native
+    from vitrail.weights.tensors import native_tensors as native_tensors
+
+# imported on first use: they need torch
+_HOMES = {
+    "Loaded": "vitrail.weights.loading",
+    "from_tensors": "vitrail.weights.loading",
+    "load": "vitrail.weights.loading",
+    "load_native": "vitrail.weights.tensors",
+    "native_tensors": "vitrail.weights.tensors",
+    "save_as": "vitrail.weights.saving",
+}
+
+__all__ = ["Loaded", "from_tensors", "load", "load_native", "native_tensors", "save_as"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'vitrail.weights' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

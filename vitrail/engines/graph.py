@@ -1,0 +1,398 @@
+"""What an ONNX file says, read without the onnx package: wire format, bounds, operators, facts.
+
+Everything is refused that an exported network never has and that could reach other files, run code or loop: external
+data, subgraphs, functions, foreign operator domains.  Field numbers are those of onnx/onnx.proto3.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.errors import BundleError
+
+MAX_NODES = 65_536
+MAX_TENSORS = 65_536
+
+# Operators of the default domain that the exporter emits for a network of ours. None of them loops or allocates by a
+# number in the file alone, but for Expand, Conv and MaxPool, which `bounds.py` measures like all the others.
+OPERATORS = frozenset(
+    """
+    Add AveragePool Cast Concat Constant Conv Div Erf Expand Flatten Gather Gelu Gemm GlobalAveragePool Identity
+    LayerNormalization MatMul MaxPool Mul Neg Pad Pow ReduceMean Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt
+    Squeeze Sub Tanh Transpose Unsqueeze
+    """.split()
+)  # fmt: skip
+
+# TensorProto.DataType -> NumPy type, of the types that our graphs hold
+TYPES = {1: "<f4", 2: "|u1", 6: "<i4", 7: "<i8", 9: "|b1", 10: "<f2", 11: "<f8"}
+
+Value = int | float | bytes | list[int] | list[float] | NDArray[np.generic] | None
+
+
+class Tensor(NamedTuple):
+    """A constant of the graph: type number, shape, and its bytes in the file."""
+
+    name: str
+    kind: int
+    shape: tuple[int, ...]
+    data: memoryview
+
+    def array(self) -> NDArray[np.generic]:
+        """The constant as a read-only array."""
+        return np.frombuffer(self.data, TYPES[self.kind]).reshape(self.shape)
+
+
+class Ends(NamedTuple):
+    """An input or output: name, type number, and shape with None where it is free."""
+
+    name: str
+    kind: int
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Value]
+
+
+@dataclass
+class Graph:
+    """The content of one ONNX file."""
+
+    opset: int = 0
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    inputs: list[Ends] = field(default_factory=list)
+    outputs: list[Ends] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def damaged(what: str) -> BundleError:
+    """V505: a graph that no engine of ours is given."""
+    return BundleError("V505", f"the graph is refused: {what}", hint="export the model again")
+
+
+def read(data: bytes) -> Graph:
+    """The graph in the bytes of an ONNX file; BundleError V505 for everything that our exporter does not write."""
+    graph = Graph()
+    bodies = []
+    for number, value in _fields(memoryview(data)):
+        if number == 7:
+            bodies.append(_message(value))
+        elif number == 8:
+            _opset(graph, _message(value))
+        elif number == 14:
+            _entry(graph, _message(value))
+        elif number in (20, 25):
+            raise damaged("it holds functions or training steps")
+    if len(bodies) != 1 or graph.opset < 1:
+        raise damaged("it holds no graph, or no version of the standard operators")
+    _body(graph, bodies[0])
+    _check_names(graph)
+    return graph
+
+
+def _opset(graph: Graph, view: memoryview) -> None:
+    domain, version = "", 0
+    for number, value in _fields(view):
+        if number == 1:
+            domain = _text(value)
+        elif number == 2:
+            version = _integer(value)
+    if domain not in ("", "ai.onnx") or graph.opset or not 1 <= version <= 1000:
+        raise damaged(f"operators of the domain `{domain[:40]}`, version {version}")
+    graph.opset = version
+
+
+def _entry(graph: Graph, view: memoryview) -> None:
+    texts = {number: _text(value) for number, value in _fields(view)}
+    key = texts.get(1, "")
+    if key in graph.metadata:
+        raise damaged(f"the metadata key `{key[:40]}` stands twice")
+    graph.metadata[key] = texts.get(2, "")
+
+
+def _body(graph: Graph, view: memoryview) -> None:
+    for number, value in _fields(view):
+        if number == 1:
+            graph.nodes.append(_node(_message(value)))
+        elif number == 5:
+            tensor = _tensor(_message(value))
+            if tensor.name in graph.constants or not tensor.name:
+                raise damaged(f"the constant `{tensor.name[:40]}` stands twice")
+            graph.constants[tensor.name] = tensor
+        elif number == 11:
+            graph.inputs.append(_ends(_message(value)))
+        elif number == 12:
+            graph.outputs.append(_ends(_message(value)))
+        elif number in (14, 15):
+            raise damaged("it holds quantization or sparse tensors")
+        if len(graph.nodes) > MAX_NODES or len(graph.constants) > MAX_TENSORS:
+            raise damaged(f"more than {MAX_NODES} nodes or {MAX_TENSORS} constants")
+
+
+def _check_names(graph: Graph) -> None:
+    """Every value is made once, before its use; there is one input and one output."""
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise damaged(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs, one of each is needed")
+    known = {graph.inputs[0].name, *graph.constants}
+    if graph.inputs[0].name in graph.constants:
+        raise damaged("its input is also a constant")
+    for node in graph.nodes:
+        missing = [name for name in node.inputs if name and name not in known]
+        doubled = [name for name in node.outputs if name in known]
+        if missing or doubled:
+            raise damaged(f"`{(missing or doubled)[0][:40]}` is used before it is made, or made twice")
+        known.update(name for name in node.outputs if name)
+    if graph.outputs[0].name not in known:
+        raise damaged("its output is never made")
+
+
+def _node(view: memoryview) -> Node:
+    inputs, outputs, kind, domain = [], [], "", ""
+    attributes: dict[str, Value] = {}
+    for number, value in _fields(view):
+        if number == 1:
+            inputs.append(_text(value))
+        elif number == 2:
+            outputs.append(_text(value))
+        elif number == 4:
+            kind = _text(value)
+        elif number == 5:
+            name, content = _attribute(_message(value))
+            attributes[name] = content
+        elif number == 7:
+            domain = _text(value)
+    if domain not in ("", "ai.onnx") or kind not in OPERATORS:
+        raise damaged(
+            f"the operator `{domain[:40]}{'.' if domain else ''}{kind[:40]}` is not on the list of allowed ones"
+        )
+    return Node(kind, tuple(inputs), tuple(outputs), attributes)
+
+
+def _attribute(view: memoryview) -> tuple[str, Value]:
+    name, content = "", None
+    floats: list[float] = []
+    integers: list[int] = []
+    for number, value in _fields(view):
+        if number == 1:
+            name = _text(value)
+        elif number == 2:
+            content = _single(value)
+        elif number == 3:
+            content = _integer(value)
+        elif number == 4:
+            content = bytes(_message(value))
+        elif number == 5:
+            content = _tensor(_message(value)).array()
+        elif number == 7:
+            floats += np.frombuffer(_packed(value), "<f4").tolist()
+        elif number == 8:
+            integers += _integers(value)
+        elif number not in (13, 20):  # doc string, type: all else are graphs, references, sparse tensors, lists of them
+            raise damaged(f"the attribute `{name[:40]}` holds a subgraph, a reference or a list of tensors")
+    return name, content if content is not None else floats or integers
+
+
+def _tensor(view: memoryview) -> Tensor:
+    name, kind, shape = "", 0, list[int]()
+    parts: list[bytes | memoryview] = []
+    for number, value in _fields(view):
+        if number == 1:
+            shape += _integers(value)
+        elif number == 2:
+            kind = _integer(value)
+        elif number == 8:
+            name = _text(value)
+        elif number == 9:
+            parts.append(_message(value))
+        elif number == 4:
+            parts.append(_packed(value))
+        elif number == 7:
+            parts.append(np.array(_integers(value), np.int64).tobytes())
+        elif number == 13 or (number == 14 and value != 0):
+            raise damaged(f"the constant `{name[:40]}` lies in another file")
+        elif number in (3, 5, 6, 10, 11):
+            raise damaged(f"the constant `{name[:40]}` is split, or stored in a way that our exporter does not use")
+    data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+    if kind not in TYPES or len(shape) > 8 or any(side < 0 for side in shape):
+        raise damaged(f"the constant `{name[:40]}` has the type {kind} and the shape {shape[:9]}")
+    if math.prod(shape) * np.dtype(TYPES[kind]).itemsize != len(data):
+        raise damaged(f"the constant `{name[:40]}` of shape {shape} has {len(data)} bytes")
+    return Tensor(name, kind, tuple(shape), data)
+
+
+def _ends(view: memoryview) -> Ends:
+    name, kind, shape = "", 0, list[int | None]()
+    for number, value in _fields(view):
+        if number == 1:
+            name = _text(value)
+        elif number == 2:
+            for what, tensor in _fields(_message(value)):
+                if what != 1:
+                    raise damaged(f"`{name[:40]}` is no tensor")
+                for part, content in _fields(_message(tensor)):
+                    if part == 1:
+                        kind = _integer(content)
+                    elif part == 2:
+                        shape += [_side(_message(side)) for _, side in _fields(_message(content))]
+    return Ends(name, kind, tuple(shape))
+
+
+def _side(view: memoryview) -> int | None:
+    return next((_integer(value) for number, value in _fields(view) if number == 1), None)
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """The fields of one message: (number, value), value an integer for varints and a view for all else."""
+    at, end = 0, len(view)
+    while at < end:
+        key, at = _varint(view, at)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(view, at)
+            yield number, value
+            continue
+        if wire == 2:
+            length, at = _varint(view, at)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise damaged(f"no wire type is called {wire}")
+        if number == 0 or length > end - at:
+            raise damaged("a field leads beyond its end")
+        yield number, view[at : at + length]
+        at += length
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(view):
+            break
+        byte = view[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value & (1 << 64) - 1, at
+    raise damaged("a number leads beyond its end")
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise damaged("a number stands where a message is needed")
+    return value
+
+
+def _text(value: int | memoryview) -> str:
+    try:
+        return bytes(_message(value)).decode()
+    except UnicodeDecodeError:
+        raise damaged("a name is no UTF-8") from None
+
+
+def _integer(value: int | memoryview) -> int:
+    if not isinstance(value, int):
+        raise damaged("a message stands where a number is needed")
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _integers(value: int | memoryview) -> list[int]:
+    if isinstance(value, int):
+        return [_integer(value)]
+    found, at = [], 0
+    while at < len(value):
+        number, at = _varint(value, at)
+        found.append(_integer(number))
+    return found
+
+
+def _packed(value: int | memoryview) -> memoryview:
+    view = _message(value)
+    if len(view) % 4:
+        raise damaged("a list of numbers is cut")
+    return view
+
+
+def _single(value: int | memoryview) -> float:
+    view = _message(value)
+    if len(view) != 4:
+        raise damaged("a number is cut")
+    return float(np.frombuffer(view, "<f4")[0])
+
+
+CLASSES_KEY = "vitrail.classes"
+_GELU_CONSTANTS = {"tanh": 0.044715, "quick": 1.702}
+
+
+def facts(graph: Graph) -> dict[str, object]:
+    """What the graph itself says of the things that exporters get wrong.
+
+    opset; gelu: the forms met (erf, tanh, quick); layernorm_eps: every epsilon; operators: kind -> count.
+    """
+    epsilons = {
+        float(str(np.float32(_number(node.attributes.get("epsilon"), 1e-5))))
+        for node in graph.nodes
+        if node.kind == "LayerNormalization"
+    }
+    kinds = [node.kind for node in graph.nodes]
+    return {
+        "opset": graph.opset,
+        "gelu": sorted(_gelu_forms(graph)),
+        "layernorm_eps": sorted(epsilons),
+        "operators": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+    }
+
+
+def classes(graph: Graph) -> tuple[str, ...]:
+    """The class names that were written into the graph, in the order of the logits; none for a foreign graph."""
+    try:
+        found = json.loads(graph.metadata.get(CLASSES_KEY, "[]"))
+    except (ValueError, RecursionError):
+        raise damaged(f"its {CLASSES_KEY} are no JSON") from None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise damaged(f"its {CLASSES_KEY} are no list of names")
+    return tuple(found)
+
+
+def _gelu_forms(graph: Graph) -> set[str]:
+    """Gelu nodes by their attribute, and the patterns by the operator together with the constant it comes with."""
+    forms = set()
+    numbers = [float(np.asarray(c, np.float64).reshape(-1)[0]) for c in _scalars(graph)]
+    for node in graph.nodes:
+        if node.kind == "Gelu":
+            forms.add("tanh" if node.attributes.get("approximate") == b"tanh" else "erf")
+        elif node.kind == "Erf":
+            forms.add("erf")
+    for name, kind in (("tanh", "Tanh"), ("quick", "Sigmoid")):
+        if any(node.kind == kind for node in graph.nodes) and any(
+            math.isclose(number, _GELU_CONSTANTS[name], rel_tol=1e-3) for number in numbers
+        ):
+            forms.add(name)
+    return forms
+
+
+def _scalars(graph: Graph) -> Iterator[NDArray[np.generic]]:
+    for tensor in graph.constants.values():
+        if math.prod(tensor.shape) == 1 and tensor.kind in (1, 10, 11):
+            yield tensor.array()
+    for node in graph.nodes:
+        value = node.attributes.get("value")
+        if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind == "f":
+            yield value
+
+
+def _number(value: Value, default: float) -> float:
+    return value if isinstance(value, float) else default

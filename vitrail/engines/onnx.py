@@ -1,0 +1,156 @@
+"""ONNX: a torch network written as one file, and ONNX Runtime as the engine that runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.engines import graph
+from vitrail.engines.bounds import check_sizes
+from vitrail.engines.table import Runner, need
+from vitrail.errors import BundleError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPSET = 18  # the lowest that has LayerNormalization and all else we need; every engine in use reads it
+INPUT, OUTPUT = "images", "logits"
+EXTRA = "onnx"
+
+
+def write(module: nn.Module, *, classes: Sequence[str], image: tuple[int, int, int]) -> bytes:
+    """The network as an ONNX file in float32: `images` (batch, C, H, W) to `logits` (batch, K), batch free.
+
+    image: (C, H, W). The same network gives the same bytes in every process. BundleError V508 when the exporter
+    refuses; UsageError V003 when a package is absent.
+    """
+    need("onnx", EXTRA)
+    need("onnxscript", EXTRA)
+    import torch
+
+    from vitrail.models import set_attention
+
+    # A frozen copy: the exporter takes other paths where a gradient is wanted, and fails on some (BEiT's bias).
+    frozen = copy.deepcopy(module).to("cpu", torch.float32).eval().requires_grad_(False)
+    set_attention(frozen, "explicit")
+    with torch.no_grad(), _quiet():
+        try:
+            program = torch.onnx.export(
+                frozen,
+                (torch.zeros(2, *image),),  # a batch of 1 would be taken for a constant
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: "batch"},),
+                verbose=False,
+            )
+        except (torch.onnx.OnnxExporterError, RuntimeError, NotImplementedError) as error:
+            raise BundleError(
+                "V508",
+                f"the network cannot be written as ONNX: {str(error).strip().splitlines()[0][:200]}",
+                hint="report the variant and the version of torch; the weights are untouched",
+            ) from error
+    assert program is not None
+    proto: Any = program.model_proto
+    _strip(proto, classes)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    found = graph.facts(graph.read(data))
+    if found["opset"] != OPSET:  # the exporter has labelled files with another version than was asked for
+        raise BundleError("V508", f"the exporter wrote opset {found['opset']}, {OPSET} was asked for", hint="report it")
+    return data
+
+
+def _strip(proto: Any, classes: Sequence[str]) -> None:
+    """Take out what depends on process, machine or place (stack traces, paths, orders of sets); add the classes."""
+    body = proto.graph
+    proto.producer_name, proto.producer_version, proto.doc_string = "vitrail", "", ""
+    body.name, body.doc_string = "vitrail", ""
+    for part in (proto, body, *body.node, *body.input, *body.output, *body.initializer):
+        part.ClearField("metadata_props")
+    body.ClearField("value_info")  # inferred by every engine anew; stale entries break quantizers
+    for node in body.node:
+        node.ClearField("doc_string")
+        attributes = sorted(node.attribute, key=lambda attribute: attribute.name)
+        node.ClearField("attribute")
+        node.attribute.extend(attributes)
+    for part in (*body.input, *body.output, *body.initializer):
+        part.ClearField("doc_string")
+    proto.metadata_props.add(key=graph.CLASSES_KEY, value=json.dumps(list(classes)))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks through warnings, prints and loggers; none of it is for our user."""
+    disabled = logging.root.manager.disable
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def check(data: bytes) -> graph.Graph:
+    """The graph, once its operators and sizes are known to be harmless; BundleError V505 otherwise."""
+    found = graph.read(data)
+    ends = (*found.inputs, *found.outputs)
+    if [end.name for end in ends] != [INPUT, OUTPUT] or any(end.kind != 1 or end.shape[:1] != (None,) for end in ends):
+        raise graph.damaged(f"its ends are not float32 `{INPUT}` and `{OUTPUT}` with a free batch")
+    if len(found.inputs[0].shape) != 4 or len(found.outputs[0].shape) != 2:
+        raise graph.damaged(f"its ends have the shapes {found.inputs[0].shape} and {found.outputs[0].shape}")
+    check_sizes(found)
+    return found
+
+
+class _Session:
+    """An ONNX Runtime session."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def logits(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]:
+        (out,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch, np.float32)})
+        return np.asarray(out, np.float32)
+
+
+def open(data: bytes, *, threads: int | None = None) -> Runner:
+    """The graph ready to run on ONNX Runtime, on the CPU. threads: None takes every core.
+
+    BundleError V505 when the graph is refused, by us or by the engine; UsageError V003 without onnxruntime.
+    """
+    need("onnxruntime", EXTRA)
+    check(data)
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # its errors are raised; its warnings are about our own graph
+    refusals = (
+        state.EPFail, state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf,
+        state.NoModel, state.NoSuchFile, state.NotImplemented, state.RuntimeException,
+    )  # fmt: skip
+    try:
+        return _Session(onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
+    except refusals as error:
+        raise BundleError(
+            "V505", f"ONNX Runtime {onnxruntime.__version__} cannot open the graph", evidence=[str(error)[:200]],
+            hint="export the model again, or choose another engine",
+        ) from error  # fmt: skip

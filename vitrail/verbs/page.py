@@ -1,0 +1,120 @@
+"""The page of a run, and what it is made of: kept in the run folder, so that a later export can add its proof."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitrail import __version__
+from vitrail.data.batches import BadPicture
+from vitrail.data.sources import Source
+from vitrail.disk import write_file
+from vitrail.errors import PictureError, RunError, read_fault
+from vitrail.evaluation.evaluate import Evaluation
+from vitrail.formats import safetensors
+from vitrail.formats.stored import Stored
+from vitrail.machine import cores, cpu_name
+from vitrail.models.count import macs, parameters
+from vitrail.recipe import Recipe
+from vitrail.recipe.write import to_yaml
+
+if TYPE_CHECKING:
+    from vitrail.reports.tiles import Tile
+
+SUMMARY, ARRAYS = "evaluation.json", "evaluation.safetensors"
+COLUMNS = ("indices", "labels", "predictions", "probabilities", "true_probabilities", "ranks", "losses")
+SHOWN = 12  # best and worst pictures on the page
+
+
+def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Keep an evaluation in a run folder: its figures as JSON, a row a picture as arrays."""
+    values = json.dumps(evaluation.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_file(folder / SUMMARY, values.encode())
+    tensors = {name: Stored.of(getattr(evaluation, name)) for name in COLUMNS}
+    safetensors.write(folder / ARRAYS, tensors)
+
+
+def load_evaluation(folder: Path, classes: tuple[str, ...]) -> Evaluation:
+    """The evaluation that a run folder keeps; RunError V607 when it keeps none."""
+    if not (folder / ARRAYS).is_file():
+        raise RunError("V607", f"`{folder}` holds no evaluation", hint=f"vitrail train --resume --out {folder}")
+    tensors, _ = safetensors.read(folder / ARRAYS)
+    try:
+        bad = json.loads((folder / SUMMARY).read_text())["bad"]
+    except OSError as error:
+        raise read_fault(error, folder / SUMMARY) from error
+    columns = {name: tensors[name].array() for name in COLUMNS}
+    pictures = tuple(BadPicture(one["index"], one["name"], PictureError(one["code"], one["what"])) for one in bad)
+    return Evaluation(classes=classes, bad=pictures, **columns)
+
+
+def write_page(folder: Path, recipe: Recipe, source: Source, evaluation: Evaluation, *, proof: str = "") -> Path:
+    """Draw the run: `report.html`, `curves.png` and `confusion.png` in its folder."""
+    from vitrail.reports.html import Page, page
+    from vitrail.reports.plots import confusion, curves
+    from vitrail.training.journal import JOURNAL, read
+
+    rows = read(folder / JOURNAL)
+    content = Page(
+        title=recipe.name,
+        subtitle=f"{recipe.variant}, {parameters(recipe.config):,} parameters, {len(source.classes)} classes",
+        evaluation=evaluation,
+        split=f"{evaluation.total:,} held-out pictures, none of them trained on",
+        facts=_facts(recipe, source),
+        curves=curves(rows, folder / "curves.png"),
+        confusion=confusion(evaluation, folder / "confusion.png"),
+        best=_tiles(source, evaluation, evaluation.best(SHOWN), good=True),
+        worst=_tiles(source, evaluation, evaluation.worst(SHOWN), good=False),
+        commands=_commands(folder),
+        proof=proof,
+        recipe=to_yaml(recipe, version=__version__),
+        environment=(("vitrail", __version__), ("processor", f"{cpu_name()}, {cores()} cores"), *_versions()),
+        footer=f"made by vitrail {__version__}",
+    )
+    page(content, folder / "report.html")
+    return folder / "report.html"
+
+
+def _facts(recipe: Recipe, source: Source) -> tuple[tuple[str, str], ...]:
+    schedule = recipe.schedule
+    length = f"{schedule.epochs:g} epochs" if schedule.epochs is not None else f"{schedule.steps:,} steps"
+    average = "averaged (EMA) weights of the last step" if recipe.average else "weights of the last step"
+    return (
+        ("pictures", source.place),
+        ("split", f"{len(source.training):,} trained on, {len(source.held_out):,} held out"),
+        ("network", f"{recipe.variant}, {macs(recipe.config) / 1e6:,.0f} million multiply-adds a picture"),
+        ("training", f"{length} at batch {recipe.data.batch}, {recipe.precision}, seed {recipe.train.seed}"),
+        ("weights", f"{average}; nothing was chosen on the held-out pictures"),
+        *(("note", note) for note in source.notes),
+    )
+
+
+def _tiles(source: Source, evaluation: Evaluation, positions: list[int], *, good: bool) -> tuple[Tile, ...]:
+    from vitrail.reports.tiles import Tile
+
+    tiles = []
+    for place in positions:
+        index = int(evaluation.indices[place])
+        said = evaluation.classes[int(evaluation.predictions[place])]
+        caption = f"{said}, {100 * float(evaluation.probabilities[place]):.1f} %"
+        if not good:
+            caption += f"\nis {evaluation.classes[int(evaluation.labels[place])]}"
+        tiles.append(Tile(source.read(index), f"{caption}\n{source.title(index)}", good))
+    return tuple(tiles)
+
+
+def _commands(folder: Path) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Name what is on pictures", f"vitrail predict {folder}/bundle PICTURE.jpg"),
+        ("Make it run without torch, with proof", f"vitrail export {folder} --format onnx"),
+        ("Prove it again, on any machine", f"vitrail verify {folder}/bundle"),
+        ("Run it again", f"vitrail train {folder}/recipe.yaml --out runs/again"),
+    )
+
+
+def _versions() -> tuple[tuple[str, str], ...]:
+    from vitrail.bundle.write import tools
+
+    return tuple(tools(("torch", "numpy", "pillow")).items())
+

@@ -1,0 +1,115 @@
+"""Between a torch network and stored tensors, without changing a bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vitrail.errors import WeightsError
+from vitrail.formats.stored import Stored, Tensors
+from vitrail.weights.fit import check
+
+TORCH_TYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+_WORDS = {kind: word for word, kind in TORCH_TYPES.items()}
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def to_torch(stored: Stored) -> Tensor:
+    """A torch tensor of its own memory with the same bits."""
+    if not stored.nbytes:
+        return torch.empty(stored.shape, dtype=TORCH_TYPES[stored.dtype])
+    return torch.frombuffer(bytearray(stored.data), dtype=TORCH_TYPES[stored.dtype]).reshape(stored.shape)
+
+
+def to_stored(tensor: Tensor) -> Stored:
+    """A copy of a torch tensor, on any device, as files hold it."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    return Stored(_WORDS[tensor.dtype], tuple(tensor.shape), data)
+
+
+def stored_of(tensors: Mapping[str, NDArray[np.generic] | Tensor | Stored]) -> Tensors:
+    """Arrays and torch tensors as stored tensors; the types are kept."""
+    out: Tensors = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Stored):
+            out[name] = tensor
+        else:
+            out[name] = to_stored(tensor) if isinstance(tensor, Tensor) else Stored.of(np.array(tensor))
+    return out
+
+
+def native_tensors(module: nn.Module) -> Tensors:
+    """Every tensor of a network under its native name, copied, sorted by name.
+
+    >>> from vitrail.models import build
+    >>> from vitrail.models.catalog import variant
+    >>> native_tensors(build(variant("cct_2_3x2_32").config))["classifier.fc.bias"].shape
+    (10,)
+    """
+    return {name: to_stored(tensor) for name, tensor in sorted(module.state_dict().items())}
+
+
+def load_native(module: nn.Module, tensors: Tensors) -> None:
+    """Copy tensors into a network in place.
+
+    WeightsError V204 unless names, shapes and types are exactly the network's: nothing is then changed.
+    """
+    own = module.state_dict()
+    check(tensors, {name: tuple(tensor.shape) for name, tensor in own.items()}, "the network")
+    kinds = [
+        f"{name}  file {tensors[name].dtype}  model {_WORDS[tensor.dtype]}"
+        for name, tensor in own.items()
+        if tensors[name].dtype != _WORDS[tensor.dtype]
+    ]
+    if kinds:
+        raise WeightsError(
+            "V204", f"{len(kinds)} of {len(own)} tensors are of another type than the network's", evidence=kinds[:20],
+            hint="load them in the precision in which they were saved",
+        )  # fmt: skip
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(to_torch(tensors[name]))
+
+
+def filled(module: nn.Module, tensors: Tensors) -> nn.Module:
+    """A network built on `meta`, given these tensors, whose type it takes; they fit (`check`)."""
+    module.load_state_dict({name: to_torch(stored) for name, stored in tensors.items()}, assign=True)
+    return module
+
+
+def check_numbers(tensors: Tensors, where: object) -> None:
+    """WeightsError V201 for the first NaN or Inf, V204 unless all tensors are of one floating type."""
+    kinds = {name: stored.dtype for name, stored in tensors.items()}
+    for name, kind in kinds.items():
+        if kind not in _FLOATS:
+            raise WeightsError("V204", f"`{where}`: `{name}` is of type {kind}, weights are floating-point numbers")
+    of_a_kind = {kind: name for name, kind in reversed(kinds.items())}
+    if len(of_a_kind) > 1:
+        raise WeightsError(
+            "V204",
+            f"`{where}` mixes number types",
+            evidence=[f"{kind}: {name}" for kind, name in sorted(of_a_kind.items())],
+            hint="save all tensors in one type",
+        )
+    for name, stored in tensors.items():
+        finite = torch.isfinite(to_torch(stored)).reshape(-1)
+        if not bool(finite.all()):
+            first = int(torch.nonzero(~finite)[0])
+            index = tuple(int(i) for i in np.unravel_index(first, stored.shape)) if math.prod(stored.shape) > 1 else ()
+            value = to_torch(stored).reshape(-1)[first].item()
+            raise WeightsError(
+                "V201",
+                f"`{where}`: `{name}` holds {value} at {index}",
+                evidence=[f"{int((~finite).sum())} of {finite.numel()} values are NaN or Inf"],
+                hint="take an earlier checkpoint: this one cannot give answers",
+            )

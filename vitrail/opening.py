@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from vitrail.errors import RunError, UsageError, nearest
 from vitrail.models.catalog import VARIANTS, variant
-from vitrail.models.configs import FAMILIES
 
 if TYPE_CHECKING:
     from vitrail.engines import Bundle
@@ -62,7 +61,11 @@ def kind_of(model: str | Path) -> Kind:
         return "weights"
     if str(model) in VARIANTS:
         return "variant"
-    raise UsageError("V002", f"no model `{model}`: neither a path nor a variant", hint=nearest(str(model), VARIANTS))
+    raise UsageError(
+        "V002",
+        f"no model `{model}`: neither a path nor a variant",
+        hint=nearest(str(model), VARIANTS) or "check the path; `vitrail show models` lists the variants",
+    )
 
 
 def open(model: str | Path, *, engine: str = "auto", threads: int | None = None) -> Classifier | Bundle:
@@ -102,10 +105,9 @@ def classifier(model: str | Path) -> Classifier:
 
 def require_torch() -> None:
     """UsageError V003 with the pip command when torch is absent."""
-    import importlib.util
+    from vitrail.engines.table import need
 
-    if importlib.util.find_spec("torch") is None:
-        raise UsageError("V003", "this needs torch, which is not installed", hint='pip install "vitrail[train]"')
+    need("torch", "train")
 
 
 def _newest(run: Path) -> Path:
@@ -118,7 +120,7 @@ def _newest(run: Path) -> Path:
 
 
 def _of_checkpoint(path: Path) -> Classifier:
-    from vitrail.bundle.values import to_dataclass
+    from vitrail.bundle.manifest import config_from_json
     from vitrail.models import build
     from vitrail.models.classifier import Classifier
     from vitrail.pictures.policy import Policy
@@ -130,7 +132,7 @@ def _of_checkpoint(path: Path) -> Classifier:
     model = identity.get("model") if isinstance(identity, Mapping) else None
     if not isinstance(model, Mapping):
         raise RunError("V607", f"`{path}` does not say which model it holds", hint="open the run folder in its place")
-    config = to_dataclass(FAMILIES[str(model["family"])], model["config"], "config")
+    config = config_from_json(model["family"], model["config"])
     policy = Policy.from_json(cast("dict[str, object]", model["policy"]))
     module = build(config)
     load_native(module, snapshot.files.get("ema", snapshot.files["weights"]))

@@ -61,7 +61,7 @@ def test_C21_hashed_bytes_outlive_the_file(tmp_path: Path) -> None:
     path.write_bytes(b"right" * 10)
     with held.hold(path, sha256=sha256_bytes(b"right" * 10)) as file:
         path.write_bytes(b"wrong" * 10)
-        assert file.read(0, 5) == b"right"
+        assert bytes(file.read(0, 5)) == b"right"
         assert file.read(0, 5).readonly
 
 
@@ -72,7 +72,7 @@ def test_C10_a_large_file_is_hashed_before_memory_is_given(tmp_path: Path, monke
     with pytest.raises(WeightsError, match="SHA-256"), held.hold(path, sha256="0" * 64):
         pass
     with held.hold(path, sha256=sha256_bytes(b"x" * 3_000_000)) as file:
-        assert file.read(2_999_999, 1) == b"x"
+        assert bytes(file.read(2_999_999, 1)) == b"x"
 
 
 def test_C07_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_ranges_outside_are_refused(tmp_path: Path) -> None:
         for offset, length in ((0, 11), (-1, 1), (10, 1), (5, -1), (1 << 70, 1)):
             with pytest.raises(WeightsError, match="outside"):
                 file.read(offset, length)
-        assert file.read(10, 0) == b""
+        assert bytes(file.read(10, 0)) == b""
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

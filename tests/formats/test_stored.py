@@ -36,7 +36,9 @@ def test_bf16_only_if_exact() -> None:
         Stored.of(np.array([1.0]), "BF16")
 
 
-@pytest.mark.parametrize("array", [np.array(["a"]), np.array([1j]), np.array([None])], ids=["text", "complex", "object"])
+@pytest.mark.parametrize(
+    "array", [np.array(["a"]), np.array([1j]), np.array([None])], ids=["text", "complex", "object"]
+)
 def test_other_types_are_refused(array: np.ndarray) -> None:
     with pytest.raises(UsageError, match="cannot be stored"):
         Stored.of(array)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import sys
 import threading
-import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vitrail.errors import VitrailError
 
 MEMORY = 80 << 20  # 64 MiB of parse memory, and what the interpreter needs beside it
 
+_libc = ctypes.CDLL(None)
 _seen: list[tuple[str, str]] = []
 _watching = False
 
@@ -26,27 +28,39 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_hook)
 
 
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    """Note what is opened, imported or run, and how far the memory of the process grows at its peak."""
+    global _watching
+    _seen.clear()
+    _libc.malloc_trim(0)  # or what was freed before hides what is taken now
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status("VmRSS")
+    _watching = True
+    try:
+        yield
+    finally:
+        _watching = False
+    grown = _status("VmHWM") - before
+    assert grown <= MEMORY, f"{grown} bytes of memory were taken"
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name + ":"))
+
+
 @pytest.fixture
 def refused(tmp_path: Path) -> Iterator[Callable[[Callable[[Path], object], Path], VitrailError]]:
     """A function that reads a file and gives its typed refusal; anything run, opened or held too large fails."""
     canary = tmp_path / "canary"
 
     def run(reader: Callable[[Path], object], path: Path) -> VitrailError:
-        global _watching
         threads = threading.active_count()
-        _seen.clear()
-        tracemalloc.start()
-        _watching = True
-        try:
-            with pytest.raises(VitrailError) as caught:
-                reader(path)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            _watching = False
-            tracemalloc.stop()
+        with _watched(), pytest.raises(VitrailError) as caught:
+            reader(path)
         assert not canary.exists(), "the file ran code"
         assert {(event, name) for event, name in _seen} <= {("open", str(path))}
-        assert peak <= MEMORY, f"{peak} bytes were held"
         assert threading.active_count() == threads
         assert "\n" not in caught.value.what
         assert caught.value.what.isprintable()

@@ -223,7 +223,24 @@ SEED = safetensors.dumps(
     },
     {"format": "pt", "note": "a\nb"},
 )
-SPLICES = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"0", b"9", b"-", b"\\u0041", b"\xff", b"1e3", b" ", b"null", b"F16"]
+SPLICES = [
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"0",
+    b"9",
+    b"-",
+    b"\\u0041",
+    b"\xff",
+    b"1e3",
+    b" ",
+    b"null",
+    b"F16",
+]
 
 
 @settings(max_examples=400, deadline=None)
@@ -255,8 +272,10 @@ def test_C03_mutants_are_refused_or_agree(
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 1 << 70) | st.text(max_size=5) | st.sampled_from(["F32", "U8", "BOOL"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", "a"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", "a"]), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 

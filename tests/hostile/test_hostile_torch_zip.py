@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
 import struct
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from torch_files import (  # noqa: E402
+from tests.hostile.torch_files import (
     FLOATS,
     GOOD_PICKLE,
     document,
@@ -30,7 +28,6 @@ from torch_files import (  # noqa: E402
     value,
     zipped,
 )
-
 from vitrail.errors import VitrailError, WeightsError
 from vitrail.formats import read_tensors, torch_zip
 
@@ -73,7 +70,8 @@ def swapped(data: bytes, old: bytes, new: bytes, which: int = 0) -> bytes:
 GOOD = packed()
 SYSTEM = name("os", "system")
 NAMESPACE = name("argparse", "Namespace")
-EXPANSION = b"]" + b"".join(b"q" + bytes([i]) + b"]h" + bytes([i]) + b"ah" + bytes([i]) + b"a" for i in range(30))
+# Thirty lists, each holding the one before it twice.
+EXPANSION = b"]q\x000" + b"".join(b"]q%ch%cah%ca0" % (i + 1, i, i) for i in range(30)) + b"h\x1e"
 NARROW = b"\0\0\0\0"
 END = GOOD.rindex(b"PK\x05\x06")
 DIRECTORY = struct.unpack("<I", GOOD[END + 16 : END + 20])[0]
@@ -138,16 +136,12 @@ ITEMS: dict[str, bytes] = {
     "storage used by nothing": packed(storages={"0": FLOATS, "1": FLOATS}),
     "storage key ../../x": packed(document(("w", tensor(storage(key="../../x"))))),
     "storage key a number": packed(document(("w", tensor(storage(key=0))))),
-    "storage of two types": packed(
-        document(("w", tensor()), ("v", tensor(storage("IntStorage"))))
-    ),
+    "storage of two types": packed(document(("w", tensor()), ("v", tensor(storage("IntStorage"))))),
     "storage count negative": packed(document(("w", tensor(storage(count=-4))))),
     "storage count a text": packed(document(("w", tensor(storage(count="4"))))),
     "storage of a quantised type": packed(document(("w", tensor(storage("QInt8Storage"))))),
     "storage of complex numbers": packed(document(("w", tensor(storage("ComplexFloatStorage", count=2))))),
-    "storage type from another module": packed(
-        GOOD_PICKLE.replace(b"ctorch\nFloatStorage", b"cevil\nFloatStorage")
-    ),
+    "storage type from another module": packed(GOOD_PICKLE.replace(b"ctorch\nFloatStorage", b"cevil\nFloatStorage")),
     "storage in a nested archive": packed(document(("w", tensor(storage(key="0/1"))))),
     "reference that is no storage": doc(value(("module", "a")) + b"Q"),
     "reference to a view": packed(GOOD_PICKLE.replace(b"tQ", b"(KKttQ")),
@@ -175,9 +169,7 @@ ITEMS: dict[str, bytes] = {
     "hooks": packed(document(("w", tensor(hooks=value({"a": 1}))))),
     "10000 hooks": packed(document(("w", tensor(hooks=value({str(i): i for i in range(10_000)}))))),
     "BOOL 7": packed(document(("w", tensor(storage("BoolStorage"), size=(4,)))), {"0": b"\0\1\7\1"}),
-    "untyped without a type": packed(
-        document(("w", tensor(storage("UntypedStorage", count=16))))
-    ),
+    "untyped without a type": packed(document(("w", tensor(storage("UntypedStorage", count=16))))),
     "sparse": doc(name("torch._utils", "_rebuild_sparse_tensor") + value((1, 2)) + b"R"),
     "quantised": doc(name("torch._utils", "_rebuild_qtensor") + value((1, 2)) + b"R"),
     "nested tensor": doc(name("torch._utils", "_rebuild_nested_tensor") + value((1, 2)) + b"R"),
@@ -186,7 +178,7 @@ ITEMS: dict[str, bytes] = {
     "tensor subclass": doc(name("torch._tensor", "_rebuild_from_type_v2") + value((1, 2, 3, 4)) + b"R"),
     # size and depth
     "100000 nested lists": doc(b"]" * 100_000 + b"a" * 99_999),
-    "400000 nested tuples": doc(b")" + b"\x85" * 400_000),
+    "200000 nested tuples": doc(b")" + b"\x85" * 200_000),
     "16 million opcodes": packed(b"\x80\x02" + b"N0" * 7_000_000 + b"N."),
     "500000 dicts": packed(b"\x80\x02(" + b"}" * 600_000 + b"l."),
     "2^30 expansion": doc(EXPANSION),
@@ -241,9 +233,13 @@ ITEMS: dict[str, bytes] = {
         name("numpy._core.multiarray", "scalar") + name("numpy", "dtype") + value(("f8",)) + b"R" + b"C\1x\x86R"
     ),
     "array with too few bytes": doc(
-        name("numpy._core.multiarray", "_reconstruct") + b")R(K\x01" + value((1 << 40,))
-        + name("numpy", "dtype") + value(("f8",)) + b"R\x89C\x01xtb"
-    ),  # fmt: skip
+        name("numpy._core.multiarray", "_reconstruct")
+        + b")R(K\x01"
+        + value((1 << 40,))
+        + name("numpy", "dtype")
+        + value(("f8",))
+        + b"R\x89C\x01xtb"
+    ),
     "bytes by a codec": doc(name("_codecs", "encode") + value(("abc", "rot13")) + b"R"),
     # the small members
     "version 10^9": packed(version=b"1000000000\n"),
@@ -264,8 +260,10 @@ ITEMS: dict[str, bytes] = {
     "member ../x": packed(extra=[("../x", b"3")]),
     "member /x": packed(extra=[("/x", b"3")]),
     "deflated": packed(method=zipfile.ZIP_DEFLATED),
-    "deflated 300 MB": packed(
-        storages={"0": bytes(1 << 22)}, method=zipfile.ZIP_DEFLATED, data=document(("w", tensor(storage(count=1 << 20))))
+    "a deflated bomb for a storage": zipped(
+        [("a/data.pkl", document(("w", tensor(storage(count=1 << 20))))), ("a/data/0", bytes(1 << 22))],
+        zipfile.ZIP_DEFLATED,
+        only="a/data/0",
     ),
     "bzip2": packed(method=zipfile.ZIP_BZIP2),
     "bit flip in a tensor": swapped(GOOD, FLOATS, FLOATS[:-1] + b"\xff"),
@@ -274,7 +272,9 @@ ITEMS: dict[str, bytes] = {
     "CRC in the directory changed": swapped(GOOD, GOOD[14:18], NARROW, 1),
     "local name differs": swapped(GOOD, b"a/data/0", b"a/data/1"),
     "directory name differs": swapped(GOOD, b"a/data/0", b"a/data/1", 1),
-    "two members share their bytes": GOOD[: DIRECTORY + 42] + GOOD[:0] + GOOD[DIRECTORY + 42 :].replace(
+    "two members share their bytes": GOOD[: DIRECTORY + 42]
+    + GOOD[:0]
+    + GOOD[DIRECTORY + 42 :].replace(
         GOOD[GOOD.index(b"a/byteorder", DIRECTORY) - 4 : GOOD.index(b"a/byteorder", DIRECTORY)], NARROW, 1
     ),
     "encrypted": swapped(GOOD, b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
@@ -293,12 +293,12 @@ ITEMS: dict[str, bytes] = {
     "bytes before the start": b"PK\x03\x04x" + GOOD,
     # not names and tensors
     "a list of tensors": packed(b"\x80\x02](" + tensor() + b"e."),
-    "a number": packed(b"\x80\x02K\x01.", {"0": b""}).replace(b"a/data/0", b"a/datb/0"),
+    "a number": zipped([("a/data.pkl", b"\x80\x02K\x01.")]),
     "no tensors": zipped([("a/data.pkl", document(("epoch", value(3))))]),
     "tensor names equal but for case": packed(document(("w", tensor()), ("W", tensor()))),
     "tensor name ../x": packed(document(("../x", tensor()))),
     "tensor name with an escape": packed(document(("\x1b[31m", tensor()))),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -372,10 +372,8 @@ def test_C02_mutated_pickles_are_refused_or_plain(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "mutant.pth"
     path.write_bytes(packed(edited(SEED, changes)))
-    try:
+    with contextlib.suppress(VitrailError):
         read_tensors(path)
-    except VitrailError:
-        pass
     assert not Path("canary").exists()
 
 

@@ -59,10 +59,10 @@ def packed(
     return zipped(members, method)
 
 
-def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
+def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED, *, only: str | None = None) -> bytes:
     target = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(target, "w", method) as archive:
         warnings.simplefilter("ignore")  # a name twice
         for member, content in members:
-            archive.writestr(zipfile.ZipInfo(member), content, method)
+            archive.writestr(zipfile.ZipInfo(member), content, method if only in (None, member) else zipfile.ZIP_STORED)
     return target.getvalue()

@@ -163,6 +163,22 @@ def test_A24_rows_after_the_checkpoint_vanish(
     assert steps == list(range(1, TOTAL + 1))
 
 
+def test_A24_a_kill_after_an_evaluation_was_made_up_for_leaves_no_duplicate(
+    tmp_path: Path, unbroken: Callable[[str], tuple[str, list[dict[str, object]]]]
+) -> None:
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Stopped):
+        train(plan(tmp_path, loader=at_step(STEPS_PER_EPOCH, terminate)), resume=None, listener=silent)
+    for _ in range(2):  # each makes up for the evaluation of step 3, then dies with nothing newer saved
+        with pytest.raises(KeyboardInterrupt):
+            resumed(tmp_path, {}, loader=at_step(STEPS_PER_EPOCH + 2, die))
+        assert saved(tmp_path).step == STEPS_PER_EPOCH
+    outcome = resumed(tmp_path, {})
+    assert (fingerprint(outcome.state), story(tmp_path)) == unbroken("adamw fp32 averaged")
+
+
 def test_two_runs_are_equal_and_another_seed_differs(tmp_path: Path) -> None:
     prints = []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
@@ -366,6 +382,28 @@ def test_A02_a_failed_save_is_a_warning_where_told_so(tmp_path: Path, monkeypatc
         assert torch.equal(a, b)
 
 
+def test_A02_what_was_not_saved_is_not_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, {1})
+    values = iter([0.75, 0.5])
+    patient = configs.Checkpoint(on_error="continue")
+    wanted = plan(tmp_path, checkpoint=patient, evaluate=lambda _: {"top1": next(values)})
+    outcome = train(wanted, resume=None, listener=silent)
+    assert (outcome.best, outcome.best_step) == (0.5, TOTAL)
+
+
+def test_A19_a_stop_saves_again_what_a_failed_save_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, {1})
+    patient = configs.Checkpoint(on_error="continue")
+
+    def listen(row: Mapping[str, object]) -> None:
+        if row["event"] == "warning":
+            terminate()
+
+    with pytest.raises(Stopped):
+        train(plan(tmp_path, checkpoint=patient), resume=None, listener=listen)
+    assert saved(tmp_path).step == STEPS_PER_EPOCH
+
+
 def test_A02_the_last_save_must_not_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, {EPOCHS})
     with pytest.raises(SystemFault):
@@ -393,7 +431,10 @@ def test_short_memory_names_the_batch_that_fits(error: Exception, tmp_path: Path
 
 
 def test_when_no_picture_fits_it_says_so(tmp_path: Path) -> None:
+    sizes = []
+
     def greedy(module: nn.Module, args: tuple[torch.Tensor]) -> None:
+        sizes.append(len(args[0]))
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
 
     small = plan(tmp_path)
@@ -401,6 +442,7 @@ def test_when_no_picture_fits_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(SystemFault, match="a step of 8 pictures") as caught:
         train(small, resume=None, listener=silent)
     assert "not even one picture fits" in caught.value.evidence
+    assert sizes == [8, 4, 2, 1]
 
 
 def test_another_error_of_torch_is_not_taken_for_short_memory(tmp_path: Path) -> None:

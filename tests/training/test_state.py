@@ -40,6 +40,7 @@ def state_of(config: Optimizer = ADAMW, *, seed: int = 1, steps: int = 0, ema: b
 def test_A08_a_state_comes_back_from_files(config: Optimizer, steps: int, ema: bool, tmp_path: Path) -> None:
     state = state_of(config, steps=steps, ema=ema)
     state.metrics, state.best, state.best_step, state.elapsed_s = {"top1": 1 / 3}, 1 / 3, 2, 0.1
+    state.skipped, state.skipped_in_row, state.settled = 3, 2, False
     path = save(tmp_path, snapshot(state, {"recipe": "abc"}), keep=1)
     other = state_of(config, seed=2, steps=1, ema=ema)
     saved = load(path)

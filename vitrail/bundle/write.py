@@ -21,10 +21,13 @@ Content = bytes | Path | Callable[[IO[bytes]], object]
 ADDED = ("engines", "proof")  # the folders that an engine brings files to
 
 
-def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, Content]) -> Manifest:
+def write_bundle(
+    folder: Path, manifest: Manifest, files: Mapping[str, Content], *, engines: Mapping[str, Engine] | None = None
+) -> Manifest:
     """Write a new bundle, whole or not at all; the returned manifest lists the files.
 
-    files: content by relative path: bytes, a file to copy, or a function that writes to a binary file.
+    files: content by relative path: bytes, a file to copy, or a function that writes to a binary file. engines: by
+    name, each with its file among them.
     UsageError V006 when `folder` exists; SystemFault V701 when the disk refuses.
     """
     if folder.exists() or folder.is_symlink():
@@ -32,8 +35,8 @@ def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, Content])
     disk.make_folder(folder.parent)
     with disk.new_folder(folder) as aside:
         listed = {name: _write(aside, name, content) for name, content in sorted(files.items())}
-        whole = replace(manifest, files=listed)
-        disk.write_file(aside / NAME, whole.to_json())
+        whole = replace(manifest, files=listed, engines={**manifest.engines, **(engines or {})})
+        disk.write_new(aside / NAME, whole.to_json())
     return whole
 
 
@@ -90,9 +93,7 @@ def _write(folder: Path, name: str, content: Content) -> File:
         path = path / part
         if path.is_symlink():
             raise BundleError("V503", f"`{path}` is a link", hint="put the folder itself in its place")
-        if not path.is_dir():
-            disk.make_folder(path)
-            disk.fsync_folder(path.parent)
+        disk.make_folder(path)
     target = folder / name
     disk.write_file(target, _copier(content) if isinstance(content, Path) else content)
     return File(target.stat().st_size, disk.sha256_file(target))

@@ -98,7 +98,8 @@ def _usage(error: click.ClickException) -> UsageError:
     where = context.command_path if context else "vitrail"
     possible = getattr(error, "possibilities", None)
     hint = f"did you mean `{possible[0]}`?" if possible else f"`{where} --help` lists what it takes"
-    return UsageError("V001", error.format_message().rstrip("."), hint=hint)
+    what = error.format_message().split(" Did you mean")[0].rstrip(".")
+    return UsageError("V001", f"{what[:1].lower()}{what[1:]}", hint=hint)
 
 
 def _bug(error: Exception, arguments: Sequence[str]) -> int:

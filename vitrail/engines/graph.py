@@ -1,4 +1,4 @@
-"""What an ONNX file says, read without the onnx package: wire format, bounds, operators, facts.
+"""What an ONNX file holds, read without the onnx package, within bounds.
 
 Everything is refused that an exported network never has and that could reach other files, run code or loop: external
 data, subgraphs, functions, foreign operator domains.  Field numbers are those of onnx/onnx.proto3.
@@ -6,7 +6,6 @@ data, subgraphs, functions, foreign operator domains.  Field numbers are those o
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,16 +18,6 @@ from vitrail.errors import BundleError
 
 MAX_NODES = 65_536
 MAX_TENSORS = 65_536
-
-# Operators of the default domain that the exporter emits for a network of ours. None of them loops or allocates by a
-# number in the file alone, but for Expand, Conv and MaxPool, which `bounds.py` measures like all the others.
-OPERATORS = frozenset(
-    """
-    Add AveragePool Cast Concat Constant Conv Div Erf Expand Flatten Gather Gelu Gemm GlobalAveragePool Identity
-    LayerNormalization MatMul MaxPool Mul Neg Pad Pow ReduceMean Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt
-    Squeeze Sub Tanh Transpose Unsqueeze
-    """.split()
-)  # fmt: skip
 
 # TensorProto.DataType -> NumPy type, of the types that our graphs hold
 TYPES = {1: "<f4", 2: "|u1", 6: "<i4", 7: "<i8", 9: "|b1", 10: "<f2", 11: "<f8"}
@@ -172,21 +161,24 @@ def _node(view: memoryview) -> Node:
             kind = _text(value)
         elif number == 5:
             name, content = _attribute(_message(value))
+            if name in attributes:
+                raise damaged(f"the attribute `{name[:40]}` stands twice")
             attributes[name] = content
         elif number == 7:
             domain = _text(value)
-    if domain not in ("", "ai.onnx") or kind not in OPERATORS:
-        raise damaged(
-            f"the operator `{domain[:40]}{'.' if domain else ''}{kind[:40]}` is not on the list of allowed ones"
-        )
+    if domain not in ("", "ai.onnx"):
+        raise damaged(f"the operator `{kind[:40]}` of the domain `{domain[:40]}` is not on the list of allowed ones")
     return Node(kind, tuple(inputs), tuple(outputs), attributes)
 
 
 def _attribute(view: memoryview) -> tuple[str, Value]:
-    name, content = "", None
+    name = ""
+    content: Value = None
     floats: list[float] = []
     integers: list[int] = []
     for number, value in _fields(view):
+        if content is not None and number in (2, 3, 4, 5):
+            raise damaged(f"the attribute `{name[:40]}` has two values")
         if number == 1:
             name = _text(value)
         elif number == 2:
@@ -203,7 +195,7 @@ def _attribute(view: memoryview) -> tuple[str, Value]:
             integers += _integers(value)
         elif number not in (13, 20):  # doc string, type: all else are graphs, references, sparse tensors, lists of them
             raise damaged(f"the attribute `{name[:40]}` holds a subgraph, a reference or a list of tensors")
-    return name, content if content is not None else floats or integers
+    return name, (floats or integers) if content is None else content
 
 
 def _tensor(view: memoryview) -> Tensor:
@@ -331,68 +323,3 @@ def _single(value: int | memoryview) -> float:
     if len(view) != 4:
         raise damaged("a number is cut")
     return float(np.frombuffer(view, "<f4")[0])
-
-
-CLASSES_KEY = "vitrail.classes"
-_GELU_CONSTANTS = {"tanh": 0.044715, "quick": 1.702}
-
-
-def facts(graph: Graph) -> dict[str, object]:
-    """What the graph itself says of the things that exporters get wrong.
-
-    opset; gelu: the forms met (erf, tanh, quick); layernorm_eps: every epsilon; operators: kind -> count.
-    """
-    epsilons = {
-        float(str(np.float32(_number(node.attributes.get("epsilon"), 1e-5))))
-        for node in graph.nodes
-        if node.kind == "LayerNormalization"
-    }
-    kinds = [node.kind for node in graph.nodes]
-    return {
-        "opset": graph.opset,
-        "gelu": sorted(_gelu_forms(graph)),
-        "layernorm_eps": sorted(epsilons),
-        "operators": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
-    }
-
-
-def classes(graph: Graph) -> tuple[str, ...]:
-    """The class names that were written into the graph, in the order of the logits; none for a foreign graph."""
-    try:
-        found = json.loads(graph.metadata.get(CLASSES_KEY, "[]"))
-    except (ValueError, RecursionError):
-        raise damaged(f"its {CLASSES_KEY} are no JSON") from None
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise damaged(f"its {CLASSES_KEY} are no list of names")
-    return tuple(found)
-
-
-def _gelu_forms(graph: Graph) -> set[str]:
-    """Gelu nodes by their attribute, and the patterns by the operator together with the constant it comes with."""
-    forms = set()
-    numbers = [float(np.asarray(c, np.float64).reshape(-1)[0]) for c in _scalars(graph)]
-    for node in graph.nodes:
-        if node.kind == "Gelu":
-            forms.add("tanh" if node.attributes.get("approximate") == b"tanh" else "erf")
-        elif node.kind == "Erf":
-            forms.add("erf")
-    for name, kind in (("tanh", "Tanh"), ("quick", "Sigmoid")):
-        if any(node.kind == kind for node in graph.nodes) and any(
-            math.isclose(number, _GELU_CONSTANTS[name], rel_tol=1e-3) for number in numbers
-        ):
-            forms.add(name)
-    return forms
-
-
-def _scalars(graph: Graph) -> Iterator[NDArray[np.generic]]:
-    for tensor in graph.constants.values():
-        if math.prod(tensor.shape) == 1 and tensor.kind in (1, 10, 11):
-            yield tensor.array()
-    for node in graph.nodes:
-        value = node.attributes.get("value")
-        if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind == "f":
-            yield value
-
-
-def _number(value: Value, default: float) -> float:
-    return value if isinstance(value, float) else default

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vitrail.engines import graph
 from vitrail.engines.bounds import check_sizes
+from vitrail.engines.facts import CLASSES_KEY, facts
 from vitrail.engines.table import Runner, need
 from vitrail.errors import BundleError
 
@@ -65,7 +66,7 @@ def write(module: nn.Module, *, classes: Sequence[str], image: tuple[int, int, i
     proto: Any = program.model_proto
     _strip(proto, classes)
     data: bytes = proto.SerializeToString(deterministic=True)
-    found = graph.facts(graph.read(data))
+    found = facts(graph.read(data))
     if found["opset"] != OPSET:  # the exporter has labelled files with another version than was asked for
         raise BundleError("V508", f"the exporter wrote opset {found['opset']}, {OPSET} was asked for", hint="report it")
     return data
@@ -86,7 +87,7 @@ def _strip(proto: Any, classes: Sequence[str]) -> None:
         node.attribute.extend(attributes)
     for part in (*body.input, *body.output, *body.initializer):
         part.ClearField("doc_string")
-    proto.metadata_props.add(key=graph.CLASSES_KEY, value=json.dumps(list(classes)))
+    proto.metadata_props.add(key=CLASSES_KEY, value=json.dumps(list(classes)))
 
 
 @contextlib.contextmanager

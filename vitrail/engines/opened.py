@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vitrail.bundle.manifest import WEIGHTS, Engine, Manifest, weights_hash
 from vitrail.bundle.read import Opened, check
 from vitrail.engines import graph
+from vitrail.engines.facts import classes, facts
 from vitrail.engines.table import ENGINES, Runner, installed, known, need
 from vitrail.errors import BundleError
 from vitrail.formats import safetensors
@@ -79,10 +80,7 @@ def open_bundle(folder: Path, *, engine: str = "auto", threads: int | None = Non
         taken = engine if engine != "auto" else _auto(opened)
         need(ENGINES[taken].package, ENGINES[taken].extra)
         name = _graph(opened.manifest, taken)
-        if name is None:
-            runner = _of_weights(opened)
-        else:
-            runner = _of_graph(opened, name, taken, threads)
+        runner = _of_weights(opened) if name is None else _of_graph(opened, name, taken, threads)
         return Bundle(folder, opened.manifest, taken, name, runner)
 
 
@@ -167,11 +165,11 @@ def check_facts(manifest: Manifest, engine: Engine, data: bytes) -> None:
     found = graph.read(data)
     wrong = [
         f"{name}: manifest {engine.facts.get(name)}, graph {value}"
-        for name, value in graph.facts(found).items()
+        for name, value in facts(found).items()
         if engine.facts.get(name) != value
     ]
-    if graph.classes(found) != manifest.classes:
-        wrong.append(f"classes: {first_difference(manifest.classes, graph.classes(found))}")
+    if classes(found) != manifest.classes:
+        wrong.append(f"classes: {first_difference(manifest.classes, classes(found))}")
     if wrong:
         raise BundleError(
             "V502", f"`{engine.file}` is not the graph that the manifest describes", evidence=wrong, hint="export again"

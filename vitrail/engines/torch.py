@@ -45,7 +45,7 @@ def open(described: Described, tensors: Tensors) -> Runner:
 def facts(module: nn.Module, *, image: tuple[int, int, int]) -> dict[str, list[Any]]:
     """GELU forms and LayerNorm epsilons that the network really uses, as seen in one forward pass.
 
-    image: (C, H, W). The keys are those of `engines.graph.facts`.
+    image: (C, H, W). The keys are those of `engines.facts.facts`.
     """
     frozen = copy.deepcopy(module).to("cpu", torch.float32).eval()
     with torch.no_grad(), _Watch() as watch:
@@ -53,11 +53,11 @@ def facts(module: nn.Module, *, image: tuple[int, int, int]) -> dict[str, list[A
     return {"gelu": sorted(watch.forms), "layernorm_eps": sorted(watch.epsilons)}
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the arguments of GELU and LayerNorm as they pass."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.forms: set[str] = set()
         self.epsilons: set[float] = set()
 

@@ -145,7 +145,10 @@ def _pickled(path: Path, limit: int) -> dict[str, object]:
         raise DataError("V404", error.what, hint=f"nothing of it was executed; {_HINT}") from error
     if not isinstance(value, dict):
         raise _wrong(path, "holds no CIFAR batch", "a dict", type(value).__name__)
-    return {pickled_numpy.word(key): item for key, item in value.items() if isinstance(key, str | bytes)}
+    texts = {pickled_numpy.word(key): item for key, item in value.items() if isinstance(key, str | bytes)}
+    if len(texts) != len(value):
+        raise _wrong(path, "holds no CIFAR batch", "a dict with a text for each key, each once", f"{len(value)} keys")
+    return texts
 
 
 def _short(value: object) -> str:

@@ -118,12 +118,13 @@ class Machine:
         return value
 
     def line(self) -> str:
-        window = bytes(self._data[self.at : self.at + 65_536])
-        end = window.find(b"\n")
-        if end < 0:
-            raise ValueError("a text line has no end")
-        self.at += end + 1
-        return window[:end].decode("latin-1")
+        for size in (256, 1 << 13, 1 << 20):  # most lines are short, and no copy may be long for each of many
+            window = bytes(self._data[self.at : self.at + size])
+            end = window.find(b"\n")
+            if end >= 0:
+                self.at += end + 1
+                return window[:end].decode("latin-1")
+        raise ValueError("a text line has no end")
 
     def frame(self) -> None:
         size = self.number("<Q")

@@ -13,7 +13,7 @@ from vitrail.formats.bounds import NESTING, damaged, hostile, shown
 from vitrail.formats.pickle_machine import SCALARS, Builder, Machine, Named, Rules
 from vitrail.formats.pickle_opcodes import OPCODES
 
-VALUES = 1_000_000  # counted with repetition: a list used twice counts twice
+VALUES = 500_000  # counted with repetition: a list used twice counts twice
 
 
 def read(data: bytes | memoryview, where: object, rules: Rules) -> object:

@@ -122,6 +122,8 @@ class _Header:
         names: set[str] = set()
         if not self._text.startswith(b"{"):
             raise self._wrong("does not begin with `{`")
+        if self._text.count(b'"dtype"') > TENSORS:  # told at once, before the first of them is parsed
+            raise self._too_many()
         for name in self._object():
             if name in names:
                 raise hostile(self._file.path, f"the name `{shown(name)}` stands twice in the header")
@@ -131,7 +133,7 @@ class _Header:
             else:
                 entries.append(self._entry(name))
             if len(entries) > TENSORS:
-                raise hostile(self._file.path, f"more than {TENSORS} tensors")
+                raise self._too_many()
         if self._text[self._at :].strip(b" "):
             raise self._wrong("goes on after its end")
         return entries, metadata or {}
@@ -222,6 +224,9 @@ class _Header:
             raise self._wrong(f"has no {kind}")
         self._at = match.end()
         return match[kind]
+
+    def _too_many(self) -> WeightsError:
+        return hostile(self._file.path, f"more than {TENSORS} tensors")
 
     def _wrong(self, what: str) -> WeightsError:
         return damaged(self._file.path, f"the header {what} at byte {8 + self._at}")

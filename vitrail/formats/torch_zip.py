@@ -323,7 +323,9 @@ def state_dict(tree: object, where: object = "weights") -> tuple[Tensors, list[s
     V201 when there is no such mapping, V202 for names that are no plain names.
     """
     if not isinstance(tree, dict):
-        raise damaged(where, f"a {type(tree).__name__} was saved where names and tensors belong", hint=_SAVE)
+        raise damaged(
+            where, f"a value of type `{type(tree).__name__}` was saved where names and tensors belong", hint=_SAVE
+        )
     found = [key for key in _KEYS if _holds_tensors(tree.get(key))]
     place = found[0] if found else ""
     chosen = tree[place] if found else tree

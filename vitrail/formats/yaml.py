@@ -58,6 +58,7 @@ def plain(node: Node) -> object:
 
 
 _NUMBER = re.compile(r"([-+]?)([0-9]+)?(?:(\.)([0-9]*))?(?:[eE]([-+]?)([0-9]+))?")
+_OCTAL = re.compile(r"0[0-7]*")
 
 
 def looks_like_number(text: str) -> str | None:
@@ -67,12 +68,14 @@ def looks_like_number(text: str) -> str | None:
     ('5.0e-4', '1.5e+3', None)
     """
     match = _NUMBER.fullmatch(text)
-    if match is None or match[6] is None or not (match[2] or match[4]):
+    if match is None or not (match[2] or match[4]):
         return None
     sign, whole, point, part, exponent_sign, exponent = match.groups()
-    if point and exponent_sign:
+    if exponent is None and point is None:
+        return f"{sign}{int(text.lstrip('+-'))}" if whole.startswith("0") and not _OCTAL.fullmatch(whole) else None
+    if point and (whole or not sign) and (exponent is None or exponent_sign):
         return None  # YAML reads it as a number
-    return f"{sign}{whole or '0'}.{part or '0'}e{exponent_sign or '+'}{exponent}"
+    return f"{sign}{whole or '0'}.{part or '0'}" + (f"e{exponent_sign or '+'}{exponent}" if exponent else "")
 
 
 class _Reader:

@@ -89,6 +89,7 @@ class _Run:
     stop: Stop
     total: int
     began: float  # on the monotonic clock, moved back by the time of the parts before
+    saved: int  # the step of the newest checkpoint; -1: none
 
     def tell(self, event: str, **more: object) -> None:
         row = {"event": event, "step": self.state.step, **more}
@@ -122,7 +123,8 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
         with contextlib.closing(rows):
             total = total_steps(plan.schedule, plan.loader.steps_per_epoch)
             began = time.monotonic() - state.elapsed_s
-            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began)
+            saved = -1 if resume is None else state.step
+            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved)
             _say_start(run, resumed=resume is not None)
             _steps(run)
             run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, wall_s=run.elapsed())
@@ -273,13 +275,14 @@ def _save(run: _Run, *, best: bool) -> None:
     run.rows.sync()
     began = time.monotonic()
     checkpoint.save(run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
+    run.saved = state.step
     run.listener({**row, "wall_s": time.monotonic() - began})
 
 
 def _stopped(run: _Run) -> Stopped:
     """Save, unless this very state is saved already, and give the error that ends the run."""
     state, plan = run.state, run.plan
-    if not state.settled or not run.due(plan.checkpoint.every):
+    if run.saved != state.step:
         state.elapsed_s = run.elapsed()
         saved = snapshot(state, plan.identity)
         run.rows.sync()

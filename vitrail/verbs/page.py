@@ -11,7 +11,7 @@ from vitrail.data.batches import BadPicture
 from vitrail.data.sources import Source
 from vitrail.disk import write_file
 from vitrail.errors import PictureError, RunError, read_fault
-from vitrail.evaluation.evaluate import Evaluation
+from vitrail.evaluation.evaluate import LARGEST_DENSE, Evaluation
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Stored
 from vitrail.machine import cores, cpu_name
@@ -56,14 +56,15 @@ def write_page(folder: Path, recipe: Recipe, source: Source, evaluation: Evaluat
     from vitrail.training.journal import JOURNAL, read
 
     rows = read(folder / JOURNAL)
+    few = len(evaluation.classes) <= LARGEST_DENSE
     content = Page(
         title=recipe.name,
         subtitle=f"{recipe.variant}, {parameters(recipe.config):,} parameters, {len(source.classes)} classes",
         evaluation=evaluation,
-        split=f"{evaluation.total:,} held-out pictures, none of them trained on",
+        split="held out, none of them trained on",
         facts=_facts(recipe, source),
         curves=curves(rows, folder / "curves.png"),
-        confusion=confusion(evaluation, folder / "confusion.png"),
+        confusion=confusion(evaluation, folder / "confusion.png") if few else b"",
         best=_tiles(source, evaluation, evaluation.best(SHOWN), good=True),
         worst=_tiles(source, evaluation, evaluation.worst(SHOWN), good=False),
         commands=_commands(folder),

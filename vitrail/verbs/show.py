@@ -53,7 +53,11 @@ def show(subject: str) -> Shown:
     if subject in BUILT_IN:
         return _data(subject)
     known = [*LISTS, *recipe_names(), *VARIANTS, *BUILT_IN]
-    raise UsageError("V002", f"nothing is called `{subject}`, and no file or folder lies there", hint=nearest(subject, known))
+    raise UsageError(
+        "V002",
+        f"nothing is called `{subject}`, and no file or folder lies there",
+        hint=nearest(subject, known) or "`vitrail show models`, `recipes` and `datasets` list what there is",
+    )
 
 
 def _numbers(config: ModelConfig) -> dict[str, object]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from vitrail import __version__
 from vitrail.data.sources import Source, open_source
+from vitrail.engines.table import need
 from vitrail.disk import free_space, locked, make_folder, remove_leftovers, write_file
 from vitrail.errors import DataError, RecipeError, RunError, SystemFault, UsageError
 from vitrail.models.configs import family_of
-from vitrail.opening import require_torch
 from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
@@ -89,7 +89,8 @@ def train(
     from the newest good checkpoint, to the same bits as if never stopped. listener: called with every event.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    require_torch()
+    need("torch", "train")
+    need("matplotlib", "train")
     folder = Path(out) if out is not None else default_folder(wanted)
     started = (folder / "recipe.yaml").is_file()
     if started and not resume:

@@ -202,10 +202,12 @@ def _hint(tensors: Tensors, metadata: Mapping[str, str]) -> str:
     except WeightsError:
         return "no variant fits the file as it stands"
     height, width = found.config.image_size
-    return (
-        f"trained at {height} x {width} with {found.config.classes} classes; open it as `{found.variant}` "
-        f"with `--classes {found.config.classes}`"
-    )
+    count = found.config.classes
+    row = VARIANTS.get(found.variant or "")
+    way = "open it without naming a model"
+    if row is not None and replace(found.config, classes=row.config.classes) == row.config:
+        way = f"open it as `{row.name}`" + (f" with `--classes {count}`" if count != row.config.classes else "")
+    return f"trained at {height} x {width} with {count} classes; {way}"
 
 
 def _policy(found: Detection, config: ModelConfig) -> tuple[Policy, list[str]]:

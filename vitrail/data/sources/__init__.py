@@ -16,6 +16,13 @@ from vitrail.data.sources import cifar, digits, folder
 from vitrail.data.sources.found import Found
 from vitrail.errors import DataError
 
+FINDERS: dict[str, Callable[[Data], Found]] = {
+    "folder": folder.find,
+    "cifar": cifar.find,
+    "digits": digits.find,
+}
+
+# Sources that need no root: their name is one.
 BUILT_IN = {"digits": "1,797 handwritten digits of 8 x 8 grey pixels (UCI, in scikit-learn's package), 10 classes"}
 
 
@@ -54,21 +61,16 @@ def open_source(data: Data, *, seed: int = 0, split_it: bool = True) -> Source:
     DataError V401 to V407 when it holds nothing, is not understood, or its classes do not stand.
     """
     name = data.source if data.source != "auto" else _detect(data)
-    if data.root is None and name != "digits":
-        raise DataError("V402", "no data.root is given", hint="name a folder of pictures, or `digits`")
-    root = Path(data.root or "digits")
-    if name == "digits":
-        found = digits.find()
-    elif name == "cifar":
-        found = cifar.find(root, Path(data.val) if data.val else None)
-    else:
-        found = folder.find(root, Path(data.val) if data.val else None)
-    return _finish(name, found, data, seed if split_it else None)
+    if data.root is None and name not in BUILT_IN:
+        raise DataError("V402", "no data.root is given", hint=f"name a folder of pictures, or {', '.join(BUILT_IN)}")
+    return _finish(name, FINDERS[name](data), data, seed if split_it else None)
 
 
 def _detect(data: Data) -> str:
-    if data.root is None or (data.root in BUILT_IN and not Path(data.root).exists()):
-        return "digits"
+    if data.root is None:
+        raise DataError("V402", "no data.root is given", hint=f"name a folder of pictures, or {', '.join(BUILT_IN)}")
+    if data.root in BUILT_IN and not Path(data.root).exists():
+        return data.root
     return "cifar" if cifar.is_here(Path(data.root)) else "folder"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
 from vitrail.errors import DataError
 from vitrail.formats import cifar
@@ -53,8 +54,9 @@ def _is_cifar(file: Path, layout: str) -> bool:
     return True
 
 
-def find(root: Path, val: Path | None) -> Found:
-    """All pictures below `root`; `val` is another place for the held-out ones."""
+def find(data: Data) -> Found:
+    """All pictures below `data.root`; `data.val` is another place for the held-out ones."""
+    root, val = Path(data.root or "."), Path(data.val) if data.val else None
     layouts = {place: layout for place in _places(root) if (layout := _layout(place))}
     if not layouts:
         raise DataError("V402", f"no CIFAR files in `{root}`", hint=f"expected one of {', '.join(FOLDERS[:4])}")

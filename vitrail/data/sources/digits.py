@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
 from vitrail.errors import UsageError
 
 HELD_OUT_EVERY = 5
 
 
-def find() -> Found:
+def find(_: Data) -> Found:
     """All digits; UsageError V003 when scikit-learn is absent."""
     try:
         from sklearn.datasets import load_digits

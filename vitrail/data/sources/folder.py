@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
 from vitrail.errors import DataError, printable
 from vitrail.pictures.decode import decode
@@ -20,8 +21,9 @@ TRAIN = ("train", "training")
 HELD_OUT = ("val", "valid", "validation", "test")  # the first that is there; `test` only where no other is
 
 
-def find(root: Path, val: Path | None) -> Found:
-    """All pictures below `root`; `val` is another place for the held-out ones. DataError V401 to V405."""
+def find(data: Data) -> Found:
+    """All pictures below `data.root`; `data.val` is another place for the held-out ones. DataError V401 to V405."""
+    root, val = Path(data.root or "."), Path(data.val) if data.val else None
     if not root.is_dir():
         raise DataError("V402", f"`{root}` is no folder", hint="give a folder with one folder of pictures per class")
     children = {entry.name.lower(): root / entry.name for entry in os.scandir(root) if entry.is_dir()}

@@ -1,0 +1,156 @@
+"""The command line as its users meet it: results on stdout, talk on stderr, coded errors, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import vitrail
+from tests.verbs.small import small
+from vitrail.cli import run
+from vitrail.verbs.train import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    train(small(), out=folder)
+    return folder
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: str, *words: str, exit_code: int = 2) -> str:
+    assert run(list(words)) == exit_code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error[{code}]: ") and "Traceback" not in err
+    return err
+
+
+def test_version_and_overview(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert vitrail.__version__ in capsys.readouterr().out
+    assert run(["--help"]) == 0
+    assert "evaluate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "hint"),
+    [
+        ("V001", ["trian"], "did you mean `train`?"),
+        ("V001", ["train", "--modle", "x"], "did you mean `--model`?"),
+        ("V001", ["train"], "show recipes"),
+        ("V001", ["predict", "m"], "--help"),
+        ("V001", ["train", "a", "b"], "overrides hold"),
+        ("V101", ["train", "digits/cct_2_3x2_32", "train.sed=1"], "show RECIPE"),
+        ("V102", ["train", "digits/cct_2_3x2_3"], "digits/cct_2_3x2_32"),
+        ("V002", ["predict", "cct_2_3x2_3", "x.png"], "cct_2_3x2_32"),
+        ("V002", ["show", "modls"], "did you mean `models`?"),
+        ("V005", ["evaluate", "cct_2_3x2_32", "--data", "digits"], "train it first"),
+        ("V402", ["train", "--model", "cct_2_3x2_32", "--data", "/nothing/here"], "one folder of pictures per class"),
+    ],
+)
+def test_wrong_use(capsys: pytest.CaptureFixture[str], code: str, words: list[str], hint: str) -> None:
+    assert hint in fails(capsys, code, *words)
+
+
+def test_evaluate_a_run_on_its_own_pictures(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "predictions.csv"
+    assert run(["evaluate", str(trained), "--out", str(table)]) == 0
+    out = capsys.readouterr().out
+    assert "of 355 pictures" in out and "95 % interval" in out
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert len(rows) == 355 and {row["correct"] for row in rows} <= {"True", "False"}
+    assert run(["evaluate", str(trained), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["part"] == "held-out" and values["correct"] == sum(row["correct"] == "True" for row in rows)
+
+
+def test_evaluate_takes_the_held_out_part_of_what_it_was_trained_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, colour in (("red", (250, 0, 0)), ("blue", (0, 0, 250))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(10):
+            Image.new("RGB", (20, 20), (colour[0], index, colour[2])).save(tmp_path / "photos" / name / f"{index}.png")
+    photos, folder = str(tmp_path / "photos"), str(tmp_path / "run")
+    words = ["train", "folder/scratch", "--model", "cct_2_3x2_32", "--data", photos, "--out", folder]
+    tiny = ["model.image_size=16", "model.dim=16", "model.conv_width=8", "schedule.epochs=8", "data.batch=4", "precision=fp32"]
+    assert run([*words, *tiny, "schedule.lr=3.0e-3", "mix=null", "train.attention=explicit"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", folder, "--data", photos, "--json"]) == 0
+    held = json.loads(capsys.readouterr().out)
+    assert held["part"] == "held-out" and held["pictures"] == 4
+    assert run(["evaluate", folder, "--data", photos, "--part", "all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 20
+    # other pictures of the same classes, in another order, and a stranger
+    (tmp_path / "photos" / "blue").rename(tmp_path / "blue")
+    (tmp_path / "other" / "blue").mkdir(parents=True)
+    Image.new("RGB", (30, 10), (0, 0, 255)).save(tmp_path / "other" / "blue" / "a.png")
+    assert run(["evaluate", folder, "--data", str(tmp_path / "other"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 1
+    (tmp_path / "other" / "blue").rename(tmp_path / "other" / "green")
+    assert "only in the data: green" in fails(capsys, "V403", "evaluate", folder, "--data", str(tmp_path / "other"))
+
+
+def test_predict_names_pictures_and_lists_bad_ones(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    assert run(["show", "digits", "--pictures", str(tmp_path / "digits")]) == 0
+    written = capsys.readouterr().out.split()
+    assert len(written) == 12
+    assert run(["predict", str(trained), str(tmp_path / "digits"), "--top", "2", "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [len(answer["classes"]) for answer in answers] == [2] * 12
+    assert run(["evaluate", str(trained), "--out", str(tmp_path / "all.csv")]) == 0
+    capsys.readouterr()
+    evaluated = {row["name"]: row["prediction"] for row in csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text()))}
+    for answer in answers:
+        assert answer["classes"][0]["class"] == evaluated[Path(answer["picture"]).stem.split("-is-")[0]]
+    (tmp_path / "digits" / "bad.png").write_bytes(b"")
+    assert run(["predict", str(trained), str(tmp_path / "digits"), "--csv"]) == 2
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["picture"] for row in rows if row["error"]] == [str(tmp_path / "digits" / "bad.png")]
+    assert len(rows) == 12 * 5 + 1
+    assert run(["predict", str(trained), str(tmp_path / "digits" / "*is-3.png")]) == 0
+    assert "█" in capsys.readouterr().out
+    fails(capsys, "V004", "predict", str(trained), str(tmp_path / "*.gif"))
+
+
+@pytest.mark.parametrize("subject", ["models", "recipes", "datasets", "digits/cct_2_3x2_32", "cct_7_3x1_32", "digits"])
+def test_show(capsys: pytest.CaptureFixture[str], subject: str) -> None:
+    assert run(["show", subject]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 3
+    assert run(["show", subject, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+def test_show_what_a_run_made(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
+    newest = max((trained / "checkpoints").glob("step-????????"))
+    for subject in (trained, trained / "bundle", newest):
+        assert run(["show", str(subject), "--json"]) == 0
+        values = json.loads(capsys.readouterr().out)
+        assert values["parameters"] > 1000 and values["class_names"] == list("0123456789")
+    assert run(["show", str(trained / "recipe.yaml")]) == 0
+    assert "threads: 1" in capsys.readouterr().out
+
+
+def test_a_bug_is_one_line_and_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(subject: str) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("vitrail.verbs.show.show", broken)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert run(["show", "models"]) == 70
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "a bug of ours" in err
+    (report,) = tmp_path.glob("vitrail-bug-*.txt")
+    assert "ZeroDivisionError: oops" in report.read_text()

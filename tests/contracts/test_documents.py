@@ -1,0 +1,76 @@
+"""Every command in the documents parses, every file they name is there, and what is generated is up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from vitrail.cli.main import vitrail
+from vitrail.recipe import recipe_names
+from vitrail.recipe.read import recipe_path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def _commands() -> Iterator[tuple[str, str]]:
+    for path in [*DOCUMENTS, ROOT / "Makefile", *map(recipe_path, recipe_names())]:
+        for line in path.read_text().splitlines():
+            text = line.strip().strip("|").replace("$(BIN)/", "").replace("@echo", "").strip().strip('"').strip()
+            text = text.removeprefix("# ").removeprefix("$ ")
+            if text.startswith("vitrail ") and not re.match(r"vitrail [A-Z\[]|vitrail/", text):
+                yield path.relative_to(ROOT).as_posix(), re.split(r"\s{3,}|\s#\s", text)[0]
+        for text in re.findall(r"`(vitrail [^`]+)`", path.read_text()):
+            yield path.relative_to(ROOT).as_posix(), text
+
+
+@pytest.mark.parametrize(("where", "command"), sorted(set(_commands())))
+def test_commands_parse(where: str, command: str) -> None:
+    words = shlex.split(command)[1:]
+    context = vitrail.make_context("vitrail", list(words), resilient_parsing=True)
+    name, verb, rest = vitrail.resolve_command(context, words)
+    assert verb is not None, f"{where}: {command}"
+    try:
+        verb.make_context(name, rest)
+    except click.exceptions.Exit as leaving:  # --help
+        assert leaving.exit_code == 0
+
+
+def test_there_are_commands() -> None:
+    assert len(set(_commands())) > 15
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_and_files_exist(path: Path) -> None:
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+    for target in re.findall(r"`((?:docs|tests|vitrail|bench|results)/[\w./-]*)`", text):
+        assert (ROOT / target).exists(), f"{path.name} names {target}"
+
+
+def test_error_page_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("error_page", ROOT / "docs" / "errors.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "errors.md").read_text() == module.text(), "run: python docs/errors.py > docs/errors.md"
+
+
+def test_the_house_names_every_room() -> None:
+    """docs/house.md draws the tree as it is: every file and folder of the package, and nothing else."""
+    text = (ROOT / "docs" / "house.md").read_text()
+    drawn = set(re.findall(r"^ {0,6}([\w/]+(?:\.py|/))", text.split("```")[3], re.MULTILINE))
+    real = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "vitrail").iterdir()
+        if path.name != "__pycache__" and (path.is_dir() or path.suffix == ".py")
+    }
+    assert drawn == real

@@ -1,0 +1,68 @@
+"""Hashes of resized and prepared pixels, to be equal under every version of Pillow.
+
+python tests/oracles/pixels.py write FILE     (under one version)
+python tests/oracles/pixels.py check FILE     (under another; exit 1 with the first difference)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from vitrail.pictures.policy import INTERPOLATIONS, Policy
+from vitrail.pictures.resize import resize
+
+SIZES = [(1, 1), (5, 3), (37, 52), (61, 97), (97, 61), (200, 20), (20, 200), (300, 200), (200, 301), (500, 375)]
+TARGETS = [(1, 1), (24, 40), (32, 32), (63, 57), (224, 224)]
+
+
+def pictures() -> Iterator[tuple[str, np.ndarray]]:
+    """Noise and ramps of many shapes, grey and colour."""
+    random = np.random.Generator(np.random.PCG64(7))
+    for height, width in SIZES:
+        for channels in (1, 3):
+            noise = random.integers(0, 256, (height, width, channels), np.uint8)
+            ramp = (np.add.outer(np.arange(height), np.arange(width)) % 256).astype(np.uint8)
+            yield f"noise {height}x{width}x{channels}", noise
+            yield f"ramp {height}x{width}x{channels}", np.repeat(ramp[..., None], channels, axis=2)
+
+
+def hashes() -> dict[str, str]:
+    """What every case gives here."""
+    found = {}
+    for name, picture in pictures():
+        for target in TARGETS:
+            for interpolation in INTERPOLATIONS:
+                pixels = resize(picture, target, interpolation)
+                found[f"{name} {interpolation} {target}"] = hashlib.sha256(pixels.tobytes()).hexdigest()
+        for mode in ("crop", "squash"):
+            for crop in (0.875, 1.0):
+                policy = Policy(size=(48, 64), mode=mode, crop=crop, mean=(0.5,) * 3, std=(0.5,) * 3)
+                pixels = policy.pixels(picture)
+                found[f"{name} {mode} {crop}"] = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return found
+
+
+def main(what: str, file: Path) -> int:
+    """Write the hashes, or hold ours against written ones."""
+    mine = hashes()
+    if what == "write":
+        file.write_text(json.dumps(mine))
+        print(f"Pillow {PIL.__version__}: {len(mine)} cases written")
+        return 0
+    theirs = json.loads(file.read_text())
+    differing = [name for name in theirs if mine.get(name) != theirs[name]]
+    print(f"Pillow {PIL.__version__}: {len(theirs) - len(differing)} passed, {len(differing)} failed")
+    if differing:
+        print(f"first: {differing[0]}")
+    return 1 if differing or mine.keys() != theirs.keys() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

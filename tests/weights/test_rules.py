@@ -1,0 +1,141 @@
+"""The engine in both directions, on a made-up dialect with joins, transposes, numbers and a drop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitrail.errors import WeightsError
+from vitrail.formats.stored import Stored, Tensors
+from vitrail.weights.reshapes import conv, rows, transpose
+from vitrail.weights.rules import Dialect, Drop, Rule, from_native, read, to_native
+
+MADE_UP = Dialect(
+    name="made_up",
+    family="cct",
+    rules=(
+        Rule("patch.weight",          "embedding/kernel",                                  conv),
+        Rule("scale",                 "scale",                                             optional=True),
+        Rule("blocks.{i}.qkv.weight", ("b{i}/q/kernel", "b{i}/k/kernel", "b{i}/v/kernel"), rows),
+        Rule("blocks.{i}.fc.weight",  "b{i}/dense/kernel",                                 transpose),
+        Rule("stages.{s}.{u}.bias",   "s{s}u{u}b"),
+    ),
+    drop=(Drop("b{i}/index", "computed from the grid"),),
+)  # fmt: skip
+
+
+def ours(depth: int = 2, kind: str = "<f4") -> Tensors:
+    generator = np.random.default_rng(0)
+
+    def some(*shape: int) -> Stored:
+        return Stored.of(generator.standard_normal(shape).astype(kind))
+
+    tensors = {"patch.weight": some(5, 3, 4, 2), "scale": some(1)}
+    tensors |= {"stages.0.1.bias": some(2), "stages.10.0.bias": some(2)}
+    for i in range(depth):
+        tensors[f"blocks.{i}.qkv.weight"] = some(9, 3)
+        tensors[f"blocks.{i}.fc.weight"] = some(4, 3)
+    return tensors
+
+
+def test_names_shapes_and_values_on_the_way_out() -> None:
+    native = ours()
+    theirs = from_native(MADE_UP, native)
+    assert theirs["embedding/kernel"].shape == (4, 2, 3, 5)
+    assert theirs["b1/dense/kernel"].shape == (3, 4)
+    assert theirs["s10u0b"] == native["stages.10.0.bias"]
+    qkv = native["blocks.1.qkv.weight"].array()
+    for part, word in enumerate("qkv"):
+        assert np.array_equal(theirs[f"b1/{word}/kernel"].array(), qkv[3 * part : 3 * part + 3])
+    kernel = theirs["embedding/kernel"].array()
+    assert kernel[1, 0, 2, 4] == native["patch.weight"].array()[4, 2, 1, 0]
+
+
+@given(st.integers(0, 12), st.sampled_from(["<f4", "<f8", "<f2"]))
+def test_C12_there_and_back_is_bit_equal(depth: int, kind: str) -> None:
+    native = ours(depth, kind)
+    back = to_native(MADE_UP, from_native(MADE_UP, native))
+    assert back.keys() == native.keys()
+    for name, tensor in native.items():
+        assert (back[name].dtype, back[name].shape) == (tensor.dtype, tensor.shape)
+        assert bytes(back[name].data) == bytes(tensor.data)
+
+
+def test_C12_bfloat16_with_every_bit_pattern_survives_a_transpose() -> None:
+    bits = np.arange(1 << 16, dtype="<u2")
+    native = ours(1) | {"blocks.0.fc.weight": Stored("BF16", (256, 256), bits.tobytes())}
+    theirs = from_native(MADE_UP, native)
+    assert theirs["b0/dense/kernel"].dtype == "BF16"
+    assert bytes(to_native(MADE_UP, theirs)["blocks.0.fc.weight"].data) == bits.tobytes()
+
+
+def test_a_dropped_tensor_is_named_with_its_reason() -> None:
+    theirs = from_native(MADE_UP, ours()) | {"b1/index": Stored("I64", (1,), bytes(8))}
+    assert read(MADE_UP, theirs).dropped == ("b1/index dropped: computed from the grid",)
+    assert to_native(MADE_UP, theirs).keys() == ours().keys()
+
+
+def test_what_is_optional_may_be_absent() -> None:
+    native = ours()
+    del native["scale"]
+    assert "scale" not in from_native(MADE_UP, native)
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(from_native(MADE_UP, ours())) if "/" in n])
+def test_C12_a_missing_foreign_tensor_is_named(name: str) -> None:
+    theirs = from_native(MADE_UP, ours())
+    del theirs[name]
+    with pytest.raises(WeightsError) as caught:
+        to_native(MADE_UP, theirs)
+    assert caught.value.code == "V204"
+    assert f"{name} is missing" in caught.value.evidence
+
+
+@pytest.mark.parametrize("name", ["patch.weight", "blocks.0.qkv.weight", "blocks.1.fc.weight"])
+def test_C12_a_missing_tensor_of_ours_is_named(name: str) -> None:
+    native = ours()
+    del native[name]
+    with pytest.raises(WeightsError) as caught:
+        from_native(MADE_UP, native)
+    assert caught.value.code == "V204"
+    assert f"{name} is missing" in caught.value.evidence
+
+
+@pytest.mark.parametrize("name", ["extra", "b01/dense/kernel", "b-1/dense/kernel", "b0/dense/kernel ", "b9999999/q"])
+def test_C12_a_foreign_tensor_that_no_rule_explains_is_named(name: str) -> None:
+    theirs = from_native(MADE_UP, ours()) | {name: Stored("F32", (1,), bytes(4))}
+    with pytest.raises(WeightsError) as caught:
+        to_native(MADE_UP, theirs)
+    assert caught.value.code == "V205"
+    assert name in caught.value.evidence
+
+
+def test_C12_a_whole_block_left_out_is_noticed() -> None:
+    theirs = {name: tensor for name, tensor in from_native(MADE_UP, ours(4)).items() if not name.startswith("b2/")}
+    with pytest.raises(WeightsError) as caught:
+        to_native(MADE_UP, theirs)
+    assert "the numbers of {i} go up to 3, but 2 is missing" in caught.value.evidence
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("embedding/kernel", Stored("F32", (2, 2), bytes(16))),
+        ("b0/dense/kernel", Stored("F32", (4,), bytes(16))),
+        ("b0/k/kernel", Stored("F32", (2, 2), bytes(16))),
+        ("b0/v/kernel", Stored("F64", (3, 3), bytes(72))),
+    ],
+)
+def test_C12_a_tensor_that_cannot_be_reshaped_is_named(name: str, other: Stored) -> None:
+    with pytest.raises(WeightsError) as caught:
+        to_native(MADE_UP, from_native(MADE_UP, ours()) | {name: other})
+    assert caught.value.code == "V204"
+    assert any(name in line for line in caught.value.evidence)
+
+
+def test_C12_a_joined_tensor_that_does_not_split_is_named() -> None:
+    with pytest.raises(WeightsError) as caught:
+        from_native(MADE_UP, ours() | {"blocks.0.qkv.weight": Stored("F32", (4, 1), bytes(16))})
+    assert any("blocks.0.qkv.weight" in line for line in caught.value.evidence)

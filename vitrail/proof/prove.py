@@ -1,0 +1,251 @@
+"""Measured equality of an exported model and its source, with a gate that an export must pass.
+
+The gate for float32: the export may differ from the source in float64 by four times what the source in float32
+itself differs from it, plus 1e-6; and no decision may change where the source's two best classes are further apart
+than twice that.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.bundle.values import canonical
+from vitrail.engines.facts import classes as classes_of
+from vitrail.engines.facts import facts as facts_of
+from vitrail.engines.graph import Graph
+from vitrail.engines.opened import first_difference
+from vitrail.errors import NumbersBroke, OutsideBound
+from vitrail.formats import safetensors
+from vitrail.formats.stored import Stored
+from vitrail.pictures.policy import Policy
+from vitrail.pictures.predict import Model
+from vitrail.proof.measure import BATCHES, CheckPicture, Logits, answers, digest
+from vitrail.proof.pictures import generated
+
+if TYPE_CHECKING:
+    from vitrail.models.classifier import Classifier
+
+FACTOR, FLOOR = 4.0, 1e-6
+FORMAT = "1.0"
+
+
+@dataclass(frozen=True)
+class Top1:
+    """How many labelled pictures each side gets right."""
+
+    source: int
+    candidate: int
+    labelled: int
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """What was measured, and every way in which it did not suffice.
+
+    max_dlogit: largest |export - source in float64|. source_error: largest |source in float32 - in float64|.
+    undecided: pictures whose two best classes are too close for a decision to be held against the export.
+    source32, source64: the source's logits (N, K), the generated pictures first. digests: of the given ones.
+    """
+
+    precision: str
+    max_dlogit: float
+    source_error: float
+    gate: float
+    generated: int
+    given: int
+    batches: tuple[int, ...]
+    decisions_changed: int
+    undecided: int
+    top1: Top1 | None
+    failures: tuple[str, ...]
+    source32: Logits
+    source64: Logits
+    digests: tuple[bytes, ...]
+
+    def line(self) -> str:
+        """The proof in one line."""
+        batches = ", ".join(map(str, self.batches))
+        parts = [
+            f"proof: max |dlogit| {self.max_dlogit:.1e} over {self.generated} + {self.given} pictures "
+            f"at batch {batches}",
+            f"{self.decisions_changed} decisions changed",
+        ]
+        if self.top1 is not None:
+            source, candidate = (100 * n / self.top1.labelled for n in (self.top1.source, self.top1.candidate))
+            sign = "=" if self.top1.source == self.top1.candidate else "/"
+            parts.append(f"top-1 {source:.1f} % {sign} {candidate:.1f} %")
+        return "; ".join(parts)
+
+    def raise_if_failed(self) -> None:
+        """OutsideBound V801 with every failure, if there is one."""
+        if self.failures:
+            raise OutsideBound(
+                "V801",
+                f"the proof failed: {self.failures[0]}",
+                evidence=[*self.failures[1:], self.line()],
+                hint="nothing was written; the source is as it was",
+            )
+
+    def report(self) -> bytes:
+        """The content of the bundle's report: all numbers, no speeds, no times."""
+        top1 = None if self.top1 is None else vars(self.top1)
+        names = (
+            "precision",
+            "max_dlogit",
+            "source_error",
+            "gate",
+            "generated",
+            "given",
+            "decisions_changed",
+            "undecided",
+        )
+        return canonical(
+            {name: getattr(self, name) for name in names}
+            | {"format": FORMAT, "batches": list(self.batches), "top1": top1, "line": self.line()}
+        )
+
+    def logits_file(self) -> bytes:
+        """The source's logits as safetensors: for the generated pictures, and for the given ones by their digests."""
+        known, given = self.source64[: self.generated], self.source64[self.generated :]
+        tensors = {
+            "generated.float32": Stored.of(self.source32[: self.generated].astype(np.float32)),
+            "generated.float64": Stored.of(known),
+        }
+        if self.given:
+            rows = np.frombuffer(b"".join(self.digests), np.uint8).reshape(self.given, 32)
+            tensors |= {"given.float64": Stored.of(given), "given.sha256": Stored.of(rows)}
+        return safetensors.dumps(tensors)
+
+
+def prove(
+    source: Classifier,
+    candidate: Model,
+    *,
+    pictures: Sequence[CheckPicture] = (),
+    reference: Model | None = None,
+    graph: Graph | None = None,
+) -> Proof:
+    """Run both the whole way, each with its own policy and classes, over the generated and the given pictures.
+
+    reference: the source in float64, made here otherwise. graph: where it is given, its GELU form, LayerNorm epsilons
+    and class order are held against what the source really computes.
+    NumbersBroke V811 when the source itself gives NaN or Inf.
+    """
+    inputs = generated(source.policy.channels)
+    count = len(inputs)
+    inputs += [picture.pixels for picture in pictures]
+    source32, source64 = _sources(source, reference or in_float64(source), inputs)
+    error = float(np.abs(source32 - source64).max())
+    gate = FACTOR * error + FLOOR
+    failures = _descriptions(source, candidate, graph)
+    found = [rows for rows in answers(candidate, inputs, BATCHES) if rows.shape == source64.shape]
+    if len(found) != len(BATCHES):
+        failures.append(f"logits: the export gives another number of classes than {source64.shape[1]}")
+    gaps = [np.abs(rows - source64) for rows in found]
+    worst = max((float(gap.max()) for gap in gaps if np.isfinite(gap).all()), default=float("inf"))
+    if not all(bool((gap <= gate).all()) for gap in gaps):  # so that NaN fails, too
+        failures.append(f"logits: {_first(gaps, gate, count)}; the gate is {gate:.2e}")
+        worst = max([worst, *(float(np.nan_to_num(gap, nan=np.inf, posinf=np.inf).max()) for gap in gaps)])
+    decided = _margins(source64) > 2 * gate
+    changed = _changed(source, candidate, source64, found) & decided
+    if changed.any():
+        failures.append(f"decisions: {int(changed.sum())} of {int(decided.sum())} clear ones changed")
+    return Proof(
+        precision="fp32",
+        max_dlogit=worst,
+        source_error=error,
+        gate=gate,
+        generated=count,
+        given=len(pictures),
+        batches=BATCHES,
+        decisions_changed=int(changed.sum()),
+        undecided=int((~decided).sum()),
+        top1=_top1(source, candidate, pictures, source32[count:], [rows[count:] for rows in found]),
+        failures=tuple(failures),
+        source32=source32,
+        source64=source64,
+        digests=tuple(digest(picture.pixels) for picture in pictures),
+    )
+
+
+def in_float64(source: Classifier) -> Classifier:
+    """A copy of the classifier that computes in float64."""
+    return replace(source, module=copy.deepcopy(source.module).double())
+
+
+def _sources(source: Model, reference: Model, inputs: list[NDArray[np.uint8]]) -> tuple[Logits, Logits]:
+    (single,), (double,) = (answers(model, inputs, BATCHES[-1:]) for model in (source, reference))
+    if not (np.isfinite(single).all() and np.isfinite(double).all()):
+        raise NumbersBroke(
+            "V811", "the source itself gives NaN or Inf on pictures of the proof", hint="check its weights"
+        )
+    return single, double
+
+
+def _descriptions(source: Classifier, candidate: Model, graph: Graph | None) -> list[str]:
+    """Where the two say different things of themselves; numbers alone might hide it."""
+    failures = []
+    if candidate.classes != source.classes:
+        failures.append(f"classes: {first_difference(source.classes, candidate.classes)}")
+    failures += [f"policy: {line}" for line in _policy_differences(source.policy, candidate.policy)]
+    if graph is None:
+        return failures
+    from vitrail.engines.torch import facts
+
+    if classes_of(graph) != source.classes:
+        failures.append(f"classes in the graph: {first_difference(source.classes, classes_of(graph))}")
+    found = facts_of(graph)
+    real = facts(source.module, image=(source.policy.channels, *source.policy.size))
+    failures += [f"{name}: source {real[name]}, graph {found[name]}" for name in real if real[name] != found[name]]
+    return failures
+
+
+def _policy_differences(ours: Policy, theirs: Policy) -> list[str]:
+    a, b = ours.to_json(), theirs.to_json()
+    return [f"{name} is {a[name]} in the source and {b[name]} in the export" for name in a if a[name] != b[name]]
+
+
+def _first(gaps: list[Logits], gate: float, count: int) -> str:
+    for batch, gap in zip(BATCHES, gaps, strict=False):
+        bad = ~(gap <= gate)
+        if bad.any():
+            row = int(np.flatnonzero(bad.any(axis=1))[0])
+            kind, place = ("generated", row) if row < count else ("given", row - count)
+            total, size = int(bad.any(axis=1).sum()), float(gap[row].max())
+            return f"{total} pictures differ at batch {batch}, first {kind} picture {place} by {size:.2e}"
+    raise AssertionError("no gap is beyond the gate")
+
+
+def _margins(logits: Logits) -> NDArray[np.float64]:
+    """Distance of the two best classes, (N,)."""
+    if logits.shape[1] < 2:
+        return np.full(len(logits), np.inf)
+    best = np.sort(logits, axis=1)
+    return np.asarray(best[:, -1] - best[:, -2])
+
+
+def _changed(source: Model, candidate: Model, source64: Logits, found: list[Logits]) -> NDArray[np.bool_]:
+    """Pictures that are called by another name at any batch size, (N,)."""
+    ours = np.array(source.classes)[source64.argmax(axis=1)]
+    theirs = [np.array(candidate.classes)[rows.argmax(axis=1)] for rows in found]
+    return np.any([names != ours for names in theirs], axis=0) if theirs else np.ones(len(ours), bool)
+
+
+def _top1(
+    source: Model, candidate: Model, pictures: Sequence[CheckPicture], ours: Logits, theirs: list[Logits]
+) -> Top1 | None:
+    rows = [i for i, picture in enumerate(pictures) if picture.label is not None]
+    if not rows or not theirs:
+        return None
+    names = [source.classes[label] for picture in pictures if (label := picture.label) is not None]
+
+    def right(model: Model, logits: Logits) -> int:
+        return sum(model.classes[int(logits[row].argmax())] == name for row, name in zip(rows, names, strict=True))
+
+    return Top1(right(source, ours), min(right(candidate, rows_) for rows_ in theirs), len(rows))

@@ -1,0 +1,147 @@
+"""Proving a bundle again where it will be used: against the answers that its source once gave. Without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitrail.bundle.manifest import Manifest
+from vitrail.bundle.read import Opened, check
+from vitrail.bundle.values import parse, refused
+from vitrail.engines.opened import Bundle
+from vitrail.errors import BundleError, OutsideBound
+from vitrail.formats import safetensors
+from vitrail.proof.measure import BATCHES, CheckPicture, Logits, answers, digest
+from vitrail.proof.pictures import generated
+from vitrail.proof.prove import FACTOR, FLOOR
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A proof as a bundle holds it: the gate, and the source's logits in float64 of generated and given pictures."""
+
+    gate: float
+    generated: Logits
+    given: dict[bytes, Logits]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was measured on this machine, and every way in which it left the proof's gate.
+
+    matched: pictures of the proof that were found again. correct: of `labelled` pictures that the proof does not know.
+    """
+
+    engine: str
+    max_dlogit: float
+    gate: float
+    generated: int
+    matched: int
+    unknown: int
+    correct: int
+    labelled: int
+    failures: tuple[str, ...]
+
+    def line(self) -> str:
+        """The result in one line."""
+        text = (
+            f"verified on {self.engine}: max |dlogit| {self.max_dlogit:.1e}, gate {self.gate:.1e}, "
+            f"over {self.generated} + {self.matched} pictures"
+        )
+        if not self.labelled:
+            return text
+        share = 100 * self.correct / self.labelled
+        return f"{text}; top-1 {share:.1f} % ({self.correct} of {self.labelled} pictures that the proof does not know)"
+
+    def raise_if_failed(self) -> None:
+        """OutsideBound V802 with every failure, if there is one."""
+        if self.failures:
+            raise OutsideBound(
+                "V802",
+                f"the bundle no longer gives the proven answers: {self.failures[0]}",
+                evidence=[*self.failures[1:], self.line()],
+                hint="try another engine or version of it; do not deploy this one",
+            )
+
+
+def verify(bundle: Bundle, *, pictures: Sequence[CheckPicture] = ()) -> Verification:
+    """Hold the bundle's answers against its stored proof, over the generated pictures and those of the given ones
+    that the proof knows by their pixels; of the others with a label the accuracy is counted.
+
+    BundleError V507 when the bundle holds no proof, V501 and V502 when it changed or is damaged.
+    """
+    with check(bundle.folder) as opened:
+        if opened.manifest.digest != bundle.manifest.digest:
+            raise BundleError("V502", f"`{bundle.folder}` changed since it was opened", hint="open it again")
+        proof = _stored(opened, proof_name(bundle.manifest, bundle.graph))
+    inputs = generated(bundle.policy.channels)
+    targets = list(proof.generated)
+    for picture in pictures:
+        if (known := proof.given.get(digest(picture.pixels))) is not None:
+            inputs.append(picture.pixels)
+            targets.append(known)
+    gaps = [np.abs(rows - np.stack(targets)) for rows in answers(bundle, inputs, BATCHES)]
+    worst = max(float(np.nan_to_num(gap, nan=np.inf, posinf=np.inf).max()) for gap in gaps)
+    failures = () if worst <= proof.gate else (f"max |dlogit| {worst:.2e} exceeds the gate {proof.gate:.2e}",)
+    fresh = [picture for picture in pictures if digest(picture.pixels) not in proof.given]
+    correct, labelled = _accuracy(bundle, fresh)
+    return Verification(
+        engine=bundle.engine,
+        max_dlogit=worst,
+        gate=proof.gate,
+        generated=len(proof.generated),
+        matched=len(inputs) - len(proof.generated),
+        unknown=len(fresh),
+        correct=correct,
+        labelled=labelled,
+        failures=failures,
+    )
+
+
+def proof_name(manifest: Manifest, graph: str | None) -> str:
+    """The graph whose proof holds: the one in use; for the weights any, as all proofs are against the same source."""
+    names = sorted(manifest.engines)
+    if graph is None and not names:
+        raise BundleError(
+            "V507", "the bundle holds no proof: it has weights alone", hint="add an engine with `vitrail export`"
+        )
+    return graph or names[0]
+
+
+def _accuracy(bundle: Bundle, pictures: Sequence[CheckPicture]) -> tuple[int, int]:
+    labels = np.array([picture.label for picture in pictures if picture.label is not None], np.int64)
+    (rows,) = answers(bundle, [p.pixels for p in pictures if p.label is not None], BATCHES[-1:])
+    return int((rows.argmax(axis=1) == labels).sum()) if len(labels) else 0, len(labels)
+
+
+def _stored(opened: Opened, name: str) -> Stored:
+    folder, classes = f"proof/{name}", len(opened.manifest.classes)
+    if f"{folder}/report.json" not in opened.files:
+        raise BundleError("V507", f"the bundle holds no proof of `{name}`", hint="export it again")
+    report = parse(opened.read(f"{folder}/report.json"), "the report")
+    file = opened.file(f"{folder}/source.safetensors")
+    tensors, _ = safetensors.read(file.path(), sha256=file.entry.sha256)
+    arrays = {key: tensor.array() for key, tensor in tensors.items()}
+    known = arrays.get("generated.float64")
+    given = arrays.get("given.float64", np.zeros((0, classes)))
+    digests = arrays.get("given.sha256", np.zeros((0, 32), np.uint8))
+    shapes_hold = known is not None and known.shape == (64, classes) and given.shape == (len(digests), classes)
+    if not shapes_hold or digests.shape[1:] != (32,) or digests.dtype != np.uint8:
+        raise refused(f"the source's logits of `{name}` have other shapes than the proof needs")
+    assert known is not None
+    rows = {row.tobytes(): logits.astype(np.float64) for row, logits in zip(digests, given, strict=True)}
+    return Stored(_gate(report), known.astype(np.float64), rows)
+
+
+def _gate(report: dict[str, Any]) -> float:
+    """The gate, if it follows from the error that is stored beside it."""
+    gate, error = report.get("gate"), report.get("source_error")
+    if not isinstance(gate, float) or not isinstance(error, float) or not math.isfinite(error) or error < 0:
+        raise refused("the report names no gate")
+    if report.get("precision") == "fp32" and gate != FACTOR * error + FLOOR:
+        raise refused(f"the gate {gate:.2e} does not follow from the source's error {error:.2e}")
+    return gate

@@ -47,8 +47,11 @@ def main() -> None:
     for seed in range(args.seeds):
         runs.append(one(args.recipe, args.overrides, seed))
         low, high = runs[-1]["top1_interval"]  # type: ignore[misc]
-        print(f"seed {seed}  top-1 {100 * float(str(runs[-1]['top1'])):.2f} %  ({100 * low:.2f} to {100 * high:.2f})  "
-              f"{runs[-1]['training_s']} s of steps", flush=True)
+        print(
+            f"seed {seed}  top-1 {100 * float(str(runs[-1]['top1'])):.2f} %  ({100 * low:.2f} to {100 * high:.2f})  "
+            f"{runs[-1]['training_s']} s of steps",
+            flush=True,
+        )
     median = statistics.median(float(str(run["top1"])) for run in runs)
     seconds = statistics.median(float(str(run["training_s"])) for run in runs)
     print(f"median  top-1 {100 * median:.2f} %  {seconds} s of steps on {cpu_name()}, {cores()} cores")

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import io
-import multiprocessing
 import os
 import signal
 import stat
@@ -15,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -23,6 +22,9 @@ from hypothesis import strategies as st
 
 from vitrail import disk
 from vitrail.errors import BundleError, RunError, SystemFault, VitrailError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 ROOT = Path(__file__).parents[1]
 
@@ -217,7 +219,7 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError("ours"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
 def test_a_folder_that_fails_is_absent(error: BaseException, tmp_path: Path) -> None:
     wanted = SystemFault if isinstance(error, OSError) else type(error)
-    with pytest.raises(wanted), disk.new_folder(tmp_path / "new") as folder:
+    with pytest.raises(wanted), disk.new_folder(tmp_path / "new") as folder:  # noqa: PT012
         (folder / "sub").mkdir()
         (folder / "sub" / "a").write_bytes(b"half")
         raise error
@@ -250,7 +252,7 @@ def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
 
 
 def test_make_folder_makes_all_of_a_long_way(tmp_path: Path) -> None:
-    deep = tmp_path.joinpath(*["d"] * 1500)
+    deep = tmp_path.joinpath(*["d"] * 1100)
     disk.make_folder(deep)
     disk.make_folder(deep)
     assert deep.is_dir()
@@ -273,8 +275,8 @@ def test_every_folder_on_the_way_is_flushed(tmp_path: Path, monkeypatch: pytest.
     with disk.new_folder(tmp_path / "c") as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "x").write_bytes(b"")
-    assert [Path(name).name for name in flushed[2:]][1:] == ["x", "sub", tmp_path.name] or "sub" in str(flushed)
-    assert flushed[-1] == str(tmp_path)
+    names = [Path(name).name.split("-")[0] for name in flushed[2:]]
+    assert names == [".aside", "x", "sub", tmp_path.name.split("-")[0]]
 
 
 def test_remove_folder_takes_links_not_their_targets(tmp_path: Path) -> None:
@@ -419,26 +421,10 @@ def test_a_member_is_found(bundle: Path) -> None:
     assert disk.member(bundle, "sub/b") == bundle / "sub" / "b"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        ".",
-        "..",
-        "/",
-        "/etc/passwd",
-        "../secret",
-        "sub/../a",
-        "./a",
-        "a/",
-        "sub//b",
-        "sub\\b",
-        "a\0",
-        "a\n",
-        "\ud800",
-    ]
-    + ["link", "linked folder/b", "hard", "pipe", "sub"],
-)
+NO_NAMES = ["", ".", "..", "/", "../secret", "sub/../a", "./a", "a/", "sub//b", "sub\\b", "a\0", "a\n", "\ud800"]
+
+
+@pytest.mark.parametrize("name", [*NO_NAMES, "/etc/passwd", "link", "linked folder/b", "hard", "pipe", "sub"])
 def test_a_name_that_leads_out_is_refused(name: str, bundle: Path) -> None:
     with pytest.raises(BundleError) as refused:
         disk.member(bundle, name)
@@ -512,32 +498,38 @@ def test_A21_one_process_holds_it_once_and_again_afterwards(tmp_path: Path) -> N
             pass
 
 
-def test_A21_a_forked_orphan_does_not_hold_the_lock(tmp_path: Path) -> None:
-    ready, go = multiprocessing.Pipe()
+def test_A21_a_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
     with disk.locked(tmp_path):
         child = os.fork()
         if child == 0:
-            with contextlib.suppress(EOFError):
-                go.recv_bytes()
-            os._exit(0)
-    with disk.locked(tmp_path):
-        pass
-    ready.send_bytes(b"go")
-    os.waitpid(child, 0)
-    ready.close()
-    go.close()
+            signal.alarm(60)
+            os.write(writer, b"up")
+            signal.pause()
+        assert os.read(reader, 2) == b"up"
+    try:
+        with disk.locked(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reader)
+        os.close(writer)
 
 
 def test_A21_a_child_that_leaves_the_block_closes_nothing_of_its_own(tmp_path: Path) -> None:
-    child = os.fork() if False else None
     lock = disk.locked(tmp_path)
     lock.__enter__()
     child = os.fork()
     if child == 0:
         other = os.open(os.devnull, os.O_RDONLY)  # takes the number that the lock had
         lock.__exit__(None, None, None)
-        os._exit(0 if stat.S_ISCHR(os.fstat(other).st_mode) else 1)
+        with contextlib.suppress(OSError):
+            os._exit(0 if stat.S_ISCHR(os.fstat(other).st_mode) else 1)
+        os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(RunError), disk.locked(tmp_path):
+        pass
     lock.__exit__(None, None, None)
 
 
@@ -574,8 +566,8 @@ def test_write_new_never_overwrites_or_follows(tmp_path: Path) -> None:
 
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class OneByte(io.FileIO):
-        def write(self, data: object) -> int:
-            return super().write(bytes(memoryview(data))[:1])  # type: ignore[call-overload]
+        def write(self, data: Buffer) -> int:
+            return super().write(bytes(data)[:1]) or 0
 
     def open_short(path: Path, mode: str, opener: Callable[[str, int], int]) -> IO[bytes]:
         return io.BufferedWriter(OneByte(path, mode, opener=opener))

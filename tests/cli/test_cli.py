@@ -57,9 +57,7 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str], code: str, words: list[st
     assert hint in fails(capsys, code, *words)
 
 
-def test_evaluate_a_run_on_its_own_pictures(
-    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
-) -> None:
+def test_evaluate_a_run_on_its_own_pictures(capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path) -> None:
     table = tmp_path / "predictions.csv"
     assert run(["evaluate", str(trained), "--out", str(table)]) == 0
     out = capsys.readouterr().out
@@ -80,7 +78,14 @@ def test_evaluate_takes_the_held_out_part_of_what_it_was_trained_on(
             Image.new("RGB", (20, 20), (colour[0], index, colour[2])).save(tmp_path / "photos" / name / f"{index}.png")
     photos, folder = str(tmp_path / "photos"), str(tmp_path / "run")
     words = ["train", "folder/scratch", "--model", "cct_2_3x2_32", "--data", photos, "--out", folder]
-    tiny = ["model.image_size=16", "model.dim=16", "model.conv_width=8", "schedule.epochs=8", "data.batch=4", "precision=fp32"]
+    tiny = [
+        "model.image_size=16",
+        "model.dim=16",
+        "model.conv_width=8",
+        "schedule.epochs=8",
+        "data.batch=4",
+        "precision=fp32",
+    ]
     assert run([*words, *tiny, "schedule.lr=3.0e-3", "mix=null", "train.attention=explicit"]) == 0
     capsys.readouterr()
     assert run(["evaluate", folder, "--data", photos, "--json"]) == 0
@@ -109,7 +114,9 @@ def test_predict_names_pictures_and_lists_bad_ones(
     assert [len(answer["classes"]) for answer in answers] == [2] * 12
     assert run(["evaluate", str(trained), "--out", str(tmp_path / "all.csv")]) == 0
     capsys.readouterr()
-    evaluated = {row["name"]: row["prediction"] for row in csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text()))}
+    evaluated = {
+        row["name"]: row["prediction"] for row in csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text()))
+    }
     for answer in answers:
         assert answer["classes"][0]["class"] == evaluated[Path(answer["picture"]).stem.split("-is-")[0]]
     (tmp_path / "digits" / "bad.png").write_bytes(b"")

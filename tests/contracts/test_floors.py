@@ -104,7 +104,9 @@ def test_imports_go_down(path: Path) -> None:
         target = _target(module)
         if target is None or _room(target) == _room(mine):
             continue
-        assert _floor(target) < _floor(mine), f"{mine}:{line} (floor {_floor(mine)}) imports {target} ({_floor(target)})"
+        assert _floor(target) < _floor(mine), (
+            f"{mine}:{line} (floor {_floor(mine)}) imports {target} ({_floor(target)})"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=_relative)

@@ -67,7 +67,11 @@ def test_workers_and_start_change_nothing(which: str, augment: Augment, request:
 
 def test_a_sample_does_not_depend_on_its_batch(digits: Source) -> None:
     augment = AUGMENTS["pad"]
-    small = {int(i): image for b in _loader(digits, augment).iterate(0, 20) for i, image in zip(b.indices, b.images, strict=True)}
+    small = {
+        int(i): image
+        for b in _loader(digits, augment).iterate(0, 20)
+        for i, image in zip(b.indices, b.images, strict=True)
+    }
     large = next(iter(TrainLoader(digits, POLICY, augment, seed=0, batch=64, workers=0).iterate(0, 1)))
     for index, image in zip(large.indices, large.images, strict=True):
         assert int(index) not in small or (small[int(index)] == image).all()
@@ -116,7 +120,11 @@ def test_bad_pictures_are_found_and_counted(tmp_path: Path) -> None:
     (tmp_path / "b" / "3.jpg").write_text("hello")
     source = open_source(Data(root=str(tmp_path)))
     bad = find_bad(source, workers=2)
-    assert [(one.name, one.error.code) for one in bad] == [("a/1.jpg", "V302"), ("b/2.jpg", "V301"), ("b/3.jpg", "V301")]
+    assert [(one.name, one.error.code) for one in bad] == [
+        ("a/1.jpg", "V302"),
+        ("b/2.jpg", "V301"),
+        ("b/3.jpg", "V301"),
+    ]
     (batch,) = evaluation_batches(source, np.arange(8), POLICY, batch=8, workers=0)
     assert [one.index for one in batch.bad] == [1, 6, 7]
     assert (batch.images[1] == POLICY.normalise(np.zeros((1, 16, 16, 3), np.uint8))[0]).all()

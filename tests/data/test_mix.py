@@ -32,7 +32,9 @@ def test_targets_of_timm() -> None:
     images = torch.arange(2.0).reshape(2, 1, 1, 1)
     mixed, targets = apply(Mixing(0.7, None), images, torch.tensor([0, 2]), 3)
     smoothed = targets * 0.9 + 0.1 / 3
-    assert torch.allclose(smoothed, torch.tensor([[0.663333, 0.033333, 0.303333], [0.303333, 0.033333, 0.663333]]), atol=1e-6)
+    assert torch.allclose(
+        smoothed, torch.tensor([[0.663333, 0.033333, 0.303333], [0.303333, 0.033333, 0.663333]]), atol=1e-6
+    )
     assert mixed.flatten().tolist() == pytest.approx([0.3, 0.7])
 
 

@@ -89,7 +89,7 @@ def save_straight_to_its_name(place: Path) -> Callable[[], object]:
 def save_without_fsync(place: Path) -> Callable[[], object]:
     """As full_save, but nothing is flushed."""
     act = full_save(place)
-    os.fsync = lambda descriptor: None
+    os.fsync = lambda fd: None
     return act
 
 

@@ -126,7 +126,13 @@ def test_the_fingerprint_sees_every_leaf_but_places() -> None:
     recipe = load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}"])
     base = fingerprint(recipe)
     assert fingerprint(load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}", "data.root=x"])) == base
-    for key, value in (("train.seed", 1), ("mix.off_epoch", 4), ("model.dim", 64), ("policy.crop", 0.9), ("data.batch", 8)):
+    for key, value in (
+        ("train.seed", 1),
+        ("mix.off_epoch", 4),
+        ("model.dim", 64),
+        ("policy.crop", 0.9),
+        ("data.batch", 8),
+    ):
         changed = load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}", f"{key}={value}"])
         assert fingerprint(changed) != base, key
     assert list(to_plain(recipe))[:3] == ["model", "policy", "data"]

@@ -38,6 +38,7 @@ from vitrail.training import checkpoint, configs
 from vitrail.training.checkpoint import best_of, generations, load
 from vitrail.training.journal import JOURNAL, LOG, read
 from vitrail.training.loop import CHECKPOINTS, Outcome, Plan, train
+from vitrail.training.state import final_module
 
 CASES: dict[str, Mapping[str, object]] = {
     "adamw fp32 averaged": {},
@@ -216,20 +217,21 @@ def test_an_evaluation_sees_the_averaged_weights_and_the_outcome_ships_them(tmp_
 
     outcome = train(plan(tmp_path, evaluate=look), resume=None, listener=silent)
     assert outcome.state.ema is not None
-    shipped = list(outcome.module.parameters())
+    module = final_module(outcome.state)
+    shipped = list(module.parameters())
     for last, mean, ships, live in zip(
         seen[-1], outcome.state.ema, shipped, outcome.state.module.parameters(), strict=True
     ):
         assert torch.equal(last, mean)
         assert torch.equal(ships, mean)
         assert ships.data_ptr() not in (mean.data_ptr(), live.data_ptr())
-    assert not outcome.module.training
+    assert not module.training
     assert any(not torch.equal(a, b) for a, b in zip(shipped, outcome.state.module.parameters(), strict=True))
 
 
 def test_the_checkpoint_holds_a_complete_network_to_ship(tmp_path: Path) -> None:
     outcome = train(plan(tmp_path), resume=None, listener=silent)
-    shipped = outcome.module.state_dict()
+    shipped = final_module(outcome.state).state_dict()
     ema = saved(tmp_path).files["ema"]
     assert set(ema) == set(shipped)
     assert all(np.array_equal(ema[name].array(), tensor.numpy()) for name, tensor in shipped.items())
@@ -378,7 +380,7 @@ def test_A02_a_failed_save_is_a_warning_where_told_so(tmp_path: Path, monkeypatc
     outcome = train(plan(tmp_path / "bad", checkpoint=patient), resume=None, listener=told.append)
     assert [(row["step"], row["code"]) for row in told if row["event"] == "warning"] == [(3, "V701")]
     assert saved(tmp_path / "bad").step == outcome.steps == TOTAL
-    for a, b in zip(good.module.parameters(), outcome.module.parameters(), strict=True):
+    for a, b in zip(final_module(good.state).parameters(), final_module(outcome.state).parameters(), strict=True):
         assert torch.equal(a, b)
 
 

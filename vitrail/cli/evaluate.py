@@ -23,9 +23,7 @@ from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
 @ENGINE
 @click.option("--out", type=click.Path(path_type=Path), help="Write a CSV file with one row a picture.")
 @AS_JSON
-def command(
-    model: str, data: str | None, part: str, batch: int, engine: str, out: Path | None, as_json: bool
-) -> None:
+def command(model: str, data: str | None, part: str, batch: int, engine: str, out: Path | None, as_json: bool) -> None:
     """Measure MODEL on labelled pictures: top-1 and top-5 with a 95 % interval, every picture exactly once."""
     from vitrail.cli.render import percent, quality, result, say, table
     from vitrail.verbs.evaluate import evaluate
@@ -39,9 +37,7 @@ def command(
     if len(rows) > 20:
         rows = [*rows[:10], *rows[-5:]]
         lines += ["", f"the 10 worst and 5 best of {len(done.evaluation.classes)} classes by F1:"]
-    cells = [
-        [row.name, str(row.support), percent(row.precision), percent(row.recall), f"{row.f1:.4f}"] for row in rows
-    ]
+    cells = [[row.name, str(row.support), percent(row.precision), percent(row.recall), f"{row.f1:.4f}"] for row in rows]
     lines += ["", *table(cells, head=["class", "pictures", "precision", "recall", "F1"], right=[1, 2, 3, 4])]
     if out is not None:
         lines += ["", f"one row a picture in {out}"]

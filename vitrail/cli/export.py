@@ -12,7 +12,9 @@ from vitrail.cli.options import AS_JSON, MODEL
 @click.command("export")
 @MODEL
 @click.option("--format", "format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="The graph.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Bundle.  [default: that of a run or bundle]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Bundle.  [default: that of a run or bundle]"
+)
 @click.option("--data", metavar="DATA", help="Pictures for the proof.  [default: a run's own held-out ones]")
 @AS_JSON
 def command(model: str, format: str, out: Path | None, data: str | None, as_json: bool) -> None:

@@ -51,9 +51,7 @@ def _plain(answer: object) -> dict[str, object]:
     from vitrail.pictures.predict import Prediction
 
     if isinstance(answer, Prediction):
-        best = [
-            {"class": name, "probability": p} for name, p in zip(answer.classes, answer.probabilities, strict=True)
-        ]
+        best = [{"class": name, "probability": p} for name, p in zip(answer.classes, answer.probabilities, strict=True)]
         return {"picture": answer.name, "classes": best}
     return {"picture": answer.name, "error": answer.error.code, "what": answer.error.what}  # type: ignore[attr-defined]
 

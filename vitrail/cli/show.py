@@ -12,7 +12,9 @@ from vitrail.cli.options import AS_JSON
 
 @click.command("show")
 @click.argument("subject", metavar="models|recipes|datasets|RECIPE|MODEL|DATA")
-@click.option("--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Write some held-out pictures of DATA.")
+@click.option(
+    "--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Write some held-out pictures of DATA."
+)
 @AS_JSON
 def command(subject: str, pictures: Path | None, as_json: bool) -> None:
     """Say what a list, a recipe, a model or a source of pictures holds."""

@@ -73,9 +73,7 @@ class TrainLoader:
             return None
         return policied(self.source.memory, self.policy)
 
-    def _make(
-        self, step: int, epoch: int, indices: NDArray[np.int64], fixed: NDArray[np.uint8] | None
-    ) -> TrainBatch:
+    def _make(self, step: int, epoch: int, indices: NDArray[np.int64], fixed: NDArray[np.uint8] | None) -> TrainBatch:
         if fixed is not None:
             pixels = augmented_batch(fixed[indices], self.augment, seed=self.seed, epoch=epoch, indices=indices)
         else:

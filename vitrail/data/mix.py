@@ -65,4 +65,3 @@ def apply(mixing: Mixing, images: Tensor, labels: Tensor, classes: int) -> tuple
         mixed[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
     targets = torch.nn.functional.one_hot(labels, classes).to(images.dtype)
     return mixed, targets * mixing.share + targets.flip(0) * (1.0 - mixing.share)
-

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vitrail.errors import WeightsError
-from vitrail.formats import safetensors, torch_zip, zip_directory
+from vitrail.formats import zip_directory
 from vitrail.formats.held import Held, hold
-from vitrail.formats.stored import Tensors
+
+if TYPE_CHECKING:
+    from vitrail.formats.stored import Tensors
 
 Kind = Literal["safetensors", "torch_zip", "torch_legacy", "npz", "hdf5", "unknown"]
 
@@ -56,6 +58,8 @@ def read_tensors(path: Path, sha256: str | None = None) -> tuple[Tensors, dict[s
     The file is opened once; with sha256 its bytes are hashed before anything is parsed.  WeightsError V201 damaged or
     another hash, V202 hostile or beyond a limit, V206 a format that is not read; SystemFault V702 not readable.
     """
+    from vitrail.formats import safetensors, torch_zip  # here, because recipes are parsed without NumPy
+
     with hold(path, sha256=sha256) as file:
         kind = _sniff(file)
         if kind == "safetensors":

@@ -75,11 +75,13 @@ def _disc(y: Grid, x: Grid, seed: int) -> Grid:
     height, width = y.shape
     distance = (2 * y - height) ** 2 + (2 * x - width) ** 2
     inside = (distance < min(height, width) ** 2 // 2).astype(np.int64)
-    return inside * (230 - 3 * (y % 32)) + (1 - inside) * (20 + 2 * (x % 32))
+    values: Grid = inside * (230 - 3 * (y % 32)) + (1 - inside) * (20 + 2 * (x % 32))
+    return values
 
 
 def _rings(y: Grid, x: Grid, seed: int) -> Grid:
-    return ((y - y.shape[0] // 3) ** 2 + (x - x.shape[1] // 2) ** 2) // 4 % 256
+    values: Grid = ((y - y.shape[0] // 3) ** 2 + (x - x.shape[1] // 2) ** 2) // 4 % 256
+    return values
 
 
 def _blocks(y: Grid, x: Grid, seed: int) -> Grid:

@@ -1,4 +1,4 @@
-"""A strict builder: YAML nodes to frozen dataclasses by their annotations. Every problem is collected, none is raised."""
+"""A strict builder: YAML nodes to frozen dataclasses by their annotations. Problems are collected, none is raised."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Builder:
             return getattr(defaults, item.name)
         if item.default is MISSING and item.default_factory is MISSING:
             return self.note(node, key, "is missing")
-        value = item.default if item.default is not MISSING else item.default_factory()  # type: ignore[misc]
+        value = item.default_factory() if callable(item.default_factory) else item.default
         self._defaulted(value, key)
         return value
 
@@ -87,7 +87,7 @@ class Builder:
 
     def _tagged(self, kinds: tuple[type, ...], node: Node, key: str) -> Any:
         """A union of dataclasses told apart by `name`, whose default is the class's own word."""
-        by_name = {next(f.default for f in fields(kind) if f.name == "name"): kind for kind in kinds}
+        by_name = {_tag(kind): kind for kind in kinds}
         if not isinstance(node.value, dict):
             return self.note(node, key, f"must be a mapping with a name, not `{_shown(node)}`")
         tag = node.value.get("name")
@@ -100,7 +100,9 @@ class Builder:
         for other in kinds:
             for dead in node.value.keys() & ({item.name for item in fields(other)} - mine):
                 self.note(
-                    node.value[dead], f"{key}.{dead}", f"has no effect: it belongs to `{_tag(other)}`, not to `{tag.value}`"
+                    node.value[dead],
+                    f"{key}.{dead}",
+                    f"has no effect: it belongs to `{_tag(other)}`, not to `{tag.value}`",
                 )
         live = {name: child for name, child in node.value.items() if name in mine or not _anywhere(name, kinds)}
         return self.part(kind, Node(live, node.line), key)
@@ -145,8 +147,8 @@ class Builder:
 WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _tag(kind: type) -> object:
-    return next(item.default for item in fields(kind) if item.name == "name")
+def _tag(kind: type) -> str:
+    return str(next(item.default for item in fields(kind) if item.name == "name"))
 
 
 def _anywhere(name: str, kinds: tuple[type, ...]) -> bool:
@@ -155,5 +157,7 @@ def _anywhere(name: str, kinds: tuple[type, ...]) -> bool:
 
 def _shown(node: Node) -> str:
     value = plain(node)
-    text = {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
+    text = (
+        {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
     return text if len(text) <= 60 else text[:57] + "..."

@@ -36,7 +36,9 @@ def recipe_path(name: str) -> Path:
     if name in shipped:
         return shipped[name]
     raise RecipeError(
-        "V102", f"no recipe `{name}`, neither a file nor a shipped one", hint=nearest(name, shipped) or "see `vitrail show recipes`"
+        "V102",
+        f"no recipe `{name}`, neither a file nor a shipped one",
+        hint=nearest(name, shipped) or "see `vitrail show recipes`",
     )
 
 
@@ -130,7 +132,9 @@ def _overridden(root: Node, override: str) -> Node:
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
-        raise RecipeError("V101", f"`{override}` is no override", hint="write `dotted.key=value`, such as `train.seed=1`")
+        raise RecipeError(
+            "V101", f"`{override}` is no override", hint="write `dotted.key=value`, such as `train.seed=1`"
+        )
     for one, other in PAIRS:
         if key.strip() in (one, other):
             root = _without(root, (other if key.strip() == one else one).split("."))

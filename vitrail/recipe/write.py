@@ -80,4 +80,8 @@ def _scalar(value: object) -> str:
         return text if "e" not in text or "." in text.split("e")[0] else text.replace("e", ".0e")
     if isinstance(value, list):
         return "[" + ", ".join(_scalar(item) for item in value) + "]"
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("\n").removesuffix("\n...")
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+        .removesuffix("\n")
+        .removesuffix("\n...")
+    )

@@ -20,7 +20,7 @@ from vitrail.training.configs import Average, Checkpoint, CrossEntropy, Evaluati
 from vitrail.training.groups import describe
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
-from vitrail.training.state import TrainState, final_module, restore, snapshot
+from vitrail.training.state import TrainState, restore, snapshot
 from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Step, broken, generators_kept, take_step
 
 CHECKPOINTS = "checkpoints"
@@ -65,11 +65,9 @@ class Plan:
 class Outcome:
     """A finished run. metrics: of the last evaluation; best: the greatest top1 of a step that was saved.
 
-    seconds: of training, evaluation and saving, all resumed parts together. module: a copy in evaluation mode with
-    the weights to ship, the averaged ones where they are kept.
+    seconds: of training, evaluation and saving, all resumed parts together. `state.final_module` gives what to ship.
     """
 
-    module: nn.Module
     state: TrainState
     steps: int
     metrics: Mapping[str, float]
@@ -129,7 +127,6 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
             _steps(run)
             run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, wall_s=run.elapsed())
     return Outcome(
-        module=final_module(state),
         state=state,
         steps=state.step,
         metrics=dict(state.metrics),

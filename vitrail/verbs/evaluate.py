@@ -75,7 +75,8 @@ def refuse_random(provenance: Mapping[str, object], verb: str) -> None:
     """UsageError V005 for a model whose weights mean nothing."""
     if provenance.get("weights") == "random":
         raise UsageError(
-            "V005", f"a bare variant has random weights: there is nothing to {verb}",
+            "V005",
+            f"a bare variant has random weights: there is nothing to {verb}",
             hint="train it first, or name a run, a bundle or a weight file",
         )
 

@@ -104,8 +104,10 @@ def check_pictures(source: Source, count: int) -> list[CheckPicture]:
             pictures.append(CheckPicture(source.read(index), int(source.labels[index])))
         except PictureError as error:
             raise DataError(
-                "V406", f"`{source.title(index)}` cannot be read, so it proves nothing",
-                evidence=[error.what], hint="repair or remove it, or give other pictures with --data",
+                "V406",
+                f"`{source.title(index)}` cannot be read, so it proves nothing",
+                evidence=[error.what],
+                hint="repair or remove it, or give other pictures with --data",
             ) from error
     return pictures
 
@@ -121,5 +123,3 @@ def _draw_again(run: Path, proof: Proof) -> None:
     recipe = load_recipe(run / "recipe.yaml")
     source = open_source(recipe.data, seed=recipe.train.seed)
     write_page(run, recipe, source, load_evaluation(run, source.classes), proof=proof.line())
-
-

@@ -25,9 +25,7 @@ def finish_run(folder: Path, recipe: Recipe, source: Source, module: nn.Module, 
     return _write_bundle(folder, recipe, source, module, evaluation)
 
 
-def _write_bundle(
-    folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation
-) -> Path:
+def _write_bundle(folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation) -> Path:
     from vitrail.bundle.manifest import WEIGHTS, Manifest, weights_hash
     from vitrail.bundle.write import tools, write_bundle
     from vitrail.formats.safetensors import dumps as dump_tensors

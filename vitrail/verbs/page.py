@@ -118,4 +118,3 @@ def _versions() -> tuple[tuple[str, str], ...]:
     from vitrail.bundle.write import tools
 
     return tuple(tools(("torch", "numpy", "pillow")).items())
-

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitrail import __version__
 from vitrail.data.configs import Data
-from vitrail.data.sources import BUILT_IN, Source, open_source
+from vitrail.data.sources import BUILT_IN, open_source
 from vitrail.disk import make_folder
 from vitrail.errors import UsageError, nearest, write_fault
 from vitrail.models.catalog import VARIANTS, variant

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from vitrail import __version__
 from vitrail.data.sources import Source, open_source
-from vitrail.engines.table import need
 from vitrail.disk import free_space, locked, make_folder, remove_leftovers, write_file
+from vitrail.engines.table import need
 from vitrail.errors import DataError, RecipeError, RunError, SystemFault, UsageError
 from vitrail.models.configs import family_of
 from vitrail.recipe import Recipe, load_recipe
@@ -169,7 +169,8 @@ class _Run:
         assert isinstance(identity, Mapping)
         if identity["data"] != self.source.fingerprint:
             raise RunError(
-                "V602", f"`{self.folder}` was trained on other pictures than lie in `{self.source.place}` now",
+                "V602",
+                f"`{self.folder}` was trained on other pictures than lie in `{self.source.place}` now",
                 evidence=[f"then {identity['data']}", f"now  {self.source.fingerprint}"],
                 hint="put the same files back, or start a new run with another --out",
             )
@@ -181,7 +182,9 @@ class _Run:
             self.tell({"event": "warning", "text": note})
         if passed_over and strict:
             raise OutsideBound(
-                "V803", f"a damaged checkpoint in `{self.folder}` was passed over", evidence=list(passed_over),
+                "V803",
+                f"a damaged checkpoint in `{self.folder}` was passed over",
+                evidence=list(passed_over),
                 hint="resume without --strict to go on from the one before it",
             )
 
@@ -195,9 +198,7 @@ class _Run:
 
             classes = self.wanted.config.classes if self.wanted.classes_given else self.source.classes
             config = replace(self.wanted.config, classes=len(self.source.classes))
-            loaded = load(
-                Path(weights.path), model=config, dialect=weights.dialect, classes=classes, head=weights.head
-            )
+            loaded = load(Path(weights.path), model=config, dialect=weights.dialect, classes=classes, head=weights.head)
             for line in loaded.report:
                 self.tell({"event": "note", "text": line})
             return loaded.classifier
@@ -211,7 +212,9 @@ class _Run:
             "precision": before.precision if self.wanted.precision == "auto" else self.wanted.precision,
             "train": replace(
                 self.wanted.train,
-                attention=before.train.attention if self.wanted.train.attention == "auto" else self.wanted.train.attention,
+                attention=before.train.attention
+                if self.wanted.train.attention == "auto"
+                else self.wanted.train.attention,
                 threads=self.wanted.train.threads or before.train.threads,
             ),
         }
@@ -243,9 +246,7 @@ class _Run:
         for key in ("precision", "train.attention"):
             if key not in origins or origins[key] == "default":
                 origins[key] = "probe"
-        return replace(
-            recipe, precision=precision, train=replace(train, attention=attention), origins=origins
-        )
+        return replace(recipe, precision=precision, train=replace(train, attention=attention), origins=origins)
 
     def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
         import torch
@@ -293,7 +294,8 @@ class _Run:
         need, free = 4 * 3 * one, free_space(self.folder)  # weights, average, two moments; new, old and best
         if free < need:
             raise SystemFault(
-                "V701", f"`{self.folder}` has {free / 1e6:.0f} MB free, a run needs about {need / 1e6:.0f} MB",
+                "V701",
+                f"`{self.folder}` has {free / 1e6:.0f} MB free, a run needs about {need / 1e6:.0f} MB",
                 hint="free some space, or give a folder on another disk with --out",
             )
 
@@ -321,8 +323,11 @@ class _Run:
 
         model = Classifier(network, recipe.config, recipe.policy, self.source.classes)
         batches = evaluation_batches(
-            self.source, self.source.held_out, recipe.policy,
-            batch=recipe.evaluation.batch, workers=recipe.data.workers,
+            self.source,
+            self.source.held_out,
+            recipe.policy,
+            batch=recipe.evaluation.batch,
+            workers=recipe.data.workers,
         )
         return evaluate(model.logits, batches, self.source.classes)
 
@@ -374,7 +379,9 @@ def settle(recipe: Recipe, source: Source, start: Classifier | None) -> Recipe:
                 evidence=differences(asdict(start.config), asdict(config)),
                 hint="set these under `model`, or start from other weights",
             )
-        if not any(origin in ("recipe", "command line") for key, origin in origins.items() if key.startswith("policy.")):
+        if not any(
+            origin in ("recipe", "command line") for key, origin in origins.items() if key.startswith("policy.")
+        ):
             policy = start.policy
             origins |= {key: "weights" for key in origins if key.startswith("policy.")}
     if recipe.data.batch > len(source.training):
@@ -405,5 +412,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], lead: str = ""
 def no_recipe_given() -> UsageError:
     """What `train` says when it is told neither a recipe nor a model."""
     return UsageError(
-        "V001", "give a RECIPE, or --model and --data", hint="`vitrail show recipes` and `vitrail show models` list them"
+        "V001",
+        "give a RECIPE, or --model and --data",
+        hint="`vitrail show recipes` and `vitrail show models` list them",
     )

@@ -41,7 +41,9 @@ def verify(bundle: str | Path, data: str | Path | None = None, *, engine: str = 
     if kind == "run" and (folder / "bundle").is_dir():
         folder, kind = folder / "bundle", "bundle"
     if kind != "bundle":
-        raise UsageError("V007", f"`{bundle}` is no bundle: only a bundle holds a proof", hint="make one with `vitrail export`")
+        raise UsageError(
+            "V007", f"`{bundle}` is no bundle: only a bundle holds a proof", hint="make one with `vitrail export`"
+        )
     from vitrail.proof.verify import verify as measure
 
     opened = open_bundle(folder, engine=engine)

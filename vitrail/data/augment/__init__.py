@@ -39,7 +39,9 @@ def augmented(
     """One stored picture (h, w, C) as training sees it (H, W, C): the same draw as in a batch."""
     if not isinstance(augment.crop, RandomResizedCrop):
         one = policy.pixels(picture)[None]
-        return augmented_batch(one, augment, seed=seed, epoch=epoch, indices=np.array([index]))[0]
+        (alone,) = augmented_batch(one, augment, seed=seed, epoch=epoch, indices=np.array([index]))
+        return np.ascontiguousarray(alone)
     box = random_box(picture.shape[:2], augment.crop, seed=seed, epoch=epoch, index=index)
     pixels = crop_resize(picture, box, policy.size, augment.crop.interpolation)
-    return flip(pixels) if uniforms(seed, "flip", epoch, np.array([index]), 1)[0, 0] < augment.flip else pixels
+    flipped = bool(uniforms(seed, "flip", epoch, np.array([index]), 1)[0, 0] < augment.flip)
+    return flip(pixels) if flipped else pixels

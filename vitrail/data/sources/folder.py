@@ -100,7 +100,9 @@ class _Listing:
 
     def _inside(self, path: Path) -> None:
         if path.is_symlink() and not path.resolve().is_relative_to(self._root):
-            raise DataError("V402", f"`{path}` is a link that leads out of `{self._root}`", hint="copy the files in its place")
+            raise DataError(
+                "V402", f"`{path}` is a link that leads out of `{self._root}`", hint="copy the files in its place"
+            )
 
     def _collect(self, folder: Path, label: int) -> None:
         for parent, folders, files in os.walk(folder):

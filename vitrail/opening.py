@@ -113,7 +113,7 @@ def require_torch() -> None:
 def _newest(run: Path) -> Path:
     from vitrail.training.checkpoint import newest_good
 
-    path, _ = newest_good(run / "checkpoints")
+    path, _ = newest_good(run / "checkpoints", set_aside=False)
     if path is None:
         raise RunError("V603", f"`{run}` holds no checkpoint yet", hint=f"vitrail train --resume --out {run}")
     return path

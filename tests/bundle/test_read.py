@@ -72,7 +72,8 @@ def test_C10_a_cut_longer_or_missing_file_is_refused(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "/etc/hostname", "a/../x", "./x", "a//x", "a\\x", "a\nx", "engines", "", "engines/onnx-fp32/", "C:x\0"]
+    "name",
+    ["../x", "/etc/hostname", "a/../x", "./x", "a//x", "a\\x", "a\nx", "engines", "", "engines/onnx-fp32/", "C:x\0"],
 )
 def test_C9_no_path_of_the_manifest_leads_out(tmp_path: Path, name: str) -> None:
     tiny.bundle(tmp_path / "b")
@@ -129,7 +130,9 @@ def test_C11_a_file_that_is_changed_in_place_is_refused(tmp_path: Path, monkeypa
             opened.read(GRAPH)
 
 
-def test_C11_a_link_that_appears_after_the_look_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_C11_a_link_that_appears_after_the_look_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tiny.bundle(tmp_path / "b")
     honest = read.disk.member
 

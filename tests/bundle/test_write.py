@@ -35,14 +35,20 @@ def weights_only(folder: Path) -> Path:
 
 
 def add(folder: Path, **changes: object) -> Manifest:
-    given = {"engine": manifest().engines["onnx-fp32"], "files": engine_files(), "weights_sha256": bare().weights_sha256}
+    given = {
+        "engine": manifest().engines["onnx-fp32"],
+        "files": engine_files(),
+        "weights_sha256": bare().weights_sha256,
+    }
     return add_engine(folder, "onnx-fp32", **{**given, **changes})  # type: ignore[arg-type]
 
 
 def test_content_may_be_bytes_a_file_or_a_function(tmp_path: Path) -> None:
     (tmp_path / "original").write_bytes(b"from a file")
     write_bundle(
-        tmp_path / "b", bare(), {"a": b"bytes", "sub/b": tmp_path / "original", "c": lambda file: file.write(b"by hand")}
+        tmp_path / "b",
+        bare(),
+        {"a": b"bytes", "sub/b": tmp_path / "original", "c": lambda file: file.write(b"by hand")},
     )
     with check(tmp_path / "b") as opened:
         assert [opened.read(name) for name in ("a", "sub/b", "c")] == [b"bytes", b"from a file", b"by hand"]

@@ -54,7 +54,7 @@ def _extremes(channels: int) -> list[Pixels]:
     ]
     pictures = [_pixels(np.repeat(plane[:, :, None], channels, axis=2)) for plane in planes]
     noise = np.stack([_noise(y, x, 900 + channel) for channel in range(channels)], axis=2)
-    flat = np.array([255, 0, 128][:channels], np.int64) + 0 * noise
+    flat = np.array([200, 0, 128][:channels], np.int64) + 0 * noise
     one = np.array([255, 0, 0][:channels], np.int64) * (x[:, :, None] < 24)
     return [*pictures, _pixels(noise), _pixels(255 * (noise >> 7)), _pixels(flat), _pixels(one)]
 

@@ -155,7 +155,7 @@ class _Run:
         self.tell({"event": "recipe", "text": to_yaml(recipe, version=__version__), "origins": dict(recipe.origins)})
         snapshot = None
         if started:
-            path, passed_over = newest_good(self.folder / "checkpoints")
+            path, passed_over = newest_good(self.folder / "checkpoints", set_aside=not strict)
             self._report_damage(passed_over, strict)
             if path is None:
                 self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})

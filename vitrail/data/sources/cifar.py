@@ -67,11 +67,13 @@ def find(data: Data) -> Found:
     held_out = _first_with({p: la for p in _places(val) if (la := _layout(p))} if val else layouts, part=1)
     if not training and not held_out:
         raise DataError("V402", f"no CIFAR batches in `{val or root}`", hint="check data.val")
-    classes = _names(next(iter(layouts)), next(iter(layouts.values())))
+    layout = next(iter(layouts.values()))
+    classes = _names(next(iter(layouts)), layout)
     parts = [_read(file) for file in (*training, *held_out)]
     for file, (_, labels) in zip((*training, *held_out), parts, strict=True):
         if labels.size and int(labels.max()) >= len(classes):
             raise DataError("V404", f"`{file}` holds label {int(labels.max())}, there are {len(classes)} classes")
+    _official_size(layout, [*training, *held_out], [len(part[1]) for part in parts])
     pixels = np.concatenate([part[0] for part in parts])
     labels = np.concatenate([part[1] for part in parts])
     held = np.zeros(len(labels), bool)
@@ -86,8 +88,20 @@ def find(data: Data) -> Found:
         read=lambda index: pixels[index],
         title=lambda index: f"train-{index:05d}" if index < first_held else f"test-{index - first_held:05d}",
         memory=pixels,
-        notes=(f"{next(iter(layouts.values()))}: {len(training)} training files, {len(held_out)} test files",),
+        notes=(f"{layout}: {len(training)} training files, {len(held_out)} test files",),
     )
+
+
+def _official_size(layout: str, files: list[Path], counts: list[int]) -> None:
+    """A file may be cut down to fewer pictures, but more than the published file has cannot be one of its kind."""
+    for file, count in zip(files, counts, strict=True):
+        official = 50_000 if layout.startswith("cifar-100") and file.stem == "train" else 10_000
+        if count > official:
+            raise DataError(
+                "V404",
+                f"`{file}` holds {count:,} pictures, the published file {official:,}",
+                hint="fetch it again, or check that it is what its name says",
+            )
 
 
 def _first_with(layouts: dict[Path, str], *, part: int) -> list[Path]:

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bundle import tiny
+from tests.bundle.test_manifest import edited
+from vitrail.bundle.manifest import NAME, WEIGHTS, Manifest
+from vitrail.bundle.write import write_bundle
+from vitrail.engines import ENGINES, bundle_classifier, open_bundle, opened
+from vitrail.errors import BundleError, UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(2).standard_normal((3, 3, *tiny.SIZE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("engine", ["auto", *ENGINES])
+def test_a_bundle_answers_on_every_engine(tmp_path: Path, engine: str) -> None:
+    bundle = open_bundle(tiny.bundle(tmp_path), engine=engine, threads=1)
+    source = tiny.classifier()
+    np.testing.assert_allclose(bundle.logits(images()), source.logits(images()), atol=2e-5)
+    assert (bundle.policy, bundle.classes, bundle.provenance) == (source.policy, source.classes, source.provenance)
+    assert bundle.engine == ("onnx" if engine == "auto" else engine)
+    assert bundle.graph == (None if engine == "torch" else "onnx-fp32")
+    pictures = [picture.pixels for picture in tiny.pictures()]
+    assert [p.classes for p in bundle.predict(pictures, top=2)] == [p.classes for p in source.predict(pictures, top=2)]
+
+
+def test_the_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
+    back = bundle_classifier(tiny.bundle(tmp_path))
+    np.testing.assert_array_equal(back.logits(images()), tiny.classifier().logits(images()))
+
+
+def bare(folder: Path, **files: bytes) -> Path:
+    manifest = Manifest.from_json(tiny.bundle_files()[NAME])
+    write_bundle(folder, dataclasses.replace(manifest, files={}, engines={}), files)
+    return folder
+
+
+def test_auto_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = tiny.bundle(tmp_path / "both")
+    weights = bare(tmp_path / "weights", **{WEIGHTS: tiny.bundle_files()[WEIGHTS]})
+    assert open_bundle(weights).engine == "torch"
+    monkeypatch.setattr(opened, "installed", lambda name: name != "onnx")
+    assert open_bundle(both).engine == "openvino"
+    monkeypatch.setattr(opened, "installed", lambda name: name == "torch")
+    assert open_bundle(both).engine == "torch"
+
+
+def test_V504_nothing_that_can_run(tmp_path: Path) -> None:
+    empty = bare(tmp_path / "empty")
+    weights = bare(tmp_path / "weights", **{WEIGHTS: tiny.bundle_files()[WEIGHTS]})
+    for folder, engine in ((empty, "auto"), (empty, "torch"), (weights, "onnx"), (weights, "openvino")):
+        with pytest.raises(BundleError) as caught:
+            open_bundle(folder, engine=engine)
+        assert caught.value.code == "V504"
+    with pytest.raises(BundleError) as caught:
+        bundle_classifier(empty)
+    assert caught.value.code == "V504"
+
+
+def test_V007_an_unknown_engine_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_bundle(tmp_path, engine="openvin")
+    assert (caught.value.code, "`openvino`" in caught.value.hint) == ("V007", True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v["classes"].reverse(),
+        lambda v: v["engines"]["onnx-fp32"]["facts"].__setitem__("gelu", ["tanh"]),
+        lambda v: v["engines"]["onnx-fp32"]["facts"].__setitem__("layernorm_eps", [1e-6]),
+    ],
+    ids=["classes", "gelu", "eps"],
+)
+def test_C16_the_graph_is_held_against_the_manifest(tmp_path: Path, change: object) -> None:
+    folder = tiny.bundle(tmp_path)
+    (folder / NAME).write_bytes(edited(change))
+    with pytest.raises(BundleError) as caught:
+        open_bundle(folder)
+    assert caught.value.code == "V502"
+
+
+def test_weights_of_another_hash_are_refused(tmp_path: Path) -> None:
+    folder = tiny.bundle(tmp_path)
+    (folder / NAME).write_bytes(edited(lambda v: v.__setitem__("weights_sha256", "0" * 64)))
+    with pytest.raises(BundleError) as caught:
+        open_bundle(folder, engine="torch")
+    assert caught.value.code == "V502"
+
+
+WITHOUT_TORCH = """
+import json, sys
+from pathlib import Path
+sys.modules["torch"] = None
+import numpy as np
+from vitrail.engines import open_bundle
+from vitrail.proof.verify import verify
+folder, engine = Path(sys.argv[1]), sys.argv[2]
+bundle = open_bundle(folder, engine=engine, threads=1)
+answer = next(bundle.predict([np.zeros((9, 9, 3), np.uint8)], top=1))
+print(json.dumps([answer.classes[0], list(verify(bundle).failures), "onnx" in sys.modules]))
+"""
+
+
+@pytest.mark.parametrize("engine", ["auto", "openvino"])
+def test_a_bundle_is_used_and_verified_without_torch(tmp_path: Path, engine: str) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tiny.bundle(tmp_path)), engine]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = next(tiny.classifier().predict([np.zeros((9, 9, 3), np.uint8)], top=1))
+    assert json.loads(done.stdout) == [expected.classes[0], [], False]  # type: ignore[union-attr]

@@ -50,7 +50,7 @@ def test_floats_are_written_with_all_their_digits(value: float) -> None:
 @given(cut=st.integers(1, 400))
 def test_A24_a_cut_tail_loses_rows_from_the_end_alone(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = written(tmp_path_factory.mktemp("cut"), ROWS)
-    data = path.read_bytes()[: -cut]
+    data = path.read_bytes()[:-cut]
     path.write_bytes(data)
     assert read(path) == READ[: data.count(b"\n")]
 

@@ -32,7 +32,7 @@ def predict(
     pictures: files, folders (all pictures below, by name) and glob patterns. UsageError V004 when one matches nothing.
     """
     if top < 1 or batch < 1:
-        raise UsageError("V007", f"top {top} and batch {batch} must be 1 or more")
+        raise UsageError("V007", f"top is {top} and batch {batch}", hint="both must be 1 or more")
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "predict with")
     return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)

@@ -179,14 +179,13 @@ def _held(place: Path) -> object:
 def _memory(_: Path) -> object:
     import torch
 
+    from tests.training.tiny import batch
     from vitrail.training import memory
     from vitrail.training.average import start
     from vitrail.training.configs import SGD, CrossEntropy
     from vitrail.training.optimizers import make
     from vitrail.training.state import TrainState
     from vitrail.training.step import How
-
-    from tests.training.tiny import batch
 
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5))
     state = TrainState(module, make(SGD(), module), start(module))

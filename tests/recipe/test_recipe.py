@@ -30,7 +30,8 @@ def bare(recipe: Recipe) -> Recipe:
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_hold_and_resolve_to_themselves(name: str) -> None:
     recipe = load_recipe(name)
-    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml", name=name)
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml", name="another")
+    assert again.name == name
     assert bare(again) == bare(recipe)
     assert fingerprint(again) == fingerprint(recipe)
     assert recipe.name == name
@@ -135,4 +136,4 @@ def test_the_fingerprint_sees_every_leaf_but_places() -> None:
     ):
         changed = load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}", f"{key}={value}"])
         assert fingerprint(changed) != base, key
-    assert list(to_plain(recipe))[:3] == ["model", "policy", "data"]
+    assert list(to_plain(recipe))[:4] == ["name", "model", "policy", "data"]

@@ -58,7 +58,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), *, name: str = "recipe") -> Recipe:
-    """As `load_recipe`, from text; `where` stands in messages."""
+    """As `load_recipe`, from text; `where` stands in messages. name: of a recipe that does not name itself."""
     root = read(text, where)
     if not isinstance(root.value, dict):
         raise RecipeError("V103", f"`{where}` is no mapping of keys to values", hint="see `vitrail show recipes`")
@@ -70,7 +70,7 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), *, name: 
         builder.problems += [(_line(root, key), key, what) for key, what in cross_problems(recipe)]
     if builder.problems or recipe is None:
         raise _problems(builder, where)
-    return replace(recipe, name=name, origins=builder.origins)
+    return replace(recipe, name=recipe.name or name, origins=builder.origins)
 
 
 def _problems(builder: Builder, where: str) -> RecipeError:
@@ -97,6 +97,7 @@ def _build(builder: Builder, root: Node) -> Recipe | None:
     if model is None:
         return None
     built.update(model)
+    built["name"] = builder.value(str, root.value["name"], "name") if "name" in root.value else ""
     return None if FAILED in built.values() else Recipe(**built)
 
 

@@ -71,7 +71,7 @@ PARTS: dict[str, object] = {
     "checkpoint": Checkpoint,
     "evaluation": Evaluation,
 }
-KEYS = ("model", "policy", *PARTS)
+KEYS = ("name", "model", "policy", *PARTS)
 
 # Of each pair exactly one stands; an override of one replaces the other.
 PAIRS = (("schedule.epochs", "schedule.steps"),)

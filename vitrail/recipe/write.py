@@ -18,6 +18,7 @@ COLUMN = 44  # where the comments start
 def to_plain(recipe: Recipe) -> dict[str, object]:
     """The recipe as nested plain values, in the order of the file."""
     out: dict[str, object] = {
+        "name": recipe.name,
         "model": {"variant": recipe.variant, **_plain(asdict(recipe.config))},
         "policy": _plain(asdict(recipe.policy)),
     }
@@ -45,6 +46,7 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 def fingerprint(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the result; where the data lies and how many threads load it do not."""
     values = to_plain(recipe)
+    del values["name"]
     data = dict(cast(Mapping[str, object], values["data"]))
     for key in ("root", "val", "workers"):
         data.pop(key, None)

@@ -25,11 +25,15 @@ from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
 @AS_JSON
 def command(model: str, data: str | None, part: str, batch: int, engine: str, out: Path | None, as_json: bool) -> None:
     """Measure MODEL on labelled pictures: top-1 and top-5 with a 95 % interval, every picture exactly once."""
+    from vitrail.cli.progress import Counter
     from vitrail.cli.render import percent, quality, result, say, table
     from vitrail.verbs.evaluate import evaluate
 
-    done = evaluate(model, data, part=part, batch=batch, engine=engine, out=out)  # type: ignore[arg-type]
-    for note in done.notes:
+    with Counter("evaluate") as counter:
+        done = evaluate(model, data, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
+    if out is not None:
+        done.write_rows(out)
+    for note in done.source.notes:
         say(note)
     values = done.to_json()
     lines = [f"{done.place}, part: {done.part}", *quality(values)]

@@ -10,6 +10,36 @@ from typing import Any
 from vitrail.cli.render import ACCENT, percent, say
 
 
+class Counter:
+    """A bar that counts pictures, on a terminal; nothing elsewhere. Called with (done, in all)."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            if not sys.stderr.isatty():
+                return
+            from rich.console import Console
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self._what, total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=done)
+
+
 class Progress:
     """A listener of training events; also a context, so that the bar is taken down whatever happens."""
 

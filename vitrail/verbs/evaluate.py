@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -32,14 +32,26 @@ Part = Literal["auto", "all", "held-out", "train"]
 class EvaluateResult:
     """What was evaluated on what, and how it came out."""
 
-    place: str
+    source: Source
     part: str
-    notes: tuple[str, ...]
     evaluation: Evaluation
+
+    @property
+    def place(self) -> str:
+        """Where the pictures are."""
+        return self.source.place
+
+    def write_rows(self, path: str | Path) -> None:
+        """Write a CSV file with one row a picture."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ROW_FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.evaluation.rows(self.source.title))
+        write_file(Path(path), text.getvalue().encode("utf-8", "backslashreplace"))
 
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
-        return {"data": self.place, "part": self.part, "notes": list(self.notes), **self.evaluation.to_json()}
+        return {"data": self.place, "part": self.part, "notes": list(self.source.notes), **self.evaluation.to_json()}
 
 
 def evaluate(
@@ -49,13 +61,13 @@ def evaluate(
     part: Part = "auto",
     batch: int = 64,
     engine: str = "auto",
-    out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluateResult:
     """Every picture of a source once through `model`; classes are matched by name.
 
     data: a source; for a run folder its own held-out pictures by default. part: `auto` takes the held-out pictures
-    where the source has its own split or the model was trained on it, else all. out: a CSV file with a row a picture.
+    where the source has its own split or the model was trained on it, else all. progress: called with
+    pictures done and pictures in all.
     """
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
@@ -66,9 +78,7 @@ def evaluate(
     total = len(indices)
     told = None if progress is None else (lambda done: progress(done, total))
     evaluation = measure(opened.logits, batches, opened.classes, progress=told)
-    if out is not None:
-        write_file(Path(out), _csv(evaluation, source))
-    return EvaluateResult(source.place, part_taken, source.notes, evaluation)
+    return EvaluateResult(source, part_taken, evaluation)
 
 
 def refuse_random(provenance: Mapping[str, object], verb: str) -> None:
@@ -132,12 +142,3 @@ def matched(source: Source, classes: tuple[str, ...]) -> Source:
     place = np.array([classes.index(name) for name in source.classes], np.int64)
     note = f"labels put into the model's class order by name ({len(source.classes)} of its {len(classes)} classes)"
     return replace(source, classes=classes, labels=place[source.labels], notes=(*source.notes, note))
-
-
-def _csv(evaluation: Evaluation, source: Source) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ROW_FIELDS, lineterminator="\n")
-    writer.writeheader()
-    rows: Any = evaluation.rows(source.title)
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")

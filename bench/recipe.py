@@ -15,8 +15,6 @@ from pathlib import Path
 from vitrail import __version__
 from vitrail.bundle.write import tools
 from vitrail.machine import cores, cpu_name
-from vitrail.recipe import load_recipe
-from vitrail.recipe.write import fingerprint
 from vitrail.training.journal import read
 from vitrail.verbs.train import train
 
@@ -42,7 +40,6 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    recipe = load_recipe(args.recipe, args.overrides)
     runs = []
     for seed in range(args.seeds):
         runs.append(one(args.recipe, args.overrides, seed))
@@ -57,7 +54,6 @@ def main() -> None:
     print(f"median  top-1 {100 * median:.2f} %  {seconds} s of steps on {cpu_name()}, {cores()} cores")
     values = {
         "recipe": args.recipe,
-        "recipe_sha256": fingerprint(recipe),
         "overrides": [o for o in args.overrides if not o.startswith("data.root")],
         "median_top1": median,
         "median_training_s": seconds,

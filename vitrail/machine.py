@@ -58,7 +58,7 @@ def has_fast_bf16() -> bool:
 
 
 def keep_fp32_true() -> None:
-    """Ask torch for true float32 products; SystemFault V703 is never raised here, wrong arithmetic is a bug."""
+    """Ask torch for true float32 products: none of them in a shorter type."""
     import torch
 
     torch.set_float32_matmul_precision("highest")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.errors import RunError, UsageError, nearest
 from vitrail.models.catalog import VARIANTS, variant
@@ -12,6 +12,7 @@ from vitrail.models.catalog import VARIANTS, variant
 if TYPE_CHECKING:
     from vitrail.engines import Bundle
     from vitrail.models.classifier import Classifier
+    from vitrail.training.checkpoint import Snapshot
 
 Kind = Literal["bundle", "run", "checkpoint", "weights", "variant"]
 
@@ -21,7 +22,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(VARIANTS))
 
 
-def create(name: str, *, classes: tuple[str, ...] | int | None = None, seed: int = 0) -> Classifier:
+def create(name: str, *, classes: Sequence[str] | int | None = None, seed: int = 0) -> Classifier:
     """A variant with fresh random weights, a function of (name, classes, seed) alone.
 
     classes: names or a number; the variant's own number otherwise. WeightsError V203 for an unknown name.
@@ -35,11 +36,13 @@ def create(name: str, *, classes: tuple[str, ...] | int | None = None, seed: int
     from vitrail.models.classifier import Classifier
 
     row = variant(name)
+    if isinstance(classes, str):
+        raise UsageError("V007", f"classes is the text `{classes}`", hint="give a list of names, or a number")
     count = row.config.classes if classes is None else classes if isinstance(classes, int) else len(classes)
     config = replace(row.config, classes=count)
-    labels = classes if isinstance(classes, tuple) else tuple(f"class_{i}" for i in range(count))
+    labels = tuple(f"class_{i}" for i in range(count)) if classes is None or isinstance(classes, int) else classes
     provenance = {"weights": "random", "variant": name, "seed": seed}
-    return Classifier(build(config, seed=seed), config, row.policy, labels, provenance)
+    return Classifier(build(config, seed=seed), config, row.policy, tuple(labels), provenance)
 
 
 def kind_of(model: str | Path) -> Kind:
@@ -82,6 +85,12 @@ def open(model: str | Path, *, engine: str = "auto", threads: int | None = None)
         from vitrail.engines import open_bundle
 
         return open_bundle(path, engine=engine, threads=threads)
+    if engine not in ("auto", "torch") or threads is not None:
+        raise UsageError(
+            "V007",
+            f"`{model}` is a {found}: torch runs it, with torch's own threads",
+            hint="export it first, and open the bundle" if engine not in ("auto", "torch") else "leave threads out",
+        )
     return classifier(model)
 
 
@@ -119,25 +128,45 @@ def _newest(run: Path) -> Path:
     return path
 
 
-def _of_checkpoint(path: Path) -> Classifier:
-    from vitrail.bundle.manifest import config_from_json
-    from vitrail.models import build
-    from vitrail.models.classifier import Classifier
-    from vitrail.pictures.policy import Policy
-    from vitrail.training.checkpoint import load
-    from vitrail.weights import load_native
-
-    snapshot = load(path)
+def identity_of(snapshot: Snapshot, path: Path) -> Mapping[str, Any]:
+    """What run a checkpoint is of: hashes of recipe and data, seed and model. RunError V604 when it does not say."""
     identity = snapshot.state.get("identity")
     model = identity.get("model") if isinstance(identity, Mapping) else None
-    if not isinstance(model, Mapping):
-        raise RunError("V607", f"`{path}` does not say which model it holds", hint="open the run folder in its place")
-    config = config_from_json(model["family"], model["config"])
-    policy = Policy.from_json(cast("dict[str, object]", model["policy"]))
-    module = build(config)
-    load_native(module, snapshot.files.get("ema", snapshot.files["weights"]))
-    provenance = {"weights": "trained", "variant": model["variant"], "step": snapshot.step}
-    return Classifier(module, config, policy, tuple(cast("list[str]", model["classes"])), provenance)
+    named = isinstance(model, Mapping) and {"variant", "family", "config", "policy", "classes"} <= set(model)
+    if not isinstance(identity, Mapping) or not named or not {"recipe", "data", "holdout", "seed"} <= set(identity):
+        raise RunError(
+            "V604", f"`{path}` does not say which model it holds", hint="open another checkpoint, or resume the run"
+        )
+    return identity
+
+
+def _of_checkpoint(path: Path) -> Classifier:
+    from vitrail.models.classifier import Classifier
+    from vitrail.models.configs import config_from_json
+    from vitrail.pictures.policy import Policy
+    from vitrail.training.checkpoint import load
+    from vitrail.weights import network
+
+    snapshot = load(path)
+    identity = identity_of(snapshot, path)
+    model = identity["model"]
+    try:
+        config = config_from_json({"family": model["family"], **model["config"]})
+        policy = Policy.from_json(model["policy"])
+    except ValueError as error:
+        raise RunError(
+            "V604", f"`{path}` holds no model that can be built: {error}", hint="open another checkpoint"
+        ) from error
+    module = network(config, snapshot.files.get("ema", snapshot.files["weights"]))
+    provenance = {
+        "weights": "trained",
+        "variant": model["variant"],
+        "step": snapshot.step,
+        "seed": identity["seed"],
+        "data_sha256": identity["data"],
+        "data_holdout": identity["holdout"],
+    }
+    return Classifier(module, config, policy, tuple(model["classes"]), provenance)
 
 
 def _of_bundle(path: Path) -> Classifier:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tests.bundle import tiny
 from tests.bundle.test_manifest import edited
 from vitrail.bundle import read
 from vitrail.bundle.manifest import NAME, WEIGHTS
-from vitrail.errors import BundleError
+from vitrail.errors import BundleError, SystemFault
 
 GRAPH = "engines/onnx-fp32/model.onnx"
 
@@ -145,6 +146,23 @@ def test_C11_a_link_that_appears_after_the_look_is_not_followed(
 
     monkeypatch.setattr(read.disk, "member", swapped)
     assert code_of(folder) == "V503"
+
+
+@pytest.mark.parametrize("name", [GRAPH, NAME])
+def test_V702_a_file_that_may_not_be_read_did_not_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder, honest = tiny.bundle(tmp_path), os.open
+
+    def denied(path: str, *given: int, **options: int) -> int:  # not by chmod: root may read everything
+        if path == Path(name).name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return honest(path, *given, **options)
+
+    monkeypatch.setattr(read.os, "open", denied)
+    with pytest.raises(SystemFault) as caught:
+        read.check(folder)
+    assert (caught.value.code, name in caught.value.what) == ("V702", True)
 
 
 def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def pictures() -> tuple[CheckPicture, ...]:
     rng = np.random.default_rng(5)
     shapes = [(24, 30), (40, 22), (16, 20), (31, 31), (64, 20)]
     return tuple(
-        CheckPicture(rng.integers(0, 256, (*shape, 3), dtype=np.uint8), label) for label, shape in enumerate(shapes)
+        CheckPicture.of(rng.integers(0, 256, (*shape, 3), dtype=np.uint8), label) for label, shape in enumerate(shapes)
     )
 
 

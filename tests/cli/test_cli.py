@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,49 @@ def test_version_and_overview(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_wrong_use(capsys: pytest.CaptureFixture[str], code: str, words: list[str], hint: str) -> None:
     assert hint in fails(capsys, code, *words)
+
+
+def test_training_wants_two_classes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "photos" / "only").mkdir(parents=True)
+    for index in range(40):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "only" / f"{index}.png")
+    words = ["train", "--model", "cct_2_3x2_32", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
+    assert run(words) == 2
+    assert "holds one class, `only`" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_formats_exclude_each_other(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
+    assert "exclude" in fails(capsys, "V001", "predict", str(trained), "x.png", "--json", "--csv")
+
+
+def test_resume_of_nothing_says_where(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "no run lies in" in fails(capsys, "V001", "train", "--resume", "--out", str(tmp_path / "none"))
+    assert "needs --out" in fails(capsys, "V001", "train", "--resume")
+
+
+def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: vitrail")
+
+
+def test_odd_names_reach_the_verb_and_the_terminal_whole(
+    capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "p😀 'x'"
+    fails(capsys, "V402", "train", "--model", "cct_2_3x2_32", "--data", str(place))
+    place.mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    odd = os.fsencode(place) + b"/caf\xe9\x1b[31m.png"
+    os.rename(tmp_path / "a.png", odd)
+    assert run(["predict", str(trained), str(place)]) == 0
+    out = capsys.readouterr().out
+    assert "caf\\udce9\\x1b[31m.png" in out
+    out.encode("utf-8")
+    assert run(["predict", str(trained), str(place), "--csv"]) == 0
+    capsys.readouterr().out.encode("utf-8")
 
 
 def test_evaluate_a_run_on_its_own_pictures(capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path) -> None:

@@ -60,7 +60,36 @@ def test_test_is_left_alone_beside_val(tmp_path: Path) -> None:
         fill(tmp_path / name, {"cat": 2, "dog": 2})
     source = open_source(Data(root=str(tmp_path)))
     assert len(source.labels) == 8
-    assert any("`test` is left alone" in note for note in source.notes)
+    assert any("left alone: `test`" in note for note in source.notes)
+
+
+def test_a_train_folder_with_an_unknown_sibling_is_asked_about(tmp_path: Path) -> None:
+    fill(tmp_path / "train", {"cat": 2, "dog": 2})
+    fill(tmp_path / "eval", {"cat": 2, "dog": 2})
+    assert "`eval`" in refused("V402", tmp_path).what
+    assert open_source(Data(root=str(tmp_path), val=str(tmp_path / "eval"))).own_split
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    assert open_source(Data(root=str(fill(tmp_path, {"bus": 2, "car": 2, "train": 2})))).classes == (
+        "bus",
+        "car",
+        "train",
+    )
+
+
+def test_val_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    assert "data.val" in refused("V402", fill(tmp_path / "a", {"cat": 2}), val=str(tmp_path / "missing")).what
+    assert "no CIFAR test files" in refused("V402", cifar10(tmp_path / "c"), val=str(tmp_path)).what
+    with pytest.raises(DataError, match="built in"):
+        open_source(Data(source="digits", root=str(tmp_path)))
+
+
+def test_the_fingerprint_sees_a_changed_file(tmp_path: Path) -> None:
+    fill(tmp_path, {"cat": 2, "dog": 2})
+    before = open_source(Data(root=str(tmp_path))).fingerprint
+    Image.new("RGB", (90, 70)).save(tmp_path / "cat" / "0.png")
+    assert open_source(Data(root=str(tmp_path))).fingerprint != before
 
 
 def test_val_may_lie_elsewhere(tmp_path: Path) -> None:

@@ -119,6 +119,21 @@ def test_every_gelu_form_is_known_again(operator: str, attributes: dict[str, Any
     assert facts.facts(graph.read(data))["gelu"] == [form]
 
 
+def test_counting_operators_takes_no_square_of_their_number() -> None:
+    class Kind(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Kind.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    nodes = [graph.Node(Kind(f"kind{i % 300}"), (), (), {}) for i in range(600)]
+    assert sum(facts.facts(graph.Graph(opset=18, nodes=nodes))["operators"].values()) == 600  # type: ignore[attr-defined]
+    assert Kind.compared < 30 * len(nodes)
+
+
 def test_a_harmless_graph_is_allowed() -> None:
     assert len(engine.check(small()).nodes) == 2
 
@@ -147,6 +162,19 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     ),
     "doubling": lambda: small(
         *(helper.make_node("Concat", [f"x{i}" if i else "images"] * 2, [f"x{i + 1}"], axis=0) for i in range(60))
+    ),
+    "gathering": lambda: small(
+        *(
+            node
+            for i in range(8)
+            for node in (
+                helper.make_node("Unsqueeze", [f"x{i}", "zero"], [f"u{i}"]),
+                helper.make_node("Gather", [f"u{i}", "many"], [f"x{i + 1}"], axis=0),
+            )
+        ),
+        x0=np.zeros(64, np.int64),
+        zero=np.zeros(1, np.int64),
+        many=np.zeros(64, np.int64),
     ),
     "padding": lambda: small(huge("Conv", ["images", "k"], pads=[1 << 20] * 4), k=np.zeros((1, 3, 1, 1), np.float32)),
     "shapes that do not fit": lambda: small(huge("MatMul", ["w", "w"])),
@@ -185,6 +213,20 @@ def _external(model: Any) -> None:
 @pytest.mark.parametrize("name", BOMBS)
 def test_C17_a_hostile_graph_never_reaches_an_engine(name: str) -> None:
     code_of(BOMBS[name]())
+
+
+def test_C17_only_short_values_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    honest = bounds._outputs
+
+    def seen(node: graph.Node, place: int, known: dict[str, bounds.Known]) -> list[bounds.Known]:
+        found = honest(node, place, known)
+        sizes.extend(item.value.size for item in found if item.value is not None)
+        return found
+
+    monkeypatch.setattr(bounds, "_outputs", seen)
+    code_of(BOMBS["gathering"]())
+    assert max(sizes) <= bounds.FOLLOWED
 
 
 @settings(max_examples=150, deadline=None)

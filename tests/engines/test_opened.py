@@ -13,8 +13,8 @@ from tests.bundle import tiny
 from tests.bundle.test_manifest import edited
 from vitrail.bundle.manifest import NAME, WEIGHTS, Manifest
 from vitrail.bundle.write import write_bundle
-from vitrail.engines import ENGINES, bundle_classifier, open_bundle, opened
-from vitrail.errors import BundleError, UsageError
+from vitrail.engines import ENGINES, bundle_classifier, onnx, open_bundle, opened
+from vitrail.errors import BundleError, UsageError, WeightsError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,13 +25,13 @@ def images() -> np.ndarray:
 
 @pytest.mark.parametrize("engine", ["auto", *ENGINES])
 def test_a_bundle_answers_on_every_engine(tmp_path: Path, engine: str) -> None:
-    bundle = open_bundle(tiny.bundle(tmp_path), engine=engine, threads=1)
+    bundle = open_bundle(tiny.bundle(tmp_path), engine=engine, threads=None if engine == "torch" else 1)
     source = tiny.classifier()
     np.testing.assert_allclose(bundle.logits(images()), source.logits(images()), atol=2e-5)
     assert (bundle.policy, bundle.classes, bundle.provenance) == (source.policy, source.classes, source.provenance)
     assert bundle.engine == ("onnx" if engine == "auto" else engine)
     assert bundle.graph == (None if engine == "torch" else "onnx-fp32")
-    pictures = [picture.pixels for picture in tiny.pictures()]
+    pictures = [picture.read() for picture in tiny.pictures()]
     assert [p.classes for p in bundle.predict(pictures, top=2)] == [p.classes for p in source.predict(pictures, top=2)]
 
 
@@ -72,6 +72,23 @@ def test_V007_an_unknown_engine_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         open_bundle(tmp_path, engine="openvin")
     assert (caught.value.code, "`openvino`" in caught.value.hint) == ("V007", True)
+
+
+def test_V007_threads_are_not_ignored_by_torch(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_bundle(tiny.bundle(tmp_path), engine="torch", threads=2)
+    assert (caught.value.code, "torch.set_num_threads(2)" in caught.value.hint) == ("V007", True)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_a_graph_is_parsed_and_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    calls = []
+    for name in ("read", "check_sizes"):
+        home = onnx.graph if name == "read" else onnx
+        honest = getattr(home, name)
+        monkeypatch.setattr(home, name, lambda given, name=name, honest=honest: calls.append(name) or honest(given))
+    open_bundle(tiny.bundle(tmp_path), engine=engine, threads=1)
+    assert calls == ["read", "check_sizes"]
 
 
 @pytest.mark.parametrize(
@@ -120,3 +137,15 @@ def test_a_bundle_is_used_and_verified_without_torch(tmp_path: Path, engine: str
     assert (done.returncode, done.stderr) == (0, "")
     expected = next(tiny.classifier().predict([np.zeros((9, 9, 3), np.uint8)], top=1))
     assert json.loads(done.stdout) == [expected.classes[0], [], False]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("setting", [("dim", 65536), ("depth", 1024), ("conv_width", 65536)])
+def test_C9_a_forged_config_allocates_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: tuple[str, int]
+) -> None:
+    monkeypatch.setattr("vitrail.weights.tensors.build", lambda config: pytest.fail("a network was built"))
+    folder = tiny.bundle(tmp_path)
+    (folder / NAME).write_bytes(edited(lambda v: v["config"].__setitem__(*setting)))
+    with pytest.raises(WeightsError) as caught:
+        bundle_classifier(folder)
+    assert caught.value.code == "V204"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from vitrail.bundle.values import canonical, parse
 from vitrail.bundle.write import write_bundle
 from vitrail.disk import sha256_bytes
 from vitrail.engines import bundle_classifier, onnx, open_bundle
-from vitrail.errors import BundleError, OutsideBound, UsageError
+from vitrail.errors import BundleError, OutsideBound, PictureError, UsageError
 from vitrail.formats.safetensors import read as read_tensors
 from vitrail.proof import export as export_file
 from vitrail.proof.export import describe, export
 from vitrail.proof.measure import CheckPicture, digest
+from vitrail.proof.prove import prove
 from vitrail.proof.verify import verify
 from vitrail.weights import native_tensors
 
@@ -45,7 +48,7 @@ def test_an_export_holds_graph_weights_and_proof(tmp_path: Path) -> None:
     assert (manifest.weights, manifest.variant) == ("random", "cct")
     tensors, _ = read_tensors(tmp_path / LOGITS)
     assert tensors["generated.float64"].shape == tensors["generated.float32"].shape == (64, 5)
-    assert tensors["given.sha256"].array()[0].tobytes() == digest(tiny.pictures()[0].pixels)
+    assert tensors["given.sha256"].array()[0].tobytes() == digest(tiny.pictures()[0].read())
 
 
 @pytest.mark.usefixtures("no_writing_of_graphs")
@@ -108,9 +111,9 @@ def test_what_would_be_refused_after_the_work_is_refused_before(
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "torch"])
 def test_a_bundle_is_verified_on_every_engine(tmp_path: Path, engine: str) -> None:
-    bundle = open_bundle(tiny.bundle(tmp_path), engine=engine, threads=1)
-    unknown = CheckPicture(tiny.pictures()[0].pixels[::-1], 2)
-    found = verify(bundle, pictures=[*tiny.pictures()[:3], unknown, CheckPicture(unknown.pixels[:, ::-1])])
+    bundle = open_bundle(tiny.bundle(tmp_path), engine=engine)
+    unknown = CheckPicture.of(tiny.pictures()[0].read()[::-1], 2)
+    found = verify(bundle, pictures=[*tiny.pictures()[:3], unknown, CheckPicture.of(unknown.read()[:, ::-1])])
     found.raise_if_failed()
     assert (found.generated, found.matched, found.unknown, found.labelled) == (64, 3, 2, 1)
     assert found.line().startswith(f"verified on {engine}: max |dlogit| ")
@@ -119,11 +122,11 @@ def test_a_bundle_is_verified_on_every_engine(tmp_path: Path, engine: str) -> No
 
 def test_accuracy_of_unknown_pictures_is_counted(tmp_path: Path) -> None:
     bundle = open_bundle(tiny.bundle(tmp_path))
-    pixels = [picture.pixels[::-1] for picture in tiny.pictures()]
+    pixels = [picture.read()[::-1] for picture in tiny.pictures()]
     names = [prediction.classes[0] for prediction in tiny.classifier().predict(pixels, top=1)]  # type: ignore[union-attr]
     labels = [tiny.CLASSES.index(name) for name in names]
     labels[0] = (labels[0] + 1) % 5
-    pictures = [CheckPicture(p, label) for p, label in zip(pixels, labels, strict=True)]
+    pictures = [CheckPicture.of(p, label) for p, label in zip(pixels, labels, strict=True)]
     assert (verify(bundle, pictures=pictures).correct, verify(bundle, pictures=pictures).labelled) == (4, 5)
 
 
@@ -156,16 +159,59 @@ def test_V507_weights_alone_have_no_proof(tmp_path: Path) -> None:
     assert caught.value.code == "V507"
 
 
-def test_a_widened_gate_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "engine"),
+    [({"gate": 1.0}, {}), ({"gate": 1e300, "precision": "int8"}, {})]
+    + [({"gate": 1e300, "precision": name}, {"precision": name}) for name in ("fp16", "bf16", "int8")]
+    + [({}, {"precision": "int8"})],
+    ids=str,
+)
+def test_a_widened_gate_is_refused(tmp_path: Path, change: dict[str, Any], engine: dict[str, Any]) -> None:
     folder = tiny.bundle(tmp_path)
-    report = {**parse((folder / REPORT).read_bytes(), "report"), "gate": 1.0}
+    report = {**parse((folder / REPORT).read_bytes(), "report"), **change}
     data = canonical(report)
     (folder / REPORT).write_bytes(data)
     entry = {"size": len(data), "sha256": sha256_bytes(data)}
-    (folder / NAME).write_bytes(edited(lambda v: v["files"].__setitem__(REPORT, entry)))
+
+    def forge(values: dict[str, Any]) -> None:
+        values["files"][REPORT] = entry
+        values["engines"]["onnx-fp32"].update(engine)
+
+    (folder / NAME).write_bytes(edited(forge))
     with pytest.raises(BundleError) as caught:
         verify(open_bundle(folder))
     assert caught.value.code == "V501"
+
+
+def test_one_decoded_picture_at_a_time_is_held(tmp_path: Path) -> None:
+    held: list[weakref.ref[Any]] = []
+    most = 0
+
+    def decoded(index: int) -> Any:
+        nonlocal most
+        pixels = np.full((9, 9 + index, 3), index, np.uint8)
+        held.append(weakref.ref(pixels))
+        most = max(most, sum(ref() is not None for ref in held))
+        return pixels
+
+    bundle = open_bundle(tiny.bundle(tmp_path))
+    pictures = [CheckPicture(functools.partial(decoded, index), 0) for index in range(50)]
+    proof = prove(tiny.classifier(), bundle, pictures=pictures)
+    assert (len(held), most <= 2) == (50, True)  # decoded once; the one before lives until its name is taken
+    assert proof.digests == tuple(digest(picture.read()) for picture in pictures)
+    assert verify(bundle, pictures=pictures).unknown == 50
+    assert most <= 2
+
+
+def test_a_picture_that_cannot_be_read_stops_the_proof_by_its_own_error(tmp_path: Path) -> None:
+    def unreadable() -> Any:
+        raise PictureError("V302", "no picture")
+
+    bundle = open_bundle(tiny.bundle(tmp_path))
+    with pytest.raises(PictureError):
+        prove(tiny.classifier(), bundle, pictures=[CheckPicture(unreadable)])
+    with pytest.raises(PictureError):
+        verify(bundle, pictures=[CheckPicture(unreadable)])
 
 
 def test_graphs_are_opened_by_the_engine_before_they_are_proven() -> None:

@@ -207,7 +207,7 @@ def test_a_source_that_gives_nan_is_refused() -> None:
 
 
 def test_top1_counts_labelled_pictures_only() -> None:
-    pictures = [*tiny.pictures(), CheckPicture(tiny.pictures()[0].pixels[::-1])]
+    pictures = [*tiny.pictures(), CheckPicture.of(tiny.pictures()[0].read()[::-1])]
     proof: Proof = prove(tiny.classifier(), honest(), pictures=pictures)
     assert proof.top1 is not None
     assert proof.top1.labelled == 5

@@ -64,7 +64,7 @@ def test_what_contradicts_itself() -> None:
     assert "exactly one of `epochs` and `steps`" in problems(MINIMAL.replace("epochs: 2", "epochs: 2, steps: 3"))[0]
     assert "exactly one of" in problems(MINIMAL.replace("epochs: 2, ", ""))[0]
     assert "above schedule.lr" in problems(MINIMAL, "schedule.min_lr=1")[0]
-    assert "no epoch to train in" in problems(MINIMAL, "schedule.warmup_epochs=2")[0]
+    assert "leaves none to train in" in problems(MINIMAL, "schedule.warmup_epochs=2")[0]
     assert "neither mixup nor cutmix" in problems(MINIMAL, "mix={}")[0]
     assert "3 values for 1 channels" in problems(MINIMAL, "model.channels=1")[0]
     assert "policy.size" in problems(MINIMAL, "policy.size=[16, 16]")[0]
@@ -136,4 +136,12 @@ def test_the_fingerprint_sees_every_leaf_but_places() -> None:
     ):
         changed = load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}", f"{key}={value}"])
         assert fingerprint(changed) != base, key
-    assert list(to_plain(recipe))[:4] == ["name", "model", "policy", "data"]
+    for key, value in (("checkpoint.keep", 9), ("evaluation.batch", 9), ("data.workers", 9), ("name", "other")):
+        changed = load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}", f"{key}={value}"])
+        assert fingerprint(changed) == base, key
+    assert list(to_plain(recipe))[:4] == ["format", "name", "model", "policy"]
+
+
+def test_the_format_of_recipes() -> None:
+    assert parse_recipe("format: '1.4'\n" + MINIMAL, "r")
+    assert any("this vitrail reads 1.0" in line for line in problems("format: '2.0'\n" + MINIMAL))

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import vitrail
 from tests.verbs.small import hashes, small
-from vitrail.errors import OutsideBound, RunError, Stopped
+from vitrail.data.configs import Data
+from vitrail.data.sources import open_source
+from vitrail.errors import OutsideBound, RunError, Stopped, UsageError
 from vitrail.training.journal import read
+from vitrail.verbs.evaluate import evaluate
+from vitrail.verbs.export import export
 from vitrail.verbs.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,3 +148,101 @@ def test_a_run_goes_on_as_a_new_run(tmp_path: Path, unbroken: Path) -> None:
     assert done.steps == 5
     fresh = train(small("schedule.steps=5"), out=tmp_path / "fresh")
     assert done.quality["top1"] > fresh.quality["top1"] + 0.1
+
+
+def _stopped(run: Path, step: int, *overrides: str) -> None:
+    """A run that was stopped after `step`."""
+
+    def stop(event: Mapping[str, object]) -> None:
+        if event["event"] == "step" and event["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        train(small(*overrides), out=run, listener=stop)
+
+
+def test_an_unfinished_run_is_not_exported_into_itself(tmp_path: Path, unbroken: Path) -> None:
+    """Its bundle would mark it as finished, and it could never go on."""
+    run = tmp_path / "run"
+    _stopped(run, 50)
+    with pytest.raises(RunError) as caught:
+        export(run)
+    assert caught.value.code == "V607"
+    assert "--out" in caught.value.hint
+    export(run, tmp_path / "early")
+    train(small(), out=run, resume=True)
+    assert hashes(run) == hashes(unbroken)
+
+
+def test_resume_from_the_run_folder_alone_gives_the_same_bytes(tmp_path: Path, unbroken: Path) -> None:
+    run = tmp_path / "run"
+    _stopped(run, 30)
+    train(run / "recipe.yaml", out=run, resume=True)
+    assert hashes(run) == hashes(unbroken)
+
+
+def test_an_edited_recipe_is_seen(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    _stopped(run, 30)
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("lr: 0.003", "lr: 0.004"))
+    with pytest.raises(RunError) as caught:
+        train(run / "recipe.yaml", out=run, resume=True)
+    assert caught.value.code == "V602"
+
+
+def test_what_decides_nothing_may_change_on_resume(tmp_path: Path, unbroken: Path) -> None:
+    run = tmp_path / "run"
+    _stopped(run, 30)
+    train(small("checkpoint.keep=1", "checkpoint.on_error=continue", "data.workers=3"), out=run, resume=True)
+    weights = [name for name in hashes(unbroken) if name.endswith("weights.safetensors")]
+    assert {name: hashes(run)[name] for name in weights} == {name: hashes(unbroken)[name] for name in weights}
+
+
+def test_a_resume_does_not_need_the_start_weights(tmp_path: Path, unbroken: Path) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(unbroken, start)
+    whole = train(small(f"weights.path={start}"), out=tmp_path / "whole")
+    _stopped(tmp_path / "run", 30, f"weights.path={start}")
+    shutil.rmtree(start)
+    train(tmp_path / "run" / "recipe.yaml", out=tmp_path / "run", resume=True)
+    assert hashes(tmp_path / "run") == hashes(whole.folder)
+
+
+def test_a_stopped_run_is_evaluated_on_what_it_holds_out(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (photos / name).mkdir(parents=True)
+        for index in range(20):
+            Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(photos / name / f"{index:02d}.png")
+    settings = ("data.source=folder", f"data.root={photos}", "data.batch=4", "train.seed=5", "data.holdout=0.3")
+    run = tmp_path / "run"
+    _stopped(run, 9, *settings)
+    held = open_source(Data(root=str(photos), holdout=0.3), seed=5).held_out.tolist()
+    for model, data in ((run, None), (run, photos), (max((run / "checkpoints").glob("step-????????")), photos)):
+        done = evaluate(model, data)
+        assert done.part == "held-out"
+        assert done.evaluation.indices.tolist() == held
+    Image.new("RGB", (16, 16)).save(photos / "a" / "new.png")
+    with pytest.raises(RunError) as caught:
+        evaluate(run)
+    assert caught.value.code == "V602"
+    with pytest.raises(RunError) as caught:
+        train(run / "recipe.yaml", out=run, resume=True)
+    assert caught.value.code == "V602"
+    done = evaluate(run, photos)
+    assert done.part == "all"
+    assert any("not those that the model was trained on" in note for note in done.source.notes)
+
+
+def test_arguments_that_do_not_stand(unbroken: Path) -> None:
+    for call in (
+        lambda: evaluate(unbroken, part="bogus"),  # type: ignore[arg-type]
+        lambda: vitrail.open("cct_2_3x2_32", engine="onnx"),
+        lambda: vitrail.create("cct_2_3x2_32", classes="cat"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert caught.value.code == "V007"
+    assert vitrail.create("cct_2_3x2_32", classes=["cat", "dog"]).classes == ("cat", "dog")

@@ -196,11 +196,15 @@ def test_a_refusal_names_shapes_and_what_would_fit(saved: Save) -> None:
         "  classifier.fc.weight       file (102, 256)     model (10, 256)\n"
         "  classifier.fc.bias         file (102,)         model (10,)\n"
         "\n"
-        "hint: trained at 64 x 64 with 102 classes; open it without naming a model"
+        "hint: trained at 64 x 64 with 102 classes; in Python `vitrail.weights.load(path)` opens it as what it is"
     )
     with pytest.raises(WeightsError) as caught:
         load(saved(native_tensors(build(replace(config, image_size=(32, 32))))), model="cct_6_3x2_32")
-    assert caught.value.hint == "trained at 32 x 32 with 102 classes; open it as `cct_6_3x2_32` with `--classes 102`"
+    assert caught.value.hint == (
+        'trained at 32 x 32 with 102 classes; in Python `vitrail.weights.load(path, model="cct_6_3x2_32", classes=102)`'
+        "; `vitrail train --model cct_6_3x2_32 --weights FILE` starts from it, "
+        "with `weights.head=zero` for other classes"
+    )
 
 
 @pytest.mark.parametrize("arguments", [{"head": "fresh"}, {"classes": 0}, {"classes": ()}])
@@ -323,3 +327,97 @@ def test_an_endless_picture_in_the_metadata_costs_no_memory(tmp_path: Path) -> N
     with pytest.raises(WeightsError) as caught:
         load(tmp_path / "w.safetensors")
     assert caught.value.code == "V204"
+
+
+# policies
+
+
+def test_a_policy_counts_as_stated_only_when_the_file_states_it(saved: Save, tmp_path: Path) -> None:
+    row = variant("cct_2_3x2_32")
+    path = saved(native_tensors(build(row.config)))
+    for loaded in (load(path), load(path, model=row.name), load(path, model=row.config)):
+        assert (loaded.classifier.policy, loaded.policy_stated) == (row.policy, False)
+    small = load(saved(native_tensors(build(SMALL))), model=SMALL)
+    assert not small.policy_stated
+    assert any(line.startswith("policy assumed") for line in small.report)
+    policy = replace(row.policy, size=(16, 16), crop=0.5)
+    save_as(Classifier(build(SMALL), SMALL, policy, ("a", "b", "c")), tmp_path / "ours.safetensors")
+    for loaded in (load(tmp_path / "ours.safetensors"), load(tmp_path / "ours.safetensors", model=SMALL)):
+        assert (loaded.classifier.policy, loaded.policy_stated) == (policy, True)
+
+
+def test_a_config_that_is_a_variants_but_for_classes_and_noise_takes_its_policy(saved: Save) -> None:
+    row = variant("cct_4_3x2_32")
+    config = replace(row.config, classes=7, dropout=0.2, attention_dropout=0.0, drop_path=0.3)
+    loaded = load(saved(native_tensors(build(row.config))), model=config, classes=7)
+    assert loaded.classifier.config == config
+    assert loaded.classifier.policy == row.policy
+    assert "policy of cct_4_3x2_32, whose network it is: the file states none" in loaded.report
+    other = replace(config, heads=4)
+    assumed = load(saved(native_tensors(build(other))), model=other)
+    assert assumed.classifier.policy != row.policy
+
+
+@pytest.mark.parametrize(("classes", "name"), [(10, "cct_7_3x1_32"), (100, "cct_7_3x1_32_c100"), (5, None)])
+def test_of_variants_with_one_network_the_files_own_classes_choose(saved: Save, classes: int, name: str | None) -> None:
+    config = replace(variant("cct_7_3x1_32").config, classes=classes)
+    loaded = load(saved(native_tensors(build(config))), model=replace(config, classes=4), classes=4)
+    if name is None:
+        (line,) = (line for line in loaded.report if line.startswith("policy assumed"))
+        assert line.endswith("(not those of cct_7_3x1_32, cct_7_3x1_32_c100)")
+    else:
+        assert loaded.classifier.policy == variant(name).policy
+
+
+# class names
+
+
+@pytest.mark.parametrize("names", [["cat", "dog", "eel"], ("cat", "dog", "eel")])
+def test_classes_are_any_sequence_of_names(saved: Save, names: list[str] | tuple[str, ...]) -> None:
+    native = native_tensors(build(SMALL))
+    assert load(saved(native), model=SMALL, classes=names).classifier.classes == ("cat", "dog", "eel")
+    assert from_tensors(native, SMALL, classes=names).classes == ("cat", "dog", "eel")
+
+
+@pytest.mark.parametrize("classes", ["cat", ["cat", 3], b"cat", {"cat", "dog"}, 3.0, True])
+def test_classes_that_are_no_names_are_refused(saved: Save, classes: object) -> None:
+    for call in (
+        lambda: load(saved(native_tensors(build(SMALL))), model=SMALL, classes=classes),  # type: ignore[arg-type]
+        lambda: from_tensors(native_tensors(build(SMALL)), SMALL, classes=classes),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert caught.value.code == "V007"
+
+
+def test_placeholders_are_the_names_of_a_file_that_has_none(saved: Save) -> None:
+    assert weights.placeholders(load(saved(native_tensors(build(SMALL))), model=SMALL).classifier.classes)
+    assert weights.placeholders([f"class_{i}" for i in range(12)])
+    for names in ([], ["class_1"], ["class_1", "class_0"], ["class_0", "class_01"], ["class_0", "cat"], ["Class_0"]):
+        assert not weights.placeholders(names)
+
+
+@pytest.mark.parametrize("model", [None, SMALL])
+def test_names_that_the_file_states_decide_over_the_head(tmp_path: Path, model: CCTConfig | None) -> None:
+    policy = replace(variant("cct_2_3x2_32").policy, size=(16, 16))
+    before = Classifier(build(SMALL, seed=4), SMALL, policy, ("a", "b", "c"))
+    path = tmp_path / "w.safetensors"
+    save_as(before, path)
+    pictures = np.ones((2, 3, 16, 16), np.float32)
+    turned = load(path, model=model, classes=["c", "a", "b"])
+    assert np.allclose(turned.classifier.logits(pictures), before.logits(pictures)[:, [2, 0, 1]], atol=1e-6)
+    other = load(path, model=model, classes=["x", "y", "z"])  # as many, but not one of them is known
+    assert not native_tensors(other.classifier.module)[HEAD].array().any()
+    with pytest.raises(WeightsError, match="other classes"):
+        load(path, model=model, classes=["x", "y", "z"], head="keep")
+
+
+def test_metadata_that_does_not_hold_is_passed_over_when_the_model_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    safetensors.write(path, native_tensors(build(SMALL)), {"vitrail": "{}"})
+    with pytest.raises(WeightsError) as caught:
+        load(path)
+    assert caught.value.code == "V201"
+    loaded = load(path, model=SMALL)  # the way out that the hint names
+    assert any(line.startswith("passed over, as the model is named") for line in loaded.report)
+    assert not loaded.policy_stated

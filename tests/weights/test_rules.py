@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,33 @@ from hypothesis import strategies as st
 
 from vitrail.errors import WeightsError
 from vitrail.formats.stored import Stored, Tensors
-from vitrail.weights.reshapes import conv, rows, transpose
+from vitrail.weights.reshapes import Array, Reshape
 from vitrail.weights.rules import Dialect, Drop, Rule, from_native, read, to_native
+
+
+def ranked(array: Array, rank: int) -> Array:
+    if array.ndim != rank:
+        raise ValueError(f"rank {array.ndim}, needed is {rank}")
+    return array
+
+
+def permuted(name: str, read: tuple[int, ...], write: tuple[int, ...]) -> Reshape:
+    return Reshape(
+        name,
+        lambda theirs: ranked(theirs[0], len(read)).transpose(read),
+        lambda ours, _: [ranked(ours, len(read)).transpose(write)],
+    )
+
+
+def stack(theirs: Sequence[Array]) -> Array:
+    if len({part.shape for part in theirs}) != 1:
+        raise ValueError(f"shapes {', '.join(str(part.shape) for part in theirs)} differ")
+    return np.concatenate(theirs)
+
+
+transpose = permuted("transpose", (1, 0), (1, 0))  # (in, out) <-> (out, in)
+conv = permuted("conv", (3, 2, 0, 1), (2, 3, 1, 0))  # HWIO <-> OIHW
+rows = Reshape("rows", stack, np.split)  # q, k, v <-> their rows one below the other
 
 MADE_UP = Dialect(
     name="made_up",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -18,6 +19,9 @@ from vitrail.errors import BundleError, read_fault
 
 IN_MEMORY = 64 << 20  # smaller files are read once; the bytes that were hashed are the bytes handed on
 COPY_AGAIN = "copy or fetch the bundle again"
+
+# a link, a folder or another kind of file where an ordinary one was
+_CHANGED = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.ENXIO)
 
 
 class OpenFile:
@@ -111,7 +115,8 @@ class Opened:
 def check(folder: Path) -> Opened:
     """The bundle in `folder`, every byte of it checked against its manifest. Files that it does not list are ignored.
 
-    BundleError V501 for the manifest, V502 for a missing or different file, V503 for a path that leads out.
+    BundleError V501 for the manifest, V502 for a missing or different file, V503 for a path that leads out;
+    SystemFault V702 for a file that may not be read.
     """
     opened = Opened(folder, read_manifest(folder))
     try:
@@ -127,7 +132,11 @@ def check(folder: Path) -> Opened:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest alone, checked against its digest; BundleError V501 where there is none."""
-    if not (folder / NAME).is_symlink() and not (folder / NAME).exists():
+    try:
+        there = (folder / NAME).is_symlink() or (folder / NAME).exists()
+    except OSError as error:
+        raise read_fault(error, folder / NAME) from error
+    if not there:
         raise refused(f"`{folder}` holds no {NAME}", hint="give the folder of a bundle")
     descriptor = _open_inside(folder, NAME, None)
     try:
@@ -143,7 +152,9 @@ def _open_inside(folder: Path, name: str, size: int | None) -> int:
     path = disk.member(folder, name)
     try:
         descriptor = _walk(folder, name.split("/"))
-    except OSError as error:  # a link or a folder that appeared since `member` looked
+    except OSError as error:
+        if error.errno not in _CHANGED:
+            raise read_fault(error, path) from error
         raise BundleError("V503", f"`{name}` in `{folder}` changed while it was opened", hint=COPY_AGAIN) from error
     status = os.fstat(descriptor)
     with contextlib.ExitStack() as stack:

@@ -16,7 +16,7 @@ from vitrail.bundle.manifest import NAME, Engine, File, Manifest
 from vitrail.bundle.read import check
 from vitrail.errors import BundleError, UsageError, read_fault, write_fault
 
-Content = bytes | Path | Callable[[IO[bytes]], object]
+Content = bytes | Callable[[IO[bytes]], object]
 
 ADDED = ("engines", "proof")  # the folders that an engine brings files to
 
@@ -26,8 +26,8 @@ def write_bundle(
 ) -> Manifest:
     """Write a new bundle, whole or not at all; the returned manifest lists the files.
 
-    files: content by relative path: bytes, a file to copy, or a function that writes to a binary file. engines: by
-    name, each with its file among them.
+    files: content by relative path: bytes, or a function that writes to a binary file. engines: by name, each with
+    its file among them.
     UsageError V006 when `folder` exists; SystemFault V701 when the disk refuses.
     """
     if folder.exists() or folder.is_symlink():
@@ -95,17 +95,8 @@ def _write(folder: Path, name: str, content: Content) -> File:
             raise BundleError("V503", f"`{path}` is a link", hint="put the folder itself in its place")
         disk.make_folder(path)
     target = folder / name
-    disk.write_file(target, _copier(content) if isinstance(content, Path) else content)
+    disk.write_file(target, content)
     return File(target.stat().st_size, disk.sha256_file(target))
-
-
-def _copier(source: Path) -> Callable[[IO[bytes]], object]:
-    def copy(file: IO[bytes]) -> None:
-        with source.open("rb") as original:
-            while chunk := original.read(disk.CHUNK):
-                file.write(chunk)
-
-    return copy
 
 
 def _remove_unlisted(folder: Path, listed: Mapping[str, File]) -> None:

@@ -19,8 +19,10 @@ from vitrail.cli.options import AS_JSON, MODEL
 @AS_JSON
 def command(model: str, format: str, out: Path | None, data: str | None, as_json: bool) -> None:
     """Write MODEL for an engine into a bundle, with a measured proof. A failed proof leaves nothing behind."""
-    from vitrail.cli.render import result
+    from vitrail.cli.render import result, say
     from vitrail.verbs.export import export
 
     done = export(model, out, format=format, data=data)
+    for note in done.notes:
+        say(f"warning: {note}")
     result([f"{done.engine} in {done.folder}", done.line()], done.to_json(), as_json=as_json)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from vitrail import __version__
-from vitrail.errors import EXIT_BUG, EXIT_DONE, UsageError, VitrailError, nearest
+from vitrail.errors import EXIT_BUG, EXIT_DONE, SystemFault, UsageError, VitrailError, nearest
 
 # verb -> (module in this folder, one line for the overview)
 VERBS: dict[str, tuple[str, str]] = {
@@ -72,8 +72,13 @@ def run(arguments: Sequence[str]) -> int:
         return value if isinstance(value, int) else EXIT_DONE
     except VitrailError as error:
         return _fail(error)
+    except MemoryError:
+        return _fail(SystemFault("V703", "memory does not suffice", hint="free some, or give a smaller --batch"))
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.ctx.get_help() if error.ctx else error.format_message()}\n")
+        return 2
     except click.ClickException as error:
         return _fail(_usage(error))
     except (KeyboardInterrupt, click.Abort):

@@ -44,4 +44,3 @@ ENGINE: Decorator = click.option(
     show_default=True,
     help="What runs a bundle.",
 )
-THREADS: Decorator = click.option("--threads", type=click.IntRange(1), help="Threads of the engine.  [default: all]")

@@ -9,6 +9,7 @@ import sys
 import click
 
 from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
+from vitrail.errors import UsageError, printable
 
 BAR = 24  # characters of a full bar
 
@@ -28,6 +29,8 @@ def command(
     from vitrail.pictures.predict import Failed
     from vitrail.verbs.predict import predict
 
+    if as_json and as_csv:
+        raise UsageError("V001", "--json and --csv exclude each other", hint="give one of them")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
         writer.writerow(["picture", "rank", "class", "probability", "error"])
@@ -58,6 +61,7 @@ def _plain(answer: object) -> dict[str, object]:
 
 def _csv_rows(writer: object, answer: object) -> None:
     plain = _plain(answer)
+    plain["picture"] = printable(str(plain["picture"]))
     if "error" in plain:
         writer.writerow([plain["picture"], "", "", "", plain["error"]])  # type: ignore[attr-defined]
         return
@@ -68,9 +72,9 @@ def _csv_rows(writer: object, answer: object) -> None:
 def _bars(answer: object) -> None:
     plain = _plain(answer)
     if "error" in plain:
-        sys.stdout.write(f"{plain['picture']}\n  error[{plain['error']}]: {plain['what']}\n")
+        sys.stdout.write(f"{printable(str(plain['picture']))}\n  error[{plain['error']}]: {plain['what']}\n")
         return
-    sys.stdout.write(f"{plain['picture']}\n")
+    sys.stdout.write(f"{printable(str(plain['picture']))}\n")
     rows = list(plain["classes"])  # type: ignore[call-overload]
     width = max(len(row["class"]) for row in rows)
     for row in rows:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrail.errors import VitrailError
+from vitrail.errors import VitrailError, printable
 
 ACCENT = "cyan"
 
@@ -35,7 +35,7 @@ def result(lines: Sequence[str], values: object, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(values, indent=1, allow_nan=False) + "\n")
     else:
-        sys.stdout.write("".join(line + "\n" for line in lines))
+        sys.stdout.write("".join(printable(line) + "\n" for line in lines))
 
 
 def table(rows: Sequence[Sequence[str]], *, head: Sequence[str], right: Sequence[int] = ()) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -54,21 +53,20 @@ def _recipe(
     words: tuple[str, ...], model: str | None, weights: str | None, data: str | None, out: Path | None, resume: bool
 ) -> tuple[str, list[str]]:
     """The recipe and its overrides that this command line asks for."""
-    from vitrail.verbs.train import default_overrides, no_recipe_given
+    from vitrail.verbs.train import no_recipe_given, shorthand
 
     names = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     if len(names) > 1:
         raise UsageError("V001", f"two recipes are named: `{names[0]}` and `{names[1]}`", hint="overrides hold a `=`")
-    given = {"model.variant": model, "weights.path": weights, "data.root": data}
-    shorthand = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    if data is not None:
-        shorthand.append("data.source=auto")
+    given = [*shorthand(model, weights, data), *overrides]
     if names:
-        return names[0], shorthand + overrides
+        return names[0], given
     if resume and out is not None and (out / "recipe.yaml").is_file():
-        return str(out / "recipe.yaml"), shorthand + overrides
+        return str(out / "recipe.yaml"), given
+    if resume and model is None:
+        where = "--resume needs --out" if out is None else f"no run lies in `{out}`"
+        raise UsageError("V001", where, hint="name the run folder with --out, or the RECIPE it was started with")
     if model is None or data is None:
         raise no_recipe_given()
-    name, mine = default_overrides(model, weights, data)
-    return name, mine + overrides
+    return "folder/finetune" if weights else "folder/scratch", given

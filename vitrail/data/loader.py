@@ -143,4 +143,4 @@ def find_bad(source: Source, *, workers: int) -> list[BadPicture]:
     if source.memory is not None:
         return []
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="scan") as pool:
-        return [bad for bad in pool.map(look, range(len(source.labels)), chunksize=16) if bad is not None]
+        return [bad for bad in pool.map(look, range(len(source.labels))) if bad is not None]

@@ -56,7 +56,7 @@ def _outputs(node: Node, place: int, known: dict[str, Known]) -> list[Known]:
         raise damaged(f"the operator `{node.kind[:40]}` is not on the list of allowed ones")
     try:
         found = RULES[node.kind](node, [known[name] for name in node.inputs])
-    except (ValueError, IndexError, TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
+    except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         raise damaged(f"the shapes at node {place} ({node.kind}) do not fit") from error
     if len(found) < len(node.outputs) or any(side < 0 for item in found for side in item.shape):
         raise damaged(f"the shapes at node {place} ({node.kind}) do not fit")
@@ -135,8 +135,9 @@ def _gather(node: Node, given: list[Known]) -> list[Known]:
     data, index = given
     axis = _axis(_integer(node.attributes.get("axis"), 0), len(data.shape))
     shape = data.shape[:axis] + index.shape + data.shape[axis + 1 :]
-    followed = data.value is not None and index.value is not None
-    return [Known(shape, np.take(data.value, index.value, axis) if followed else None)]  # type: ignore[arg-type]
+    if data.value is None or index.value is None or math.prod(shape) > FOLLOWED:
+        return [Known(shape)]
+    return [Known(shape, np.take(data.value, index.value, axis))]
 
 
 def _slice(node: Node, given: list[Known]) -> list[Known]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,12 +26,11 @@ def facts(graph: Graph) -> dict[str, object]:
         for node in graph.nodes
         if node.kind == "LayerNormalization"
     }
-    kinds = [node.kind for node in graph.nodes]
     return {
         "opset": graph.opset,
         "gelu": sorted(_gelu_forms(graph)),
         "layernorm_eps": sorted(epsilons),
-        "operators": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        "operators": dict(sorted(Counter(node.kind for node in graph.nodes).items())),
     }
 
 

@@ -130,13 +130,15 @@ class _Session:
         return np.asarray(out, np.float32)
 
 
-def open(data: bytes, *, threads: int | None = None) -> Runner:
+def open(data: bytes, *, threads: int | None = None, checked: graph.Graph | None = None) -> Runner:
     """The graph ready to run on ONNX Runtime, on the CPU. threads: None takes every core.
+    checked: what `check` gave for these bytes, where that was called already.
 
     BundleError V505 when the graph is refused, by us or by the engine; UsageError V003 without onnxruntime.
     """
     need("onnxruntime", EXTRA)
-    check(data)
+    if checked is None:
+        check(data)
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from vitrail.bundle.manifest import WEIGHTS, Engine, Manifest, weights_hash
 from vitrail.bundle.read import Opened, check
-from vitrail.engines import graph
 from vitrail.engines.facts import classes, facts
+from vitrail.engines.graph import Graph
 from vitrail.engines.table import ENGINES, Runner, installed, known, need
-from vitrail.errors import BundleError
+from vitrail.errors import BundleError, UsageError
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Tensors
 from vitrail.pictures.decode import Picture
@@ -73,12 +73,16 @@ def open_bundle(folder: Path, *, engine: str = "auto", threads: int | None = Non
     """The bundle in `folder` on an engine. engine: a key of `ENGINES`; `auto` takes the first that can run here.
 
     BundleError V501 to V505 for a bundle that cannot be trusted or run; UsageError V003 naming the pip command when
-    the engine's package is absent, V007 for an unknown engine.
+    the engine's package is absent, V007 for an unknown engine, or threads for torch, whose number is the process's own.
     """
     known(engine)
     with check(folder) as opened:
         taken = engine if engine != "auto" else _auto(opened)
         need(ENGINES[taken].package, ENGINES[taken].extra)
+        if taken == "torch" and threads is not None:
+            raise UsageError(
+                "V007", "torch takes no threads of one bundle's own", hint=f"torch.set_num_threads({threads})"
+            )
         name = _graph(opened.manifest, taken)
         runner = _of_weights(opened) if name is None else _of_graph(opened, name, taken, threads)
         return Bundle(folder, opened.manifest, taken, name, runner)
@@ -124,16 +128,17 @@ def _graph(manifest: Manifest, engine: str) -> str | None:
 
 
 def _of_graph(opened: Opened, name: str, engine: str, threads: int | None) -> Runner:
-    data = opened.read(opened.manifest.engines[name].file)
-    check_facts(opened.manifest, opened.manifest.engines[name], data)
-    if engine == "onnx":
-        from vitrail.engines import onnx
+    from vitrail.engines import onnx
 
-        return onnx.open(data, threads=threads)
+    data = opened.read(opened.manifest.engines[name].file)
+    checked = onnx.check(data)
+    check_facts(opened.manifest, opened.manifest.engines[name], checked)
+    if engine == "onnx":
+        return onnx.open(data, threads=threads, checked=checked)
     assert engine == "openvino", engine
     from vitrail.engines import openvino
 
-    return openvino.open(data, threads=threads)
+    return openvino.open(data, threads=threads, checked=checked)
 
 
 def _of_weights(opened: Opened) -> Runner:
@@ -160,16 +165,15 @@ def _weights(opened: Opened) -> Tensors:
     return tensors
 
 
-def check_facts(manifest: Manifest, engine: Engine, data: bytes) -> None:
+def check_facts(manifest: Manifest, engine: Engine, graph: Graph) -> None:
     """BundleError V502 unless the graph itself says what the manifest says of it: classes, GELU, epsilons, opset."""
-    found = graph.read(data)
     wrong = [
         f"{name}: manifest {engine.facts.get(name)}, graph {value}"
-        for name, value in facts(found).items()
+        for name, value in facts(graph).items()
         if engine.facts.get(name) != value
     ]
-    if classes(found) != manifest.classes:
-        wrong.append(f"classes: {first_difference(manifest.classes, classes(found))}")
+    if classes(graph) != manifest.classes:
+        wrong.append(f"classes: {first_difference(manifest.classes, classes(graph))}")
     if wrong:
         raise BundleError(
             "V502", f"`{engine.file}` is not the graph that the manifest describes", evidence=wrong, hint="export again"

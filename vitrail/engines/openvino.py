@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.engines.graph import Graph
 from vitrail.engines.onnx import INPUT, OUTPUT, check
 from vitrail.engines.table import Runner, need
 from vitrail.errors import BundleError
@@ -25,13 +26,15 @@ class _Compiled:
         return np.array(out[OUTPUT], np.float32)
 
 
-def open(data: bytes, *, threads: int | None = None) -> Runner:
+def open(data: bytes, *, threads: int | None = None, checked: Graph | None = None) -> Runner:
     """The graph ready to run on OpenVINO, on the CPU, in true float32. threads: None takes every core.
+    checked: what `check` gave for these bytes, where that was called already.
 
     BundleError V505 when the graph is refused, by us or by the engine; UsageError V003 without openvino.
     """
     need("openvino", EXTRA)
-    check(data)
+    if checked is None:
+        check(data)
     import openvino
 
     # Left alone, OpenVINO computes in bfloat16 where the CPU has it. No cache: its blobs ignore the precision.

@@ -13,11 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitrail.engines.table import Runner
 from vitrail.formats.stored import Tensors
-from vitrail.models import build
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
-from vitrail.weights import load_native
+from vitrail.weights import network
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,8 @@ class Described:
 
 def classifier(described: Described, tensors: Tensors) -> Classifier:
     """The network with these native tensors, every one of them used; WeightsError V204 where they do not fit."""
-    module = build(described.config)  # not on `meta`: what no file holds (fixed tables) must be there too
-    load_native(module, tensors)
-    return Classifier(module.eval(), described.config, described.policy, described.classes, described.provenance)
+    module = network(described.config, tensors).eval()
+    return Classifier(module, described.config, described.policy, described.classes, described.provenance)
 
 
 def open(described: Described, tensors: Tensors) -> Runner:

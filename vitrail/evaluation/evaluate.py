@@ -253,5 +253,5 @@ def _check_finite(answers: Floats, indices: NDArray[np.int64]) -> None:
             "V811",
             f"the logits of picture {broken[0]} are NaN or Inf",
             evidence=[f"{len(broken)} of {len(indices)} pictures of its batch"],
-            hint="the weights are broken or the precision is too low: try `--precision fp32`, or an earlier checkpoint",
+            hint="the weights are broken, or overflow in their number type: take an earlier checkpoint",
         )

@@ -48,6 +48,18 @@ def scalar(text: str) -> object:
     return plain(_Reader(text, "override").flow_value())
 
 
+def scalar_text(value: object) -> str:
+    """A plain value as YAML on one line, read back as the same value.
+
+    >>> scalar_text("a: b"), scalar_text(True), scalar_text(3)
+    ("'a: b'", 'true', '3')
+    """
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, width=1_000_000, allow_unicode=True)
+    return str(text).removesuffix("\n").removesuffix("\n...")
+
+
 def plain(node: Node) -> object:
     """The node as plain Python values without lines."""
     if isinstance(node.value, dict):

@@ -14,7 +14,6 @@ from vitrail import __version__
 from vitrail.bundle.manifest import NAME, WEIGHTS, Engine, Licences, Manifest, weights_hash
 from vitrail.bundle.read import read_manifest
 from vitrail.bundle.write import add_engine, tools, write_bundle
-from vitrail.engines import graph as graphs
 from vitrail.engines import onnx
 from vitrail.engines.facts import facts as facts_of
 from vitrail.engines.table import Runner
@@ -80,8 +79,8 @@ def export(
     image = (classifier.policy.channels, *classifier.policy.size)
     data = onnx.write(classifier.module, classes=classifier.classes, image=image)
     read_back = Manifest.from_json(described.to_json())
-    candidate = Candidate(onnx.open(data), read_back.policy, read_back.classes)
-    graph = graphs.read(data)
+    graph = onnx.check(data)
+    candidate = Candidate(onnx.open(data, checked=graph), read_back.policy, read_back.classes)
     proof = prove(classifier, candidate, pictures=pictures, graph=graph)
     proof.raise_if_failed()
     name = f"{format}-{proof.precision}"

@@ -25,7 +25,7 @@ from vitrail.formats import safetensors
 from vitrail.formats.stored import Stored
 from vitrail.pictures.policy import Policy
 from vitrail.pictures.predict import Model
-from vitrail.proof.measure import BATCHES, CheckPicture, Logits, answers, digest
+from vitrail.proof.measure import BATCHES, CheckPicture, Logits, answers
 from vitrail.proof.pictures import generated
 
 if TYPE_CHECKING:
@@ -135,16 +135,21 @@ def prove(
 
     reference: the source in float64, made here otherwise. graph: where it is given, its GELU form, LayerNorm epsilons
     and class order are held against what the source really computes.
-    NumbersBroke V811 when the source itself gives NaN or Inf.
+    What a picture's `read` raises passes through. NumbersBroke V811 when the source itself gives NaN or Inf.
     """
-    inputs = generated(source.policy.channels)
-    count = len(inputs)
-    inputs += [picture.pixels for picture in pictures]
-    source32, source64 = _sources(source, reference or in_float64(source), inputs)
+    inputs = [CheckPicture.of(pixels) for pixels in generated(source.policy.channels)]
+    count, once = len(inputs), BATCHES[-1:]
+    runs = [(source, once), (reference or in_float64(source), once), (candidate, BATCHES)]
+    measured = answers(runs, [*inputs, *pictures])
+    (source32,), (source64,), given = measured.logits
+    if not (np.isfinite(source32).all() and np.isfinite(source64).all()):
+        raise NumbersBroke(
+            "V811", "the source itself gives NaN or Inf on pictures of the proof", hint="check its weights"
+        )
     error = float(np.abs(source32 - source64).max())
     gate = FACTOR * error + FLOOR
     failures = _descriptions(source, candidate, graph)
-    found = [rows for rows in answers(candidate, inputs, BATCHES) if rows.shape == source64.shape]
+    found = [rows for rows in given if rows.shape == source64.shape]
     if len(found) != len(BATCHES):
         failures.append(f"logits: the export gives another number of classes than {source64.shape[1]}")
     gaps = [np.abs(rows - source64) for rows in found]
@@ -170,22 +175,13 @@ def prove(
         failures=tuple(failures),
         source32=source32,
         source64=source64,
-        digests=tuple(digest(picture.pixels) for picture in pictures),
+        digests=measured.digests[count:],
     )
 
 
 def in_float64(source: Classifier) -> Classifier:
     """A copy of the classifier that computes in float64."""
     return replace(source, module=copy.deepcopy(source.module).double())
-
-
-def _sources(source: Model, reference: Model, inputs: list[NDArray[np.uint8]]) -> tuple[Logits, Logits]:
-    (single,), (double,) = (answers(model, inputs, BATCHES[-1:]) for model in (source, reference))
-    if not (np.isfinite(single).all() and np.isfinite(double).all()):
-        raise NumbersBroke(
-            "V811", "the source itself gives NaN or Inf on pictures of the proof", hint="check its weights"
-        )
-    return single, double
 
 
 def _descriptions(source: Classifier, candidate: Model, graph: Graph | None) -> list[str]:

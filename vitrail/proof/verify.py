@@ -72,22 +72,27 @@ def verify(bundle: Bundle, *, pictures: Sequence[CheckPicture] = ()) -> Verifica
     """Hold the bundle's answers against its stored proof, over the generated pictures and those of the given ones
     that the proof knows by their pixels; of the others with a label the accuracy is counted.
 
-    BundleError V507 when the bundle holds no proof, V501 and V502 when it changed or is damaged.
+    BundleError V507 when the bundle holds no proof, V501 and V502 when it changed or is damaged. What a
+    picture's `read` raises passes through.
     """
     with check(bundle.folder) as opened:
         if opened.manifest.digest != bundle.manifest.digest:
             raise BundleError("V502", f"`{bundle.folder}` changed since it was opened", hint="open it again")
         proof = _stored(opened, proof_name(bundle.manifest, bundle.graph))
-    inputs = generated(bundle.policy.channels)
+    inputs = [CheckPicture.of(pixels) for pixels in generated(bundle.policy.channels)]
     targets = list(proof.generated)
-    for picture in pictures:
-        if (known := proof.given.get(digest(picture.pixels))) is not None:
-            inputs.append(picture.pixels)
+    fresh: list[CheckPicture] = []
+    for picture in pictures:  # read here and again below: to hold their pixels would fill the memory
+        known = proof.given.get(digest(picture.read()))
+        if known is None:
+            fresh.append(picture)
+        else:
+            inputs.append(picture)
             targets.append(known)
-    gaps = [np.abs(rows - np.stack(targets)) for rows in answers(bundle, inputs, BATCHES)]
+    (found,) = answers([(bundle, BATCHES)], inputs).logits
+    gaps = [np.abs(rows - np.stack(targets)) for rows in found]
     worst = max(float(np.nan_to_num(gap, nan=np.inf, posinf=np.inf).max()) for gap in gaps)
     failures = () if worst <= proof.gate else (f"max |dlogit| {worst:.2e} exceeds the gate {proof.gate:.2e}",)
-    fresh = [picture for picture in pictures if digest(picture.pixels) not in proof.given]
     correct, labelled = _accuracy(bundle, fresh)
     return Verification(
         engine=bundle.engine,
@@ -114,7 +119,7 @@ def proof_name(manifest: Manifest, graph: str | None) -> str:
 
 def _accuracy(bundle: Bundle, pictures: Sequence[CheckPicture]) -> tuple[int, int]:
     labels = np.array([picture.label for picture in pictures if picture.label is not None], np.int64)
-    (rows,) = answers(bundle, [p.pixels for p in pictures if p.label is not None], BATCHES[-1:])
+    ((rows,),) = answers([(bundle, BATCHES[-1:])], [p for p in pictures if p.label is not None]).logits
     return int((rows.argmax(axis=1) == labels).sum()) if len(labels) else 0, len(labels)
 
 
@@ -134,14 +139,18 @@ def _stored(opened: Opened, name: str) -> Stored:
         raise refused(f"the source's logits of `{name}` have other shapes than the proof needs")
     assert known is not None
     rows = {row.tobytes(): logits.astype(np.float64) for row, logits in zip(digests, given, strict=True)}
-    return Stored(_gate(report), known.astype(np.float64), rows)
+    return Stored(_gate(report, opened.manifest.engines[name].precision), known.astype(np.float64), rows)
 
 
-def _gate(report: dict[str, Any]) -> float:
-    """The gate, if it follows from the error that is stored beside it."""
+def _gate(report: dict[str, Any], precision: str) -> float:
+    """The gate, if it follows from the error that is stored beside it by the rule of the engine's precision."""
+    if report.get("precision") != precision:
+        raise refused(f"the report is of {str(report.get('precision'))[:40]}, the engine of {precision}")
+    if precision != "fp32":
+        raise refused(f"a proof in {precision} has no rule for its gate", hint="use a newer vitrail, or export in fp32")
     gate, error = report.get("gate"), report.get("source_error")
     if not isinstance(gate, float) or not isinstance(error, float) or not math.isfinite(error) or error < 0:
         raise refused("the report names no gate")
-    if report.get("precision") == "fp32" and gate != FACTOR * error + FLOOR:
+    if gate != FACTOR * error + FLOOR:
         raise refused(f"the gate {gate:.2e} does not follow from the source's error {error:.2e}")
     return gate

@@ -13,7 +13,7 @@ from vitrail.formats.yaml import Node, read, scalar
 from vitrail.models.catalog import VARIANTS
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.build import FAILED, Builder
-from vitrail.recipe.schema import KEYS, PAIRS, PARTS, RANGES, Recipe, cross_problems
+from vitrail.recipe.schema import FORMAT, KEYS, PAIRS, PARTS, RANGES, Recipe, cross_problems
 
 LIMIT = 1 << 20
 
@@ -77,7 +77,8 @@ def _problems(builder: Builder, where: str) -> RecipeError:
     problems = sorted(set(builder.problems))
     lines = [f"{f'line {line}' if line else 'override'}: {key} {what}" for line, key, what in problems]
     count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
-    return RecipeError("V101", f"{count} in `{where}`", evidence=lines, hint="`vitrail show RECIPE` prints a whole one")
+    place = f"in `{where}`" if any(line for line, _, _ in problems) else f"in what is set on top of `{where}`"
+    return RecipeError("V101", f"{count} {place}", evidence=lines, hint="`vitrail show RECIPE` prints a whole one")
 
 
 def _build(builder: Builder, root: Node) -> Recipe | None:
@@ -97,6 +98,9 @@ def _build(builder: Builder, root: Node) -> Recipe | None:
     if model is None:
         return None
     built.update(model)
+    version = builder.value(str, root.value["format"], "format") if "format" in root.value else FORMAT
+    if version is not FAILED and str(version).split(".")[0] != FORMAT.split(".")[0]:
+        builder.note(root.value["format"], "format", f"is `{version}`, this vitrail reads {FORMAT}")
     built["name"] = builder.value(str, root.value["name"], "name") if "name" in root.value else ""
     return None if FAILED in built.values() else Recipe(**built)
 
@@ -110,7 +114,11 @@ def _model(builder: Builder, root: Node) -> dict[str, Any] | None:
         return None
     name = node.value["variant"].value
     if not isinstance(name, str) or name not in VARIANTS:
-        builder.note(node.value["variant"], "model.variant", f"`{name}` is no variant; {nearest(str(name), VARIANTS)}")
+        builder.note(
+            node.value["variant"],
+            "model.variant",
+            f"`{name}` is no variant; {nearest(str(name), VARIANTS) or '`vitrail show models` lists them'}",
+        )
         return None
     row = VARIANTS[name]
     settings = Node({key: child for key, child in node.value.items() if key != "variant"}, node.line)

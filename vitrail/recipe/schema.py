@@ -25,11 +25,16 @@ from vitrail.training.configs import (
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights to start from. `head` says what becomes of a head of another size: `zero` replaces it."""
+    """Weights to start from: a file, a run, a bundle or a checkpoint.
+
+    head: `auto` makes a zero head where the classes differ, `zero` always, `keep` never. sha256: of the tensors that
+    the network started with, written by resolving and held against them when the recipe is run again.
+    """
 
     path: str
     dialect: str | None = None
     head: Literal["auto", "zero", "keep"] = "auto"
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,8 @@ PARTS: dict[str, object] = {
     "checkpoint": Checkpoint,
     "evaluation": Evaluation,
 }
-KEYS = ("name", "model", "policy", *PARTS)
+KEYS = ("format", "name", "model", "policy", *PARTS)
+FORMAT = "1.0"  # of recipes; another major version is refused
 
 # Of each pair exactly one stands; an override of one replaces the other.
 PAIRS = (("schedule.epochs", "schedule.steps"),)
@@ -132,7 +138,12 @@ def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     if lr_floor > recipe.schedule.lr:
         found.append(("schedule.min_lr", f"{lr_floor:g} lies above schedule.lr {recipe.schedule.lr:g}"))
     if recipe.schedule.epochs is not None and recipe.schedule.warmup_epochs >= recipe.schedule.epochs:
-        found.append(("schedule.warmup_epochs", f"{recipe.schedule.warmup_epochs:g} leaves no epoch to train in"))
+        found.append(
+            (
+                "schedule.warmup_epochs",
+                f"{recipe.schedule.warmup_epochs:g} of {recipe.schedule.epochs:g} epochs leaves none to train in",
+            )
+        )
     if recipe.mix is not None and recipe.mix.mixup == recipe.mix.cutmix == 0.0:
         found.append(("mix", "neither mixup nor cutmix is on: give one of them an alpha, or leave `mix` out"))
     if recipe.config.channels != recipe.policy.channels:

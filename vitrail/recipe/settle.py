@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vitrail.data.sources import Source
-from vitrail.errors import RecipeError
+from vitrail.errors import DataError, RecipeError
 from vitrail.recipe.schema import Recipe
 
 if TYPE_CHECKING:
-    from vitrail.models.classifier import Classifier
+    from vitrail.weights import Loaded
 
 
-def settle(recipe: Recipe, source: Source, start: Classifier | None) -> Recipe:
-    """The recipe with what data and start weights decide: the number of classes, the policy. RecipeError V104."""
+def settle(recipe: Recipe, source: Source) -> Recipe:
+    """The recipe with what the data decide: the number of classes and the source. RecipeError V104."""
+    if len(source.classes) < 2:
+        raise DataError(
+            "V402",
+            f"`{source.place}` holds one class, `{source.classes[0]}`: there is nothing to tell apart",
+            hint="give the folder that holds the class folders",
+        )
     origins = dict(recipe.origins)
     config = recipe.config
     if recipe.classes_given and config.classes != len(source.classes):
@@ -27,20 +33,6 @@ def settle(recipe: Recipe, source: Source, start: Classifier | None) -> Recipe:
     if not recipe.classes_given:
         origins["model.classes"] = "data"
         config = replace(config, classes=len(source.classes))
-    policy = recipe.policy
-    if start is not None:
-        if start.config != config:
-            raise RecipeError(
-                "V104",
-                "the weights are of another model than the recipe names",
-                evidence=differences(asdict(start.config), asdict(config)),
-                hint="set these under `model`, or start from other weights",
-            )
-        if not any(
-            origin in ("recipe", "command line") for key, origin in origins.items() if key.startswith("policy.")
-        ):
-            policy = start.policy
-            origins |= {key: "weights" for key in origins if key.startswith("policy.")}
     if recipe.data.batch > len(source.training):
         raise RecipeError(
             "V104",
@@ -50,7 +42,54 @@ def settle(recipe: Recipe, source: Source, start: Classifier | None) -> Recipe:
     data = replace(recipe.data, source=source.name, root=recipe.data.root or source.name)  # type: ignore[arg-type]
     if recipe.data.source == "auto":
         origins["data.source"] = "data"
-    return replace(recipe, config=config, classes_given=True, policy=policy, data=data, origins=origins)
+    return replace(recipe, config=config, classes_given=True, data=data, origins=origins)
+
+
+def started_from(recipe: Recipe, start: Loaded) -> Recipe:
+    """The recipe with what its start weights decide: their hash, and the policy where they state one.
+
+    RecipeError V104 when the recipe names the hash of other weights.
+    """
+    from vitrail.bundle.manifest import weights_hash
+    from vitrail.weights import native_tensors
+
+    assert recipe.weights is not None
+    found = weights_hash(native_tensors(start.classifier.module))
+    if recipe.weights.sha256 not in (None, found):
+        raise RecipeError(
+            "V104",
+            f"`{recipe.weights.path}` holds other weights than the recipe was resolved with",
+            evidence=[f"recipe {recipe.weights.sha256}", f"file   {found}"],
+            hint="give the file it was resolved with, or leave weights.sha256 out",
+        )
+    origins = {**recipe.origins, "weights.sha256": "weights"}
+    policy = recipe.policy
+    of_policy = {key: origin for key, origin in origins.items() if key.startswith("policy.")}
+    if start.policy_stated and not {"recipe", "command line"} & set(of_policy.values()):
+        policy = start.classifier.policy
+        origins |= dict.fromkeys(of_policy, "weights")
+    return replace(recipe, weights=replace(recipe.weights, sha256=found), policy=policy, origins=origins)
+
+
+def as_chosen(wanted: Recipe, before: Recipe) -> Recipe:
+    """A wanted recipe with everything that it leaves open as an earlier run of it settled it."""
+    origins = dict(wanted.origins)
+    train = wanted.train
+    changes: dict[str, Any] = {}
+    if wanted.precision == "auto":
+        changes["precision"], origins["precision"] = before.precision, "probe"
+    if train.attention == "auto":
+        train, origins["train.attention"] = replace(train, attention=before.train.attention), "probe"
+    if train.threads is None:
+        train, origins["train.threads"] = replace(train, threads=before.train.threads), "machine"
+    if wanted.weights is not None and before.weights is not None and wanted.weights.sha256 is None:
+        changes["weights"] = replace(wanted.weights, sha256=before.weights.sha256)
+        origins["weights.sha256"] = "weights"
+        of_policy = {key: origin for key, origin in origins.items() if key.startswith("policy.")}
+        if not {"recipe", "command line"} & set(of_policy.values()):
+            changes["policy"] = before.policy
+            origins |= dict.fromkeys(of_policy, "weights")
+    return replace(wanted, train=train, origins=origins, **changes)
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], lead: str = "") -> list[str]:

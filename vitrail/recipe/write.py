@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import cast
 
-import yaml
-
-from vitrail.recipe.schema import PARTS, Recipe
+from vitrail.formats.yaml import scalar_text
+from vitrail.recipe.schema import FORMAT, PARTS, Recipe
 
 COLUMN = 44  # where the comments start
 
@@ -18,6 +17,7 @@ COLUMN = 44  # where the comments start
 def to_plain(recipe: Recipe) -> dict[str, object]:
     """The recipe as nested plain values, in the order of the file."""
     out: dict[str, object] = {
+        "format": FORMAT,
         "name": recipe.name,
         "model": {"variant": recipe.variant, **_plain(asdict(recipe.config))},
         "policy": _plain(asdict(recipe.policy)),
@@ -44,9 +44,15 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """SHA-256 over everything that decides the result; where the data lies and how many threads load it do not."""
+    """SHA-256 over everything that decides the weights.
+
+    Left out: names, where data and start weights lie, how many threads load, when is saved and evaluated.
+    """
     values = to_plain(recipe)
-    del values["name"]
+    for key in ("format", "name", "checkpoint", "evaluation"):
+        del values[key]
+    if recipe.weights is not None:
+        values["weights"] = recipe.weights.sha256
     data = dict(cast(Mapping[str, object], values["data"]))
     for key in ("root", "val", "workers"):
         data.pop(key, None)
@@ -82,8 +88,4 @@ def _scalar(value: object) -> str:
         return text if "e" not in text or "." in text.split("e")[0] else text.replace("e", ".0e")
     if isinstance(value, list):
         return "[" + ", ".join(_scalar(item) for item in value) + "]"
-    return (
-        yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
-        .removesuffix("\n")
-        .removesuffix("\n...")
-    )
+    return scalar_text(value)

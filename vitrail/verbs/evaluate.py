@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from vitrail.data.configs import Data
 from vitrail.data.loader import evaluation_batches
 from vitrail.data.sources import Source, open_source, whole
 from vitrail.disk import write_file
-from vitrail.errors import DataError, UsageError
+from vitrail.errors import BundleError, DataError, RunError, UsageError
 from vitrail.evaluation.evaluate import ROW_FIELDS, Evaluation
 from vitrail.evaluation.evaluate import evaluate as measure
 from vitrail.opening import kind_of
 from vitrail.opening import open as open_model
+from vitrail.weights import placeholders
 
 if TYPE_CHECKING:
     from vitrail.engines import Bundle
@@ -72,12 +73,18 @@ def evaluate(
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
     source, part_taken = chosen_source(opened.provenance, _data_of(model, data), part)
+    if data is None and source.fingerprint != opened.provenance.get("data_sha256"):
+        raise RunError(
+            "V602",
+            f"the pictures in `{source.place}` are not those that `{model}` was trained on",
+            hint="put the same files back, or name what to evaluate with --data",
+        )
     source = matched(source, opened.classes)
     indices = source.training if part_taken == "train" else source.held_out
     batches = evaluation_batches(source, indices, opened.policy, batch=batch, workers=2)
     total = len(indices)
     told = None if progress is None else (lambda done: progress(done, total))
-    evaluation = measure(opened.logits, batches, opened.classes, progress=told)
+    evaluation = measure(opened.logits, batches, source.classes, progress=told)
     return EvaluateResult(source, part_taken, evaluation)
 
 
@@ -106,12 +113,14 @@ def run_data(run: Path) -> Data:
     return load_recipe(run / "recipe.yaml").data
 
 
-def chosen_source(provenance: Mapping[str, object], data: Data, part: Part) -> tuple[Source, str]:
+def chosen_source(provenance: Mapping[str, object], data: Data, part: Part) -> tuple[Source, Part]:
     """The source and the part of it that `part` means for a model of this provenance."""
+    if part not in get_args(Part):
+        raise UsageError("V007", f"part is `{part}`", hint=f"known: {', '.join(get_args(Part))}")
     seed, holdout = provenance.get("seed", 0), provenance.get("data_holdout", data.holdout)
-    assert isinstance(seed, int)
-    if isinstance(holdout, float):
-        data = replace(data, holdout=holdout)
+    if type(seed) is not int or type(holdout) is not float or not 0 < holdout < 1:
+        raise BundleError("V501", f"the provenance names seed {seed!r}, holdout {holdout!r}", hint="make it again")
+    data = replace(data, holdout=holdout)
     try:
         source = open_source(data, seed=seed)
     except DataError as error:
@@ -121,15 +130,19 @@ def chosen_source(provenance: Mapping[str, object], data: Data, part: Part) -> t
     trained_on = source.fingerprint == provenance.get("data_sha256")
     if part == "auto":
         part = "held-out" if source.own_split or trained_on else "all"
-    if part == "all":
-        return whole(source), "all"
-    return source, part
+    if part != "all":
+        return source, part
+    note = "all pictures are taken: they are not those that the model was trained on"
+    return (whole(source) if trained_on else replace(whole(source), notes=(*source.notes, note))), "all"
 
 
 def matched(source: Source, classes: tuple[str, ...]) -> Source:
     """The source with its labels in the model's class order, by name; DataError V403 for a class it does not know."""
     if source.classes == classes:
         return source
+    if placeholders(classes) and len(classes) == len(source.classes):
+        note = "the model names no classes: they are taken in the data's order"
+        return replace(source, notes=(*source.notes, note))
     unknown = [name for name in source.classes if name not in classes]
     if unknown:
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
-from vitrail.errors import DataError, PictureError, UsageError
+from vitrail.errors import RunError, UsageError, VitrailError
 from vitrail.opening import classifier, kind_of
 from vitrail.proof.measure import CheckPicture
 from vitrail.proof.prove import Proof
@@ -30,6 +31,7 @@ class ExportResult:
     engine: str
     proof: Proof
     faster: float
+    notes: tuple[str, ...] = ()
 
     def line(self) -> str:
         """The proof in one line, with the speed of this machine."""
@@ -68,9 +70,10 @@ def export(
     place = Path(out) if out is not None else _own_bundle(model)
     pictures = _pictures(model, source_model, data)
     done = write(source_model, place, format=format, pictures=pictures)
-    if isinstance(model, (str, Path)) and kind_of(model) == "run":
-        _draw_again(Path(model), done.proof)
-    return ExportResult(place, done.engine, done.proof, speed(source_model, open_bundle(place, engine=format)))
+    run = _finished_run(model)
+    notes = () if run is None else _draw_again(run, done.proof)
+    faster = speed(source_model, open_bundle(place, engine=format))
+    return ExportResult(place, done.engine, done.proof, faster, notes)
 
 
 def _own_bundle(model: object) -> Path:
@@ -78,8 +81,14 @@ def _own_bundle(model: object) -> Path:
         kind = kind_of(model)
         if kind == "bundle":
             return Path(model)
-        if kind == "run":
+        if kind == "run" and (Path(model) / "bundle" / "manifest.json").is_file():
             return Path(model) / "bundle"
+        if kind == "run":
+            raise RunError(
+                "V607",
+                f"`{model}` is not finished: it has no bundle yet",
+                hint=f"vitrail train --resume --out {model}, or export its newest checkpoint with --out DIR",
+            )
     raise UsageError("V001", "it is not said where the bundle goes", hint="give --out DIR")
 
 
@@ -95,31 +104,32 @@ def _pictures(model: object, opened: Classifier, data: str | Path | None) -> lis
 
 
 def check_pictures(source: Source, count: int) -> list[CheckPicture]:
-    """Up to `count` held-out pictures of a source, spread evenly; DataError V406 when one cannot be read."""
+    """Up to `count` held-out pictures of a source, spread evenly; each is decoded when its turn comes."""
     held_out = source.held_out
     chosen = held_out[np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(np.int64)]
-    pictures = []
-    for index in chosen.tolist():
-        try:
-            pictures.append(CheckPicture(source.read(index), int(source.labels[index])))
-        except PictureError as error:
-            raise DataError(
-                "V406",
-                f"`{source.title(index)}` cannot be read, so it proves nothing",
-                evidence=[error.what],
-                hint="repair or remove it, or give other pictures with --data",
-            ) from error
-    return pictures
+    return [CheckPicture(partial(source.read, index), int(source.labels[index])) for index in chosen.tolist()]
 
 
-def _draw_again(run: Path, proof: Proof) -> None:
-    """The run's page, now with the proof."""
+def _finished_run(model: object) -> Path | None:
+    if isinstance(model, (str, Path)) and kind_of(model) == "run" and (Path(model) / "bundle").is_dir():
+        return Path(model)
+    return None
+
+
+def _draw_again(run: Path, proof: Proof) -> tuple[str, ...]:
+    """The run's page, now with the proof. The export has succeeded by now: what goes wrong here is only noted."""
     from vitrail.data.sources import open_source
+    from vitrail.disk import locked
     from vitrail.engines.table import need
     from vitrail.recipe import load_recipe
     from vitrail.verbs.page import load_evaluation, write_page
 
-    need("matplotlib", "train")
-    recipe = load_recipe(run / "recipe.yaml")
-    source = open_source(recipe.data, seed=recipe.train.seed)
-    write_page(run, recipe, source, load_evaluation(run, source.classes), proof=proof.line())
+    try:
+        need("matplotlib", "train")
+        recipe = load_recipe(run / "recipe.yaml")
+        source = open_source(recipe.data, seed=recipe.train.seed)
+        with locked(run):
+            write_page(run, recipe, source, load_evaluation(run, source.classes), proof=proof.line())
+    except VitrailError as error:
+        return (f"the page of the run was not drawn again: {error.what}",)
+    return ()

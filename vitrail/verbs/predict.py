@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def predict(
     model: str | Path | Classifier | Bundle,
-    pictures: Sequence[str | Path],
+    pictures: Sequence[str | Path] | str | Path,
     *,
     top: int = 5,
     batch: int = 32,
@@ -33,6 +33,8 @@ def predict(
     """
     if top < 1 or batch < 1:
         raise UsageError("V007", f"top is {top} and batch {batch}", hint="both must be 1 or more")
+    if isinstance(pictures, (str, Path)):
+        pictures = [pictures]
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "predict with")
     return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)
@@ -59,5 +61,6 @@ def _below(folder: Path) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
-        found += [Path(parent, name) for name in sorted(files, key=os.fsencode) if name.lower().endswith(ENDINGS)]
+        mine = (name for name in files if name.lower().endswith(ENDINGS) and not name.startswith("."))
+        found += [Path(parent, name) for name in sorted(mine, key=os.fsencode)]
     return found

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from vitrail import __version__
+from vitrail.bundle.manifest import Manifest
+from vitrail.bundle.read import read_manifest
 from vitrail.data.configs import Data
 from vitrail.data.sources import BUILT_IN, open_source
-from vitrail.disk import make_folder
-from vitrail.errors import UsageError, nearest, write_fault
+from vitrail.disk import make_folder, write_file
+from vitrail.engines.opened import provenance
+from vitrail.errors import DataError, UsageError, nearest
 from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.configs import ModelConfig, family_of
 from vitrail.models.count import macs, parameters
-from vitrail.opening import kind_of
+from vitrail.opening import classifier, kind_of
 from vitrail.recipe import load_recipe, recipe_names
 from vitrail.recipe.read import recipe_path
 from vitrail.recipe.write import to_plain, to_yaml
+
+if TYPE_CHECKING:
+    from vitrail.models.classifier import Classifier
 
 LISTS = ("models", "recipes", "datasets")
 What = Literal["models", "recipes", "datasets", "recipe", "model", "data"]
@@ -101,20 +108,29 @@ def _model(subject: str) -> Shown:
         row = variant(subject)
         about: dict[str, Any] = {"weights": "random", "policy": row.policy.to_json(), "config": asdict(row.config)}
         return Shown("model", {"name": subject, "kind": kind, **_numbers(row.config), **about})
-    from vitrail.opening import open as open_model
-
-    opened = open_model(subject)
-    config = getattr(opened, "config", None) or opened.manifest.config  # type: ignore[union-attr]
-    values = {"name": subject, "kind": kind, **_numbers(config), "provenance": dict(opened.provenance)}
-    values |= {"policy": opened.policy.to_json(), "class_names": list(opened.classes)}
-    manifest = getattr(opened, "manifest", None)
-    if manifest is not None:
+    bundle = Path(subject) / "bundle" if kind == "run" else Path(subject)
+    values: dict[str, Any] = {"name": subject, "kind": kind}
+    if (bundle / "manifest.json").is_file() and kind in ("run", "bundle"):
+        manifest = read_manifest(bundle)  # no engine is opened: showing needs none
+        values |= {**_numbers(manifest.config), "provenance": provenance(manifest)}
         values |= {"engines": sorted(manifest.engines), "weights_sha256": manifest.weights_sha256}
-    return Shown("model", values)
+        return Shown("model", values | _policy_and_classes(manifest))
+    opened = classifier(subject)
+    values |= {**_numbers(opened.config), "provenance": dict(opened.provenance)}
+    return Shown("model", values | _policy_and_classes(opened))
+
+
+def _policy_and_classes(model: Manifest | Classifier) -> dict[str, Any]:
+    return {"policy": model.policy.to_json(), "class_names": list(model.classes)}
 
 
 def _data(subject: str) -> Shown:
-    source = open_source(Data(root=subject))
+    try:
+        source = open_source(Data(root=subject))
+    except DataError as error:
+        if error.code != "V407":
+            raise
+        source = open_source(Data(root=subject), split_it=False)
     training, held_out = source.count(source.training), source.count(source.held_out)
     rows = [
         {"name": name, "training": int(training[i]), "held_out": int(held_out[i])}
@@ -137,9 +153,8 @@ def show_pictures(subject: str, folder: Path, *, count: int = 12) -> list[Path]:
     for index in source.held_out[order[:count]].tolist():
         name = f"{source.title(index).replace('/', '-')}-is-{source.classes[source.labels[index]]}.png"
         pixels = source.read(index)
-        try:
-            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(folder / name)
-        except OSError as error:
-            raise write_fault(error, folder / name) from error
+        buffer = BytesIO()
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+        write_file(folder / name, buffer.getvalue())
         written.append(folder / name)
     return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ from vitrail import __version__
 from vitrail.data.sources import Source, open_source
 from vitrail.disk import free_space, locked, make_folder, remove_leftovers, write_file
 from vitrail.engines.table import need
-from vitrail.errors import DataError, RunError, SystemFault, UsageError
+from vitrail.errors import DataError, RecipeError, RunError, SystemFault, UsageError
 from vitrail.models.configs import family_of
+from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
-from vitrail.recipe.settle import differences, settle
+from vitrail.recipe.settle import as_chosen, differences, settle, started_from
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 
 if TYPE_CHECKING:
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
     from vitrail.training.checkpoint import Snapshot
     from vitrail.training.loop import Outcome
+    from vitrail.weights import Loaded
 
 Listener = Callable[[Mapping[str, object]], None]
+RECIPE = "recipe.yaml"
 SCANNED_WHOLE = 10_000  # pictures: more are not decoded once before training
 
 
@@ -38,7 +42,7 @@ class TrainResult:
     folder: Path
     bundle: Path
     steps: int
-    seconds: float  # spent in training steps and evaluations of this process
+    seconds: float  # of training, evaluation and saving, all resumed parts together
     evaluation: Evaluation | None  # None where the run was finished before
 
     @property
@@ -63,11 +67,11 @@ def _silent(_: Mapping[str, object]) -> None:
     """The listener of whoever does not listen."""
 
 
-def default_overrides(model: str | None, weights: str | None, data: str | None) -> tuple[str, list[str]]:
-    """The shipped recipe and the overrides that `--model`, `--weights` and `--data` stand for."""
-    name = "folder/finetune" if weights else "folder/scratch"
+def shorthand(model: str | None, weights: str | None, data: str | None) -> list[str]:
+    """The overrides that `--model`, `--weights` and `--data` stand for."""
     given = {"model.variant": model, "weights.path": weights, "data.root": data}
-    return name, [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    found = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if value is not None]
+    return found if data is None else [*found, "data.source=auto"]
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -93,20 +97,31 @@ def train(
     need("torch", "train")
     need("matplotlib", "train")
     folder = Path(out) if out is not None else default_folder(wanted)
-    started = (folder / "recipe.yaml").is_file()
-    if started and not resume:
-        raise RunError(
-            "V601", f"`{folder}` holds a run already", hint="go on with --resume, or give another folder with --out"
-        )
+    _refuse_second_start(folder, resume)
     source = open_source(wanted.data, seed=wanted.train.seed)
     for note in source.notes:
         listener({"event": "note", "text": note})
-    if not started:
+    if not (folder / RECIPE).is_file():
         _refuse_bad(source, wanted, listener)
     make_folder(folder)
     with locked(folder):
+        if (folder / RECIPE).is_file() and not resume:  # again: somebody was faster
+            raise _exists(folder)
         remove_leftovers(folder)
-        return _Run(wanted, source, folder, listener).go(started=started, resume=resume, strict=strict)
+        return _Run(wanted, source, folder, listener).go(resume=resume, strict=strict)
+
+
+def _refuse_second_start(folder: Path, resume: bool) -> None:
+    if (folder / RECIPE).is_file() and not resume:
+        with locked(folder):  # a run that is still going on says so
+            pass
+        raise _exists(folder)
+
+
+def _exists(folder: Path) -> RunError:
+    return RunError(
+        "V601", f"`{folder}` holds a run already", hint="go on with --resume, or give another folder with --out"
+    )
 
 
 def _refuse_bad(source: Source, recipe: Recipe, listener: Listener) -> None:
@@ -139,42 +154,54 @@ class _Run:
         self.tell = listener
         self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
-    def go(self, *, started: bool, resume: bool, strict: bool) -> TrainResult:
-        from vitrail.training.checkpoint import load, newest_good
-
-        start = self._start_weights() if self.wanted.weights else None
-        if started:
-            recipe = self._as_before(start)
+    def go(self, *, resume: bool, strict: bool) -> TrainResult:
+        if (self.folder / RECIPE).is_file():
+            recipe = self._as_before()
             if (self.folder / "bundle" / "manifest.json").is_file():
                 self.tell({"event": "note", "text": "the run is finished already"})
                 return TrainResult(self.folder, self.folder / "bundle", 0, 0.0, None)
+            snapshot = self._newest(recipe, strict)
+            start = None if snapshot else self._start(recipe)
         else:
-            recipe = self._probed(settle(self.wanted, self.source, start))
-            if resume:
-                self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
-            write_file(self.folder / "recipe.yaml", to_yaml(recipe, version=__version__).encode())
+            recipe, start = self._settled()
+            snapshot = None
+        if resume and snapshot is None:
+            self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
         self.tell({"event": "recipe", "text": to_yaml(recipe, version=__version__), "origins": dict(recipe.origins)})
-        snapshot = None
-        if started:
-            path, passed_over = newest_good(self.folder / "checkpoints", set_aside=not strict)
-            self._report_damage(passed_over, strict)
-            if path is None:
-                self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
-            else:
-                snapshot = load(path)
-                self._same_data(snapshot)
-        return self._train(recipe, start, snapshot)
+        return self._train(recipe, start.classifier if start else None, snapshot)
 
-    def _same_data(self, snapshot: Snapshot) -> None:
-        identity = snapshot.state["identity"]
-        assert isinstance(identity, Mapping)
-        if identity["data"] != self.source.fingerprint:
-            raise RunError(
-                "V602",
-                f"`{self.folder}` was trained on other pictures than lie in `{self.source.place}` now",
-                evidence=[f"then {identity['data']}", f"now  {self.source.fingerprint}"],
-                hint="put the same files back, or start a new run with another --out",
-            )
+    def _settled(self) -> tuple[Recipe, Loaded | None]:
+        """The recipe of a new run, whole, kept in its folder; and what it starts from."""
+        recipe = settle(self.wanted, self.source)
+        start = self._start(recipe)
+        if start is not None:
+            recipe = started_from(recipe, start)
+        recipe = self._probed(recipe)
+        write_file(self.folder / RECIPE, to_yaml(recipe, version=__version__).encode())
+        return recipe, start
+
+    def _newest(self, recipe: Recipe, strict: bool) -> Snapshot | None:
+        """The state to go on from, after making sure that it is of this recipe and these pictures."""
+        from vitrail.training.checkpoint import load, newest_good
+
+        path, passed_over = newest_good(self.folder / "checkpoints", set_aside=not strict)
+        self._report_damage(passed_over, strict)
+        if path is None:
+            return None
+        snapshot = load(path)
+        identity = identity_of(snapshot, path)
+        for key, what, now in (
+            ("data", f"other pictures than lie in `{self.source.place}` now", self.source.fingerprint),
+            ("recipe", "another recipe than its `recipe.yaml` says now", fingerprint(recipe)),
+        ):
+            if identity[key] != now:
+                raise RunError(
+                    "V602",
+                    f"`{self.folder}` was trained with {what}",
+                    evidence=[f"then {identity[key]}", f"now  {now}"],
+                    hint="put back what it was started with, or start a new run with another --out",
+                )
+        return snapshot
 
     def _report_damage(self, passed_over: Sequence[str], strict: bool) -> None:
         from vitrail.errors import OutsideBound
@@ -189,37 +216,40 @@ class _Run:
                 hint="resume without --strict to go on from the one before it",
             )
 
-    def _start_weights(self) -> Classifier:
+    def _start(self, recipe: Recipe) -> Loaded | None:
+        """The network to start from, where the recipe names weights."""
         from vitrail.opening import classifier, kind_of
+        from vitrail.verbs.evaluate import refuse_random
+        from vitrail.weights import adopt, load
 
-        weights = self.wanted.weights
-        assert weights is not None
+        weights = recipe.weights
+        if weights is None:
+            return None
         if kind_of(weights.path) == "weights":
-            from vitrail.weights import load
+            loaded = load(
+                Path(weights.path),
+                model=recipe.config,
+                dialect=weights.dialect,
+                classes=self.source.classes,
+                head=weights.head,
+            )
+        else:
+            if weights.dialect is not None:
+                raise RecipeError(
+                    "V104", f"weights.dialect has no effect: `{weights.path}` is no foreign file", hint="leave it out"
+                )
+            opened = classifier(weights.path)
+            refuse_random(opened.provenance, "start from")
+            loaded = adopt(opened, recipe.config, classes=self.source.classes, head=weights.head)
+        for line in loaded.report:
+            self.tell({"event": "note", "text": line})
+        return loaded
 
-            classes = self.wanted.config.classes if self.wanted.classes_given else self.source.classes
-            config = replace(self.wanted.config, classes=len(self.source.classes))
-            loaded = load(Path(weights.path), model=config, dialect=weights.dialect, classes=classes, head=weights.head)
-            for line in loaded.report:
-                self.tell({"event": "note", "text": line})
-            return loaded.classifier
-        return classifier(weights.path)
-
-    def _as_before(self, start: Classifier | None) -> Recipe:
+    def _as_before(self) -> Recipe:
         """The recipe of the run that lies here, after making sure that it is the one that is wanted."""
-        path = self.folder / "recipe.yaml"
+        path = self.folder / RECIPE
         before = parse_recipe(path.read_text("utf-8"), str(path), name=self.wanted.name)
-        chosen = {
-            "precision": before.precision if self.wanted.precision == "auto" else self.wanted.precision,
-            "train": replace(
-                self.wanted.train,
-                attention=before.train.attention
-                if self.wanted.train.attention == "auto"
-                else self.wanted.train.attention,
-                threads=self.wanted.train.threads or before.train.threads,
-            ),
-        }
-        now = settle(replace(self.wanted, **chosen), self.source, start)  # type: ignore[arg-type]
+        now = settle(as_chosen(self.wanted, before), self.source)
         if fingerprint(now) != fingerprint(before):
             raise RunError(
                 "V602",
@@ -227,13 +257,18 @@ class _Run:
                 evidence=differences(to_plain(before), to_plain(now)),
                 hint="resume with the recipe it was started with, or give another --out",
             )
-        return replace(before, data=now.data, origins=now.origins)
+        if to_plain(now) != to_plain(before):  # what decides nothing: where the pictures lie, how often to save
+            write_file(path, to_yaml(now, version=__version__).encode())
+        return now
 
     def _probed(self, recipe: Recipe) -> Recipe:
         """`auto` and None settled by looking at the machine: precision, attention, threads."""
+        import torch
+
         from vitrail.machine import cores
 
         threads = recipe.train.threads or cores()
+        torch.set_num_threads(threads)
         origins = dict(recipe.origins)
         if recipe.train.threads is None:
             origins["train.threads"] = "machine"
@@ -291,12 +326,12 @@ class _Run:
         return self._finish(recipe, outcome)
 
     def _enough_space(self, module: nn.Module) -> None:
-        one = sum(value.numel() * value.element_size() for value in module.state_dict().values())
-        need, free = 4 * 3 * one, free_space(self.folder)  # weights, average, two moments; new, old and best
-        if free < need:
+        size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
+        wanted, free = 4 * 3 * size, free_space(self.folder)  # weights, average, two moments; new, old and best
+        if free < wanted:
             raise SystemFault(
                 "V701",
-                f"`{self.folder}` has {free / 1e6:.0f} MB free, a run needs about {need / 1e6:.0f} MB",
+                f"`{self.folder}` has {free / 1e6:.0f} MB free, a run needs about {wanted / 1e6:.0f} MB",
                 hint="free some space, or give a folder on another disk with --out",
             )
 
@@ -304,6 +339,8 @@ class _Run:
         return {
             "recipe": fingerprint(recipe),
             "data": self.source.fingerprint,
+            "holdout": recipe.data.holdout,
+            "seed": recipe.train.seed,
             "model": {
                 "variant": recipe.variant,
                 "family": family_of(recipe.config),
@@ -315,7 +352,11 @@ class _Run:
 
     def _quality(self, network: nn.Module, recipe: Recipe) -> dict[str, float]:
         evaluation = self._last = self._evaluate(network, recipe)
-        return {"top1": evaluation.top1, "top5": evaluation.top5, "loss": evaluation.loss or 0.0}
+        return {
+            "top1": evaluation.top1,
+            "top5": evaluation.top5,
+            "loss": nan if evaluation.loss is None else evaluation.loss,
+        }
 
     def _evaluate(self, network: nn.Module, recipe: Recipe) -> Evaluation:
         from vitrail.data.loader import evaluation_batches

@@ -22,7 +22,7 @@ from vitrail.pictures.policy import Policy
 from vitrail.weights.dialects import DIALECTS
 from vitrail.weights.fit import lines, misfits
 from vitrail.weights.rules import Dialect, Translation, read
-from vitrail.weights.saved import Saved, from_metadata
+from vitrail.weights.saved import NAME_IT, Saved, from_metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ def _unexplained(tensors: Tensors, candidates: list[_Candidate]) -> WeightsError
         "V205",
         f"no dialect and variant explain the {len(tensors)} tensors",
         evidence=evidence,
-        hint="name the model: a variant, or a config with its heads and sizes",
+        hint=f"name the model, a variant or a config with its heads and sizes: {NAME_IT}",
     )
 
 
@@ -200,5 +200,5 @@ def _ambiguous(best: list[_Candidate]) -> WeightsError:
         "V205",
         f"{len(best)} variants explain the tensors equally well",
         evidence=evidence,
-        hint="they differ in what the tensors do not show (heads, stride, policy): name one of them as the model",
+        hint=f"they differ in what the tensors do not show (heads, stride, policy); name one of them: {NAME_IT}",
     )

@@ -13,6 +13,8 @@ from vitrail.weights.dialects import DIALECTS
 
 KEY = "vitrail"
 FORMAT = 1
+# for hints: the ways to say what a file's tensors are
+NAME_IT = "`vitrail train --model VARIANT --weights FILE`, or in Python `vitrail.weights.load(path, model=...)`"
 _KEYS = ("format", "variant", "dialect", "config", "policy", "classes")
 
 
@@ -63,5 +65,5 @@ def from_metadata(metadata: Mapping[str, str]) -> Saved | None:
         return Saved(config=config, policy=policy, classes=tuple(classes), dialect=dialect, variant=variant)
     except (ValueError, RecursionError) as error:
         raise WeightsError(
-            "V201", f"the metadata `{KEY}` of the file does not hold: {error}", hint="name the model: `model=...`"
+            "V201", f"the metadata `{KEY}` of the file does not hold: {error}", hint=f"name the model: {NAME_IT}"
         ) from error

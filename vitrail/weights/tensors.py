@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from vitrail.errors import WeightsError
 from vitrail.formats.stored import Stored, Tensors
+from vitrail.models import build
+from vitrail.models.configs import ModelConfig
+from vitrail.models.count import shapes
 from vitrail.weights.fit import check
 
 TORCH_TYPES = {
@@ -79,6 +82,17 @@ def load_native(module: nn.Module, tensors: Tensors) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(to_torch(tensors[name]))
+
+
+def network(config: ModelConfig, tensors: Tensors) -> nn.Module:
+    """The network of a config with these native tensors, on the CPU, in float32; WeightsError V204 unless they fit.
+
+    Nothing is allocated before the shapes are known to fit: what the network takes is then what the file holds.
+    """
+    check(tensors, shapes(config), "the config")
+    module = build(config)  # not on `meta`: what no file holds (fixed tables) must be there too
+    load_native(module, tensors)
+    return module
 
 
 def filled(module: nn.Module, tensors: Tensors) -> nn.Module:

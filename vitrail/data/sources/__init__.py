@@ -45,8 +45,9 @@ class Source:
     title: Callable[[int], str]
     memory: NDArray[np.uint8] | None
     notes: tuple[str, ...]
+    split_notes: tuple[str, ...]  # those of the notes that speak of the split
     own_split: bool  # whether the layout itself says what is held out
-    fingerprint: str  # SHA-256 over classes, titles, labels, and pixels in memory; not over the split
+    fingerprint: str  # SHA-256 over classes, titles, labels, file sizes or pixels in memory; not over the split
 
     def count(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Pictures per class (K,) among `indices`."""
@@ -75,7 +76,7 @@ def _detect(data: Data) -> str:
 
 
 def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:
-    notes = found.notes
+    split_notes: tuple[str, ...] = ()
     everything = np.arange(len(found.labels), dtype=np.int64)
     if found.held_out is not None:
         held = found.held_out
@@ -83,13 +84,17 @@ def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:
         held = np.ones(len(found.labels), bool)
     else:
         held = split(found.labels, len(found.classes), part=data.holdout, seed=seed, classes=found.classes)
-        notes += (f"no validation split: {data.holdout:g} of each class held out, drawn with seed {seed}",)
+        split_notes += (f"no validation split: {data.holdout:g} of each class held out, drawn with seed {seed}",)
     training, held_out = everything[~held], everything[held]
-    notes += (f"{len(training):,} pictures to train on, {len(held_out):,} held out, {len(found.classes)} classes",)
+    split_notes += (
+        f"{len(training):,} pictures to train on, {len(held_out):,} held out, {len(found.classes)} classes",
+    )
     digest = hashlib.sha256(repr((name, found.classes)).encode("utf-8", "surrogatepass"))
     for index in everything:
         digest.update(found.title(int(index)).encode("utf-8", "surrogatepass") + b"\0")
     digest.update(found.labels.tobytes())
+    if found.sizes is not None:
+        digest.update(found.sizes.tobytes())
     if found.memory is not None:
         digest.update(found.memory.tobytes())
     return Source(
@@ -102,7 +107,8 @@ def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:
         read=found.read,
         title=found.title,
         memory=found.memory,
-        notes=notes,
+        notes=(*found.notes, *split_notes),
+        split_notes=split_notes,
         own_split=found.held_out is not None,
         fingerprint=digest.hexdigest(),
     )
@@ -111,4 +117,8 @@ def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:
 def whole(source: Source) -> Source:
     """The same source with every picture in the held-out part: to evaluate all of it."""
     everything = np.arange(len(source.labels), dtype=np.int64)
-    return replace(source, training=everything[:0], held_out=everything)
+    notes = (
+        *(note for note in source.notes if note not in source.split_notes),
+        f"{len(everything):,} pictures, all of them",
+    )
+    return replace(source, training=everything[:0], held_out=everything, notes=notes)

@@ -65,6 +65,8 @@ def find(data: Data) -> Found:
         raise DataError("V402", f"`{root}` holds CIFAR-10 and CIFAR-100", hint="give the folder of one of them")
     training = _first_with(layouts, part=0)
     held_out = _first_with({p: la for p in _places(val) if (la := _layout(p))} if val else layouts, part=1)
+    if val is not None and not held_out:
+        raise DataError("V402", f"no CIFAR test files in `{val}`", hint="check data.val")
     if not training and not held_out:
         raise DataError("V402", f"no CIFAR batches in `{val or root}`", hint="check data.val")
     layout = next(iter(layouts.values()))

@@ -10,13 +10,15 @@ import numpy as np
 
 from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
-from vitrail.errors import UsageError
+from vitrail.errors import DataError, UsageError
 
 HELD_OUT_EVERY = 5
 
 
-def find(_: Data) -> Found:
+def find(data: Data) -> Found:
     """All digits; UsageError V003 when scikit-learn is absent."""
+    if data.root not in (None, "digits") or data.val is not None:
+        raise DataError("V402", "the digits are built in: data.root and data.val have no effect", hint="leave them out")
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

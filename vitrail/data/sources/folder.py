@@ -26,16 +26,16 @@ def find(data: Data) -> Found:
     root, val = Path(data.root or "."), Path(data.val) if data.val else None
     if not root.is_dir():
         raise DataError("V402", f"`{root}` is no folder", hint="give a folder with one folder of pictures per class")
-    children = {entry.name.lower(): root / entry.name for entry in os.scandir(root) if entry.is_dir()}
-    train_root = next((children[name] for name in TRAIN if name in children), None)
-    split_name = next((name for name in HELD_OUT if name in children), None)
-    if val is None and train_root is not None and split_name is not None:
-        val = children[split_name]
+    if val is not None and not val.is_dir():
+        raise DataError("V402", f"data.val `{val}` is no folder", hint="give a folder with the same class folders")
+    children = sorted((e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")), key=os.fsencode)
+    train_root, held_root = _split_folders(root, children, val)
     notes = []
-    if train_root is not None and val is not None:
-        notes.append(f"`{train_root.name}` to train on, `{val.name}` held out")
-        if split_name != "test" and "test" in children:
-            notes.append("`test` is left alone: evaluate it with `--data` on that folder")
+    if train_root is not None and held_root is not None:
+        notes.append(f"`{train_root.name}` to train on, `{held_root.name}` held out")
+        unused = [printable(name) for name in children if root / name not in (train_root, held_root)]
+        notes += [f"left alone: `{'`, `'.join(unused)}`"] if unused else []
+        val = held_root
     training = _Listing(train_root or root, root)
     classes = training.classes()
     if val is None:
@@ -54,11 +54,43 @@ def find(data: Data) -> Found:
         classes=classes,
         labels=np.asarray(labels, np.int64),
         held_out=held,
+        sizes=np.array([_size(path) for path in paths], np.int64),
         read=lambda index: decode(paths[index]),
         title=lambda index: os.path.relpath(paths[index], root),
         memory=None,
         notes=tuple(notes),
     )
+
+
+def _split_folders(root: Path, children: list[str], val: Path | None) -> tuple[Path | None, Path | None]:
+    """The folder to train on and the one held out, where `root` has such; (None, None) where its folders are classes.
+
+    A folder called `train` that holds pictures itself is a class of that name.
+    """
+    train = next((root / name for name in children if name.lower() in TRAIN and _has_folders(root / name)), None)
+    if train is None:
+        return None, None
+    by_name = {name.lower(): root / name for name in reversed(children)}
+    held = val or next((by_name[name] for name in HELD_OUT if name in by_name), None)
+    others = [name for name in children if root / name != train]
+    if held is None and others:
+        raise DataError(
+            "V402",
+            f"`{train}` stands beside {', '.join(f'`{printable(name)}`' for name in others[:5])}: what is held out?",
+            hint=f"call it one of {', '.join(HELD_OUT)}, or name it with data.val",
+        )
+    return train, held
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1  # a dangling link or a file that vanished: reading it will say so
+
+
+def _has_folders(place: Path) -> bool:
+    return any(entry.is_dir() for entry in os.scandir(place))
 
 
 class _Listing:

@@ -21,3 +21,4 @@ class Found:
     title: Callable[[int], str]
     memory: NDArray[np.uint8] | None
     notes: tuple[str, ...]
+    sizes: NDArray[np.int64] | None = None  # bytes of each picture's file, where there are files

@@ -19,23 +19,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.formats import read_tensors
+from vitrail.models import build
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import ModelConfig
-from vitrail.weights import from_tensors
+from vitrail.pictures.policy import IMAGENET, Policy
 
 Arrays = dict[str, NDArray[Any]]
 BOUND = {np.float64: 1e-9, np.float32: 2e-5}  # of logits up to 5, as the reference states
+HYBRID_BOUND = {np.float64: 1e-9, np.float32: 1e-4}
 GRADIENT_BOUND = 1e-6  # relative to the greatest entry of the tensor
 
 
 @dataclass(frozen=True)
 class Taps:
-    """Paths of modules: the embedded tokens leave the first, the first block, the final norm; the head is entered."""
+    """Paths of modules: what the tokens leave before the first block, after it, and after the norm before pooling."""
 
     embed: str
     block0: str
     norm: str
-    head: str
 
 
 class Reference:
@@ -49,6 +50,10 @@ class Reference:
 
     def weights(self) -> Arrays:
         """The foreign tensors, float32, names and layouts of the original."""
+        return dict(self._weights)
+
+    @cached_property
+    def _weights(self) -> Arrays:
         if self.meta["store"] == "formula":
             return self.formula()
         if self.meta["store"] == "native":
@@ -84,48 +89,52 @@ class Reference:
 
     def classifier(self, config: ModelConfig, dialect: str, kind: type = np.float64) -> Classifier:
         """Our network with the case's weights in that precision, through the dialect."""
+        from vitrail.weights import from_tensors
+
         weights = {name: value.astype(kind) for name, value in self.weights().items()}
         return from_tensors(weights, config, dialect=dialect)
 
+    def native(self, config: ModelConfig, kind: type = np.float64) -> Classifier:
+        """Our network with the case's weights in that precision; their names are ours."""
+        return filled(config, {name: value.astype(kind) for name, value in self.weights().items()})
 
-def check_logits(reference: Reference, classifier: Classifier, kind: type) -> None:
+
+def filled(config: ModelConfig, weights: Arrays) -> Classifier:
+    """A classifier that holds these tensors under our names, none missing and none left over."""
+    module = build(config, device="meta")
+    if any(buffer.is_meta for buffer in module.buffers()):  # what no file holds must be made
+        module = build(config)
+    module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()}, assign=True)
+    policy = Policy(size=config.image_size, crop=1.0, mean=IMAGENET.mean, std=IMAGENET.std)
+    return Classifier(module, config, policy, tuple(f"class_{i}" for i in range(config.classes)))
+
+
+def check_logits(
+    reference: Reference, classifier: Classifier, kind: type, bounds: Mapping[type, float] = BOUND
+) -> None:
     logits = classifier.logits(reference.input)
     assert logits.dtype == kind
     assert logits.shape == reference.values["logits"].shape
-    assert np.abs(logits - reference.values["logits"]).max() <= BOUND[kind]
+    assert np.abs(logits - reference.values["logits"]).max() <= bounds[kind]
 
 
 def check_activations(reference: Reference, classifier: Classifier, taps: Taps) -> None:
-    """Every recorded inner value, in float64."""
-    seen = _watched(classifier, taps, reference.input)
+    """Every recorded inner value of the first picture, in float64."""
     keys = [key for key in reference.values if key.startswith(("act/", "act_tokens/"))]
     assert len(keys) == 4
+    pictures = reference.input[:1]
+    inner = classifier.intermediates(pictures, [taps.embed, taps.block0, taps.norm])
+    seen = {"embed": inner[taps.embed], "block0": inner[taps.block0], "norm": inner[taps.norm]}
+    seen["features"] = seen["pre_logits_module_output"] = classifier.features(pictures)
+    if getattr(classifier.config, "distilled", False):  # recorded is what enters the first of the two heads
+        seen["features"] = seen["norm"][:, 0]
     for key in keys:
         kind, name = key.split("/")
-        recorded = reference.values[key]
-        value = seen[name][: len(recorded)]
-        value = value[:, [0, 1, -1]] if kind == "act_tokens" else value
+        recorded = reference.values[key][:1]
+        value = seen[name][:, [0, 1, -1]] if kind == "act_tokens" else seen[name]
         bound = 1e-9 if recorded.dtype == np.float64 else 1e-6 * max(1.0, np.abs(recorded).max())
+        assert value.shape == recorded.shape
         assert np.abs(value - recorded).max() <= bound, key
-
-
-def _watched(classifier: Classifier, taps: Taps, pictures: NDArray[np.float32]) -> Arrays:
-    seen: Arrays = {}
-    module = classifier.module
-
-    def after(name: str) -> Any:
-        return lambda _module, _inputs, output: seen.__setitem__(name, output.numpy())
-
-    def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen["features"] = inputs[0].numpy()
-
-    places = {"embed": taps.embed, "block0": taps.block0, "norm": taps.norm}
-    hooks = [module.get_submodule(path).register_forward_hook(after(name)) for name, path in places.items()]
-    hooks.append(module.get_submodule(taps.head).register_forward_pre_hook(before))
-    classifier.logits(pictures)
-    for hook in hooks:
-        hook.remove()
-    return seen
 
 
 def check_gradients(reference: Reference, classifier: Classifier) -> None:

@@ -13,12 +13,12 @@ from tests.models import battery
 from tests.models.battery import Reference, Taps
 from vitrail.models import build, set_attention
 from vitrail.models.catalog import VARIANTS, variant
-from vitrail.models.configs import CCTConfig
+from vitrail.models.configs import AttentionPath, CCTConfig
 from vitrail.models.count import shapes
 from vitrail.models.tables import sine_table
 from vitrail.weights import from_tensors
 
-TAPS = Taps(embed="classifier.dropout", block0="classifier.blocks.0", norm="classifier.norm", head="classifier.fc")
+TAPS = Taps(embed="classifier.dropout", block0="classifier.blocks.0", norm="classifier.norm")
 
 TINY = CCTConfig(image_size=(32, 32), classes=10, conv_layers=2, dim=32, depth=2, heads=2, mlp_ratio=2.0)
 PATCHES = replace(TINY, kernel=4, stride=4, padding=0, conv_layers=1, conv_bias=True, max_pool=False)
@@ -142,6 +142,44 @@ def test_explicit_is_the_path_of_a_new_network_and_an_unknown_path_is_refused() 
     assert {part.attention_path for part in module.modules() if hasattr(part, "attention_path")} == {"fused"}
     with pytest.raises(ValueError, match="flash"):
         set_attention(module, "flash")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["explicit", "fused"])
+@pytest.mark.parametrize("name", ["shi_vitlite_tiny_learnable", "shi_cct_tiny_learnable"])
+def test_the_last_block_computes_what_reaches_the_head_and_no_answer_changes(
+    shared: Path, name: str, path: AttentionPath
+) -> None:
+    reference, config = Reference(shared, name), replace(CASES[name], attention_dropout=0.0, drop_path=0.0)
+    classifier = reference.native(config)
+    set_attention(classifier.module, path)
+    sizes: list[int] = []
+    for block in classifier.module.classifier.blocks:
+        block.register_forward_hook(lambda _block, _inputs, output: sizes.append(output.shape[1]))
+    logits = classifier.logits(reference.input)
+    assert sizes == [config.tokens, 1 if config.pooling == "class" else config.tokens]
+    assert classifier.tokens(reference.input).shape == (len(logits), config.tokens, config.dim)
+    with torch.no_grad():
+        whole = classifier.module.train()(torch.from_numpy(reference.input).double()).numpy()
+    assert sizes[2:] == [config.tokens] * 4
+    assert np.abs(logits - whole).max() <= 1e-12
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_the_pool_of_the_mindspore_port_pads_at_the_end_only(same: bool) -> None:
+    config = replace(TINY, conv_layers=1, pool_padding="same" if same else "torch")
+    pool = build(config, device="meta").tokenizer.conv_layers[0][2]
+    x = torch.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    assert pool(x).flatten().tolist() == ([11, 12, 15, 16] if same else [6, 8, 14, 16])
+    assert pool(-x).flatten().tolist() == ([-1, -3, -9, -11] if same else [-1, -2, -5, -6])
+
+
+def test_gelu_and_pool_are_fields_that_change_answers() -> None:
+    module = build(TINY, seed=1)
+    pictures = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 32, 32), dtype=np.float32))
+    with torch.no_grad():
+        base = module.eval()(pictures)
+        for change in ({"gelu": "tanh"}, {"gelu": "quick"}, {"pool_padding": "same"}):
+            assert not torch.equal(build(replace(TINY, **change), seed=1).eval()(pictures), base), change
 
 
 @pytest.mark.parametrize("path", ["explicit", "fused"])

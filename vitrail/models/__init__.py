@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from vitrail.models.configs import AttentionPath, ModelConfig
+from vitrail.models.configs import AttentionPath, CCTConfig, ModelConfig, ViTConfig
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from vitrail.models.beit import BEiT
+    from vitrail.models.cct import CCT
+    from vitrail.models.vit import ViT
 
 ATTENTION = "attention_path"  # the attribute of every attention layer
 
@@ -16,16 +20,30 @@ def build(config: ModelConfig, *, seed: int = 0, device: Literal["cpu", "meta"] 
     """A network with fresh weights, a function of (config, seed) alone. device `meta` gives shapes without weights."""
     import torch
 
-    from vitrail.models.cct import CCT
     from vitrail.randomness import key
 
     problems = config.problems()
     assert not problems, problems
     with torch.random.fork_rng(devices=[]), torch.device(device):  # layers draw from torch's generator when made
-        network = CCT(config)
+        network = _made(config)
     if device != "meta":
         network.init_weights(torch.Generator().manual_seed(key(seed, "init") >> 1))
     return network
+
+
+def _made(config: ModelConfig) -> CCT | ViT | BEiT:
+    """The network of the config's family."""
+    if isinstance(config, CCTConfig):
+        from vitrail.models.cct import CCT
+
+        return CCT(config)
+    if isinstance(config, ViTConfig):
+        from vitrail.models.vit import ViT
+
+        return ViT(config)
+    from vitrail.models.beit import BEiT
+
+    return BEiT(config)
 
 
 def set_attention(module: nn.Module, path: AttentionPath) -> None:

@@ -1,6 +1,6 @@
 """Compact transformers: CCT, CVT and ViT-Lite (Hassani et al. 2021, arXiv 2104.05704).
 
-Letters: B pictures, C channels, H x W pixels, N tokens, D width, K classes, h heads.
+Letters: B pictures, C channels, H x W pixels, N tokens, M tokens that ask, D width, K classes, h heads.
 The parameter names are those of github.com/SHI-Labs/Compact-Transformers.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.models.configs import AttentionPath, CCTConfig
-from vitrail.models.layers import DropPath, attend, linear_rates
+from vitrail.models.layers import DropPath, SamePool, attend, gelu, linear_rates, project, weigh
 from vitrail.models.tables import sine_table
 
 
@@ -27,7 +26,7 @@ class Tokenizer(nn.Module):
             *(
                 nn.Sequential(
                     nn.Conv2d(wide, out, c.kernel, c.stride, c.padding, bias=c.conv_bias),
-                    *((nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2, padding=1)) if c.max_pool else ()),
+                    *((nn.ReLU(), _pool(c)) if c.max_pool else ()),
                 )
                 for wide, out in pairwise(widths)
             )
@@ -38,8 +37,12 @@ class Tokenizer(nn.Module):
         return x.flatten(2).transpose(1, 2)  # (B, N, D)
 
 
+def _pool(c: CCTConfig) -> nn.Module:
+    return SamePool() if c.pool_padding == "same" else nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention, qkv without bias.  (B, N, D) -> (B, N, D)"""
+    """Multi-head self-attention, qkv without bias; with `first`, of the first tokens to all.  (B, N, D) -> (B, M, D)"""
 
     def __init__(self, c: CCTConfig) -> None:
         super().__init__()
@@ -50,17 +53,24 @@ class Attention(nn.Module):
         self.proj_drop = nn.Dropout(c.dropout)
         self.attention_path: AttentionPath = "explicit"
 
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, h, N, D/h)
-        q, k, v = qkv.unbind(0)
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+        q, k, v = project(x, self.qkv, self.heads, first)
         x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
-        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, D)
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
         x = self.proj_drop(x)
         return x
 
+    def weights(self, x: Tensor, first: int | None = None) -> Tensor:
+        """What each token takes of each other one.  (B, N, D) -> (B, h, M, N)"""
+        q, k, _ = project(x, self.qkv, self.heads, first)
+        return weigh(q, k)
+
 
 class Block(nn.Module):
-    """Attention, then MLP; the second norm sits on the stream itself.  (B, N, D) -> (B, N, D)"""
+    """Attention, then MLP; the second norm sits on the stream itself; with `first`, for the first tokens alone.
+
+    (B, N, D) -> (B, M, D)
+    """
 
     def __init__(self, c: CCTConfig, drop_path: float) -> None:
         super().__init__()
@@ -70,13 +80,14 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(c.dim)
         self.linear1 = nn.Linear(c.dim, hidden)
         self.linear2 = nn.Linear(hidden, c.dim)
+        self.gelu = c.gelu
         self.dropout = nn.Dropout(c.dropout)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.self_attn(self.pre_norm(x)))
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+        x = x[:, :first] + self.drop_path(self.self_attn(self.pre_norm(x), first))
         x = self.norm1(x)
-        x = x + self.drop_path(self.dropout(self.linear2(self.dropout(F.gelu(self.linear1(x))))))
+        x = x + self.drop_path(self.dropout(self.linear2(self.dropout(gelu(self.linear1(x), self.gelu)))))
         return x
 
 
@@ -105,19 +116,25 @@ class Encoder(nn.Module):
         return x
 
     def features(self, x: Tensor) -> Tensor:
-        """The vector that enters the head.  (B, N, D) -> (B, D)"""
+        """What enters the head, and in evaluation mode nothing computed besides.  (B, N, D) -> (B, D)"""
+        if self.pooling == "class":
+            return self.tokens(x, first=None if self.training else 1)[:, 0]
+        x = self.tokens(x)
+        weights: Tensor = self.attention_pool(x).softmax(dim=1)  # (B, N, 1)
+        return (weights.transpose(1, 2) @ x).squeeze(1)
+
+    def tokens(self, x: Tensor, first: int | None = None) -> Tensor:
+        """All blocks, the last one for the first tokens alone; then the norm.  (B, N, D) -> (B, M, D)"""
         if self.pooling == "class":
             x = torch.cat([self.class_emb.expand(x.shape[0], -1, -1), x], dim=1)
         if self.positions != "none":
             x = x + self.positional_emb
         x = self.dropout(x)
-        for block in self.blocks:
+        *earlier, last = self.blocks
+        for block in earlier:
             x = block(x)
-        x = self.norm(x)
-        if self.pooling == "class":
-            return x[:, 0]
-        weights: Tensor = self.attention_pool(x).softmax(dim=1)  # (B, N, 1)
-        return (weights.transpose(1, 2) @ x).squeeze(1)
+        x = self.norm(last(x, first))
+        return x
 
 
 class CCT(nn.Module):
@@ -134,8 +151,12 @@ class CCT(nn.Module):
         return x
 
     def features(self, x: Tensor) -> Tensor:
-        """The vector that enters the head.  (B, C, H, W) -> (B, D)"""
+        """What enters the head.  (B, C, H, W) -> (B, D)"""
         return self.classifier.features(self.tokenizer(x))
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Every token after the last block and its norm.  (B, C, H, W) -> (B, N, D)"""
+        return self.classifier.tokens(self.tokenizer(x))
 
     def init_weights(self, generator: torch.Generator) -> None:
         """SHI-Labs' start: Kaiming convolutions, truncated normals elsewhere, zero biases and class token."""

@@ -1,14 +1,25 @@
 """Parts that more than one family is made of.
 
-Letters: B pictures, N tokens, D width, H heads.
+Letters: B pictures, N tokens, M tokens that ask (all, or the first few), D width, H heads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.models.configs import AttentionPath
+from vitrail.models.configs import AttentionPath, BEiTConfig, Gelu, ViTConfig
+
+
+class Attends(Protocol):
+    """What every attention layer offers; it is known by `attention_path`."""
+
+    attention_path: AttentionPath
+    weights: Callable[..., Tensor]  # the arguments of `forward` -> what each token gives each other one (B, H, M, N)
 
 
 class DropPath(nn.Module):
@@ -34,12 +45,83 @@ def linear_rates(last: float, depth: int) -> list[float]:
     return [last * i / max(1, depth - 1) for i in range(depth)]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, path: AttentionPath, dropout: float) -> Tensor:
-    """softmax(q k^T / sqrt(D/H)) v with dropout on the weights.  3 x (B, H, N, D/H) -> (B, H, N, D/H)
+def gelu(x: Tensor, form: Gelu) -> Tensor:
+    """x Phi(x) with the normal distribution's Phi (`erf`), Google's tanh fit of it, or x sigmoid(1.702 x) (`quick`).
+
+    The forms differ by up to 4.7e-4 (tanh) and 2.0e-2 (quick), arXiv 1606.08415 section 2.
+    """
+    if form == "quick":
+        return x * torch.sigmoid(1.702 * x)
+    return F.gelu(x, approximate="tanh" if form == "tanh" else "none")
+
+
+class Mlp(nn.Module):
+    """Two layers with GELU between them.  (B, N, D) -> (B, N, D)"""
+
+    def __init__(self, c: ViTConfig | BEiTConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(c.dim, c.hidden)
+        self.fc2 = nn.Linear(c.hidden, c.dim)
+        self.gelu = c.gelu
+        self.dropout = nn.Dropout(c.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dropout(gelu(self.fc1(x), self.gelu))  # (B, N, hidden)
+        x = self.dropout(self.fc2(x))
+        return x
+
+
+def project(x: Tensor, qkv: nn.Linear, heads: int, first: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries of the first tokens, or of all, and keys and values of all.  -> (B, H, M, D/H), 2 x (B, H, N, D/H)"""
+    if first is None:
+        q, k, v = split_heads(qkv(x), 3, heads)
+        return q, k, v
+    D = x.shape[-1]  # noqa: N806
+    bias_q, bias_kv = (None, None) if qkv.bias is None else (qkv.bias[:D], qkv.bias[D:])
+    (q,) = split_heads(F.linear(x[:, :first], qkv.weight[:D], bias_q), 1, heads)
+    k, v = split_heads(F.linear(x, qkv.weight[D:], bias_kv), 2, heads)
+    return q, k, v
+
+
+def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """(B, N, parts D) -> parts x (B, H, N, D/H)"""
+    return torch.unflatten(x, 2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def weigh(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(D/H) + bias).  (B, H, M, D/H), (B, H, N, D/H), (H, M, N) -> (B, H, M, N)"""
+    scores = torch.matmul(q * float(q.shape[-1]) ** -0.5, k.transpose(-2, -1))
+    return (scores if bias is None else scores + bias).softmax(dim=-1)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, *, path: AttentionPath, dropout: float, bias: Tensor | None = None
+) -> Tensor:
+    """softmax(q k^T / sqrt(D/H) + bias) v with dropout on the weights; bias (H, M, N).  -> (B, H, M, D/H)
 
     `explicit` writes it out, `fused` is torch's kernel: the same numbers up to rounding, at different speeds.
     """
     if path == "fused":
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
-    return F.dropout(weights, dropout) @ v
+        mask = None if bias is None else bias[None]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    return F.dropout(weigh(q, k, bias), dropout) @ v
+
+
+def same_padding(size: int, side: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME: how many are added before and after a side of the picture; an odd one goes to the end.
+
+    >>> same_padding(224, 7, 2)
+    (2, 3)
+    """
+    total = max((-(-size // stride) - 1) * stride + side - size, 0)
+    return total // 2, total - total // 2
+
+
+class SamePool(nn.Module):
+    """A 3 x 3 max pool of stride 2 padded by TensorFlow's SAME with -inf.  (B, C, H, W) -> (B, C, H/2, W/2) rounded up
+
+    An even side gets one more at its end, which is torch's `ceil_mode`; an odd one gets one on both ends.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 3, 2, padding=(x.shape[2] % 2, x.shape[3] % 2), ceil_mode=True)

@@ -93,7 +93,7 @@ CHANGES: dict[str, Any] = {
     "policy of another size": lambda v: v["policy"]["size"].__setitem__(0, 17),
     "config with a word for a number": lambda v: v["config"].__setitem__("depth", "2"),
     "config with true for a number": lambda v: v["config"].__setitem__("depth", True),
-    "config unknown key": lambda v: v["config"].__setitem__("gelu", "tanh"),
+    "config unknown key": lambda v: v["config"].__setitem__("activation", "tanh"),
     "config without a key": lambda v: v["config"].pop("depth"),
     "family unknown": lambda v: v.__setitem__("family", "resnet"),
     "hash in upper case": lambda v: v.__setitem__("weights_sha256", v["weights_sha256"].upper()),

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.hostile.torch_files import FLOATS, document, packed, storage, tensor
 from vitrail.errors import WeightsError
 from vitrail.formats import torch_zip
+from vitrail.formats.state_dict import state_dict
 from vitrail.formats.stored import Stored
 
 
@@ -32,8 +34,8 @@ def test_C02_real_files_equal_torch(shared: Path) -> None:
     for path in files:
         theirs = torch.load(path, weights_only=True)
         theirs = theirs.get("model", theirs)
-        tensors, notes = torch_zip.state_dict(torch_zip.read(path))
-        assert list(tensors) == sorted(theirs)
+        tensors, notes = state_dict(torch_zip.read(path))
+        assert list(tensors) == list(theirs)
         assert all(same(tensors[name], theirs[name]) for name in theirs)
         assert notes in ([], ["weights taken from `model`"])
 
@@ -105,8 +107,8 @@ def test_C02_what_training_scripts_save_beside_weights(tmp_path: Path) -> None:
     assert tree["empty"] == (b"", [3], {"a": 1})
     assert np.array_equal(tree["rng"][1].array(), np.random.RandomState(0).get_state()[1])
     assert same(tree["optimizer"]["state"][0]["exp_avg"], optimizer.state[model[0].weight]["exp_avg"])
-    tensors, notes = torch_zip.state_dict(tree)
-    assert list(tensors) == sorted(model.state_dict())
+    tensors, notes = state_dict(tree)
+    assert list(tensors) == list(model.state_dict())
     assert notes[0] == "weights taken from `model`"
     assert "passed over `optimizer` (12 tensors)" in notes
     assert len(notes) == len(tree)
@@ -146,25 +148,75 @@ def w(value: int) -> Stored:
             3,
             ["weights taken from `module`", "passed over `module.deep` (1 tensors)"],
         ),
+        (
+            {"epoch": 9, "model": {"module": {"w": w(4)}, "epoch": 3}, "optimizer": {"w": [w(1), w(2)]}},
+            4,
+            [
+                "weights taken from `model.module`",
+                "passed over `epoch` (int)",
+                "passed over `optimizer` (2 tensors)",
+                "passed over `model.epoch` (int)",
+            ],
+        ),
+        ({"state_dict": {"model": {"module": {"w": w(5)}}}}, 5, ["weights taken from `state_dict.model.module`"]),
+        (
+            {"model_ema": {"w": w(9)}, "model": {"module": {"w": w(2)}}},
+            2,
+            ["weights taken from `model.module`", "passed over `model_ema` (1 tensors)"],
+        ),
+        (
+            {"state_dict_ema": {"w": w(8)}, "model": "vit"},
+            8,
+            ["weights taken from `state_dict_ema`", "passed over `model` (str)"],
+        ),
     ],
 )
 def test_state_dict_says_where_and_what_not(tree: object, value: int, notes: list[str]) -> None:
-    tensors, found = torch_zip.state_dict(tree)
+    tensors, found = state_dict(tree)
     assert tensors == {"w": w(value)}
     assert found == notes
 
 
-@pytest.mark.parametrize("tree", [{}, [w(1)], 3, {"model": {"model": {"w": w(1)}}}, {1: w(1)}, {"optimizer": {"w": 1}}])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {}, [w(1)], 3, {1: w(1)}, {"optimizer": {"w": 1}}, {"optimizer": {"state": {"w": w(1)}}}, {"model": {}},
+        {"model": {"model": {"model": {"model": {"w": w(1)}}}}},
+    ],
+)  # fmt: skip
 def test_state_dict_refuses_what_holds_none(tree: object) -> None:
     with pytest.raises(WeightsError) as caught:
-        torch_zip.state_dict(tree, "x.pth")
+        state_dict(tree, "x.pth")
     assert caught.value.code == "V201"
     assert "x.pth" in caught.value.what
 
 
+@pytest.mark.parametrize("device", ["cuda:0", "cuda", "mps", "mps:0", "xpu:1", "privateuseone:0"])
+def test_tensors_of_any_device_are_plain_bytes(device: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    path.write_bytes(packed(document(("w", tensor(storage(device=device))))))
+    assert state_dict(torch_zip.read(path))[0] == {"w": Stored("F32", (4,), FLOATS)}
+    theirs = torch.load(path, weights_only=True, map_location="cpu")
+    assert same(Stored("F32", (4,), FLOATS), theirs["w"])
+
+
+def test_the_order_is_that_of_the_file(tmp_path: Path) -> None:
+    names = ["z", "a", "m.b", "m.a"]
+    tree = torch_zip.read(saved(tmp_path, {name: torch.zeros(1) for name in names}))
+    assert list(state_dict(tree)[0]) == names
+
+
+def test_prefixes_are_left_to_the_dialects(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    wrapped = {f"module.{name}": value for name, value in model.state_dict().items()}
+    tensors, notes = state_dict(torch_zip.read(saved(tmp_path, {"state_dict": wrapped})))
+    assert list(tensors) == ["module.0.weight", "module.0.bias"]
+    assert notes == ["weights taken from `state_dict`"]
+
+
 def test_C08_names_that_differ_by_case(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="but for case"):
-        torch_zip.state_dict(torch_zip.read(saved(tmp_path, {"w": torch.zeros(1), "W": torch.zeros(1)})))
+        state_dict(torch_zip.read(saved(tmp_path, {"w": torch.zeros(1), "W": torch.zeros(1)})))
 
 
 def test_a_scripted_module_is_refused_as_a_program(tmp_path: Path) -> None:

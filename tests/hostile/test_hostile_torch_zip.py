@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import pickle
 import struct
@@ -52,12 +51,6 @@ def reduced(*what: object, protocol: int = 2) -> bytes:
 
 def raw(body: bytes, protocol: int = 2) -> bytes:
     return packed(b"\x80" + bytes([protocol]) + body + b".")
-
-
-def legacy() -> bytes:
-    target = io.BytesIO()
-    torch.save({"w": torch.zeros(2)}, target, _use_new_zipfile_serialization=False)
-    return target.getvalue()
 
 
 def swapped(data: bytes, old: bytes, new: bytes, which: int = 0) -> bytes:
@@ -125,7 +118,6 @@ ITEMS: dict[str, bytes] = {
     "a deep tuple as key": doc(b"}" + b")" + b"\x85" * 100_000 + value(1) + b"s"),
     # other programs
     "TorchScript": packed(extra=[("a/code/__torch__.py", b"x"), ("a/constants.pkl", b"x")]),
-    "legacy, before torch 1.6": legacy(),
     "raw pickle": pickle.dumps(_Reduces(os.system, (RUN,))),
     "tar": b"data.pkl".ljust(257, b"\0") + b"ustar" + bytes(250),
     # storages

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from vitrail.errors import WeightsError
-from vitrail.formats import zip_directory
+from vitrail.errors import UsageError
+from vitrail.formats import folders, kinds
 from vitrail.formats.held import Held, hold
+from vitrail.formats.kinds import Kind
 
 if TYPE_CHECKING:
     from vitrail.formats.stored import Tensors
-
-Kind = Literal["safetensors", "torch_zip", "torch_legacy", "npz", "hdf5", "unknown"]
-
-# Protocol 2 pickle of torch's magic number 0x1950a86a20f9469cfc6c: how files of torch before 1.6 begin.
-_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-
-_HINTS: dict[Kind, str] = {
-    "torch_legacy": "load it with torch once, then save it again: torch.save(state_dict, PATH), or as safetensors",
-    "npz": "save the arrays as safetensors",
-    "hdf5": "save the weights as safetensors",
-    "unknown": "readable are safetensors and files of torch.save since torch 1.6",
-}
 
 
 def sniff(path: Path) -> Kind:
@@ -33,42 +20,79 @@ def sniff(path: Path) -> Kind:
     WeightsError V201 or V202 for a damaged or tricked zip directory; SystemFault V702 when it cannot be read.
     """
     with hold(path) as file:
-        return _sniff(file)
+        return kinds.kind_of(file)
 
 
-def _sniff(file: Held) -> Kind:
-    head = bytes(file.read(0, min(file.size, 16)))
-    if head.startswith(zip_directory.MAGIC):
-        names = zip_directory.members(file)
-        if any(name.endswith("/data.pkl") for name in names):
-            return "torch_zip"
-        return "npz" if names and all(name.endswith(".npy") for name in names) else "unknown"
-    if head.startswith(_HDF5):
-        return "hdf5"
-    if head.startswith(_TORCH_LEGACY):
-        return "torch_legacy"
-    if len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= file.size - 8:
-        return "safetensors"
-    return "unknown"
-
-
-def read_tensors(path: Path, sha256: str | None = None) -> tuple[Tensors, dict[str, str], list[str]]:
+def read_tensors(
+    path: Path, sha256: str | None = None, *, key: bytes | None = None
+) -> tuple[Tensors, dict[str, str], list[str]]:
     """All named tensors of a weight file, its text metadata, and notes on what was passed over.
 
-    The file is opened once; with sha256 its bytes are hashed before anything is parsed.  WeightsError V201 damaged or
-    another hash, V202 hostile or beyond a limit, V206 a format that is not read; SystemFault V702 not readable.
-    """
-    from vitrail.formats import safetensors, torch_zip  # here, because recipes are parsed without NumPy
+    path: a file; an index of several (`*.index.json`); a folder with `model.safetensors`, `pytorch_model.bin` or their
+    index; a TensorFlow checkpoint by its folder, its `.index` or the name before that.  sha256: of a single file.
+    key: for an encrypted checkpoint of MindSpore.
 
-    with hold(path, sha256=sha256) as file:
-        kind = _sniff(file)
-        if kind == "safetensors":
+    Each file is opened once; with sha256 its bytes are hashed before anything is parsed.  WeightsError V201 damaged or
+    another hash, V202 hostile or beyond a limit, V206 a format that is not read; UsageError V007 for a hash of what is
+    several files, or a key that nothing needs; SystemFault V702 not readable.
+    """
+    place, notes = folders.file_of(path)
+    if sha256 is not None and place.parent == path:
+        raise _no_one_hash(path)
+    with hold(place, sha256=sha256) as file:
+        kind = kinds.kind_of(file)
+        if sha256 is not None and kind in ("index", "tensorflow"):
+            raise _no_one_hash(place)
+        if key is not None and kind != "mindspore":
+            raise UsageError("V007", f"`{place}` is {kind}, which takes no key", hint="leave the key out")
+        tensors, metadata, said = _read(file, kind, key)
+    return tensors, metadata, notes + said
+
+
+def _no_one_hash(path: Path) -> UsageError:
+    return UsageError("V007", f"`{path}` stands for several files, which have no one SHA-256", hint="leave it out")
+
+
+def _read(file: Held, kind: Kind, key: bytes | None) -> tuple[Tensors, dict[str, str], list[str]]:
+    """Each reader is imported where it is used: recipes are parsed without NumPy."""
+    notes: list[str] = []
+    match kind:
+        case "safetensors":
+            from vitrail.formats import safetensors
+
             return (*safetensors.parse(file), [])
-        if kind == "torch_zip":
-            tensors, notes = torch_zip.state_dict(torch_zip.parse(file), path)
-            return tensors, {}, notes
-        named = "of no format that is known" if kind == "unknown" else f"of the format {kind}, which is not read"
-        raise WeightsError("V206", f"`{path}` is {named}", evidence=[f"{file.size} bytes"], hint=_HINTS[kind])
+        case "index":
+            from vitrail.formats import sharded
+
+            return sharded.parse(file)
+        case "torch_zip" | "torch_legacy":
+            from vitrail.formats import state_dict
+
+            tensors, notes = state_dict.parse(file)
+        case "npz":
+            from vitrail.formats import npz
+
+            tensors = npz.parse(file)
+        case "mindspore":
+            from vitrail.formats import mindspore
+
+            tensors, notes = mindspore.parse(file, key)
+        case "hdf5":
+            from vitrail.formats import hdf5
+
+            tensors = hdf5.parse(file)
+        case "keras_zip":
+            from vitrail.formats import keras_zip
+
+            tensors = keras_zip.parse(file)
+        case "tensorflow":
+            from vitrail.formats import tensorflow
+
+            prefix = file.path.with_name(file.path.name.removesuffix(folders.TF_INDEX))
+            tensors, notes = tensorflow.read(prefix)
+        case _:
+            raise kinds.refusal(kind, file)
+    return tensors, {}, notes
 
 
 __all__ = ["Kind", "read_tensors", "sniff"]

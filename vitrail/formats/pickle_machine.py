@@ -91,8 +91,6 @@ class Machine:
     def _finish(self) -> object:
         if len(self._stack) != 1 or self._marks:
             raise ValueError(f"{len(self._stack)} values are left where one belongs")
-        if self.at != len(self._data):
-            raise ValueError(f"{len(self._data) - self.at} bytes follow the end")
         return self._stack[0]
 
     def _refuse(self, code: int) -> NoReturn:
@@ -273,7 +271,7 @@ class Machine:
         """Builders may copy what they are given; one large text given again and again must not fill the memory."""
         parts = values if isinstance(values, tuple) else (values,)
         self._given += sum(len(part) for part in parts if isinstance(part, str | bytes | list | tuple | dict))
-        if self._given > 4 * len(self._data) + 65_536:
+        if self._given > 4 * self.at + 65_536:
             raise hostile(self._where, "the calls of the pickle copy far more than the file holds")
 
     def persistent(self) -> None:

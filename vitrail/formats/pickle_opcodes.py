@@ -104,6 +104,10 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     ord("d"): lambda m: m.new_dict(),
     ord("s"): lambda m: m.pair(),
     ord("u"): lambda m: m.items(m.pop_to_mark()),
+    # sets, which come as lists
+    0x8F: lambda m: m.push([]),
+    0x90: lambda m: m.extend(m.pop_to_mark()),
+    0x91: lambda m: m.push(m.pop_to_mark()),
     # the memo
     ord("p"): lambda m: m.put(_decimal(m.line())),
     ord("q"): lambda m: m.put(m.number("<B")),

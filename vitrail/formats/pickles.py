@@ -2,7 +2,8 @@
 
 A pickle is a program for a small stack machine.  This machine knows the opcodes for plain values; where the program
 names a function or class, the name is looked up in a table that the caller gives, and a name that is not there ends
-the reading.  What comes out is None, bool, int, float, str, bytes, tuple, list, dict, and the caller's leaf types.
+the reading.  What comes out is None, bool, int, float, str, bytes, tuple, list (for a set, too), dict, and the caller's
+leaf types.
 """
 
 from __future__ import annotations
@@ -27,13 +28,21 @@ def read(data: bytes | memoryview, where: object, rules: Rules) -> object:
     """
     if len(data) > rules.limit:
         raise hostile(where, f"{len(data)} bytes of pickle, the limit is {rules.limit}")
-    machine = Machine(memoryview(data), where, rules)
+    value, end = read_first(data, where, rules)
+    if end != len(data):
+        raise damaged(where, f"{len(data) - end} bytes follow the end of the pickle at byte {end}")
+    return value
+
+
+def read_first(data: bytes | memoryview, where: object, rules: Rules) -> tuple[object, int]:
+    """As `read`, from bytes that may go on after the pickle; and where it ends."""
+    machine = Machine(memoryview(data)[: rules.limit], where, rules)
     try:
         value = machine.run(OPCODES)
     except (ValueError, OverflowError) as error:
         raise damaged(where, f"byte {machine.at} of the pickle: {error}") from error
     _check_plain(value, where, rules.leaves)
-    return value
+    return value, machine.at
 
 
 def _check_plain(root: object, where: object, leaves: tuple[type, ...]) -> None:

@@ -272,6 +272,27 @@ def _detected(place: Path) -> object:
     return detect({"a.weight": Stored.of(np.zeros((2, 2), np.float32))})
 
 
+def _another_file(place: Path) -> object:
+    from vitrail import remote
+
+    url = "https://example.org/vit.npz"
+    path = remote.place(url, place)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"put here by hand")
+    return remote.pull(url, cache=place, sha256="0" * 64)
+
+
+def _nobody_answers(place: Path) -> object:
+    import socket
+
+    from vitrail import remote
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    how = remote.How(tries=2, pause=0.0, loopback=True)
+    return remote.pull(f"http://127.0.0.1:{port}/vit.npz", cache=place, how=how)
+
+
 TABLE: dict[str, Provoke] = {
     "V001": lambda place, run: _raise(no_recipe_given()),
     "V002": lambda place, run: vitrail.open("nothing"),
@@ -290,6 +311,7 @@ TABLE: dict[str, Provoke] = {
     "V204": lambda place, run: _no_fit(place),
     "V205": lambda place, run: _detected(place),
     "V206": lambda place, run: weights.load(_written(place / "x.bin", b"hello, world, this is text")),
+    "V207": lambda place, run: _another_file(place),
     "V301": lambda place, run: _picture(place, b"hello"),
     "V302": lambda place, run: _picture(place, _png(place)[:-30]),
     "V303": lambda place, run: _huge_png(place),
@@ -320,6 +342,7 @@ TABLE: dict[str, Provoke] = {
     "V701": lambda place, run: disk.write_file(place / "missing" / "x", b""),
     "V702": lambda place, run: disk.sha256_file(place / "missing"),
     "V703": lambda place, run: _memory(place),
+    "V704": lambda place, run: _nobody_answers(place),
     "V801": lambda place, run: _sabotaged(run),
     "V802": lambda place, run: _other_answers(run),
     "V803": lambda place, run: _strict(run),

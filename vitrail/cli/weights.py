@@ -1,0 +1,93 @@
+"""`vitrail weights list|pull`"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from vitrail.cli.options import AS_JSON
+
+
+def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from vitrail.weights.published import names
+
+    return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+
+
+@click.group("weights", no_args_is_help=True)
+def command() -> None:
+    """Published weight files: what there is, and how to get it."""
+
+
+@command.command("list", short_help="What is published, one line each.")
+@click.argument("words", metavar="[WORD ...]", nargs=-1)
+@AS_JSON
+def listed(words: tuple[str, ...], as_json: bool) -> None:
+    """The published weights in whose name, classes, dialect or source every WORD occurs."""
+    from vitrail.cli.render import result, table
+    from vitrail.verbs.weights import weights_list
+
+    found = weights_list(*words)
+    head = ["name", "variant", "classes", "MiB", "top-1", "by", "licence", "cached"]
+    cells = []
+    for one in found:
+        row = one.row
+        classes = row.classes if row.head_valid or not row.count else f"{row.classes}, head of zeros"
+        size = f"{one.mib:,.0f}" if one.mib_is_listed else f"about {one.mib:,.0f}"
+        by = row.measured[0].by if row.measured else ""
+        top1 = "" if row.top1 is None else f"{row.top1:.2f}"
+        cells.append([row.name, row.variant, classes, size, top1, by, row.licence, "yes" if one.cached else ""])
+    lines = [*table(cells, head=head, right=[3, 4]), "", "vitrail weights pull NAME fetches one of them"]
+    result(lines, [one.to_json() for one in found], as_json=as_json)
+
+
+@command.command("pull", short_help="Fetch one of them into the cache.")
+@click.argument("name", metavar="NAME|hf:OWNER/NAME|URL", shell_complete=_names)
+@click.option("--out", type=click.Path(path_type=Path), help="Put a copy there, a file or a folder.")
+@AS_JSON
+def pull(name: str, out: Path | None, as_json: bool) -> None:
+    """Fetch published weights into the cache, or go on with it; checked against the published or first-seen hash."""
+    from vitrail.cli.render import result, say
+    from vitrail.verbs.weights import weights_pull
+
+    with Bytes(name) as progress:
+        done = weights_pull(name, out=out, progress=progress)
+    for note in done.notes:
+        say(note)
+    result([str(done.path)], done.to_json(), as_json=as_json)
+
+
+class Bytes:
+    """A bar that counts bytes, on a terminal; nothing elsewhere. Called with (bytes so far, bytes in all)."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Bytes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            if not sys.stderr.isatty():
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True))
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self._what, total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=done, total=total)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vitrail.pictures.policy import Policy as Policy
     from vitrail.recipe import Recipe as Recipe
     from vitrail.recipe import load_recipe as load_recipe
+    from vitrail.verbs.convert import convert as convert
     from vitrail.verbs.evaluate import evaluate as evaluate
     from vitrail.verbs.export import export as export
     from vitrail.verbs.predict import predict as predict
@@ -36,6 +37,7 @@ _HOMES = {
     "Policy": "vitrail.pictures.policy",
     "Recipe": "vitrail.recipe",
     "VitrailError": "vitrail.errors",
+    "convert": "vitrail.verbs.convert",
     "create": "vitrail.opening",
     "evaluate": "vitrail.verbs.evaluate",
     "export": "vitrail.verbs.export",
@@ -53,6 +55,7 @@ __all__ = [
     "Policy",
     "Recipe",
     "VitrailError",
+    "convert",
     "create",
     "evaluate",
     "export",

@@ -1,4 +1,4 @@
-"""One function opens any MODEL: a bundle, a run, a checkpoint, a weight file, or a variant's name."""
+"""One function opens any MODEL: a bundle, a run, a checkpoint, a weight file, or a name of a variant or of weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.errors import RunError, UsageError, nearest
+from vitrail.formats import folders
 from vitrail.models.catalog import VARIANTS, variant
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
     from vitrail.training.checkpoint import Snapshot
 
-Kind = Literal["bundle", "run", "checkpoint", "weights", "variant"]
+Kind = Literal["bundle", "run", "checkpoint", "weights", "variant", "published", "hub"]
+HUB = "hf:"
 
 
 def names() -> tuple[str, ...]:
@@ -55,27 +57,56 @@ def kind_of(model: str | Path) -> Kind:
             return "bundle"
         if (path / "recipe.yaml").is_file():
             return "run"
+        if any((path / name).is_file() for name in (*folders.FILES, folders.TF_STATE)):
+            return "weights"
         raise UsageError(
             "V002",
-            f"`{path}` is a folder, but no bundle (manifest.json), run (recipe.yaml) or checkpoint (state.json)",
-            hint="name the run folder, its `bundle`, or one of its `checkpoints`",
+            f"`{path}` is a folder, but no bundle (manifest.json), run (recipe.yaml), checkpoint (state.json) or model",
+            hint="name the run folder, its `bundle`, one of its `checkpoints`, or the weight file itself",
         )
-    if path.exists():
+    if folders.file_of(path)[0].exists():
         return "weights"
-    if str(model) in VARIANTS:
+    return _kind_of_name(str(model))
+
+
+def _kind_of_name(model: str) -> Kind:
+    if model in VARIANTS:
         return "variant"
+    if model.startswith(HUB):
+        return "hub"
+    from vitrail.weights import published
+
+    if model in published.names():
+        return "published"
     raise UsageError(
         "V002",
-        f"no model `{model}`: neither a path nor a variant",
-        hint=nearest(str(model), VARIANTS) or "check the path; `vitrail show models` lists the variants",
+        f"no model `{model}`: neither a path, nor a variant, nor published weights",
+        hint=nearest(model, [*VARIANTS, *published.names()])
+        or "check the path; `vitrail show models` and `vitrail weights list` have the names",
     )
+
+
+def local(model: str | Path) -> Path:
+    """Where the weights of a MODEL lie here: a path as it is, published or hub weights pulled into the cache."""
+    from vitrail import remote
+    from vitrail.weights.published import published
+
+    kind, url = kind_of(model), str(model)
+    if kind not in ("published", "hub"):
+        return Path(model)
+    row = published(url) if kind == "published" else None
+    url = row.url if row else url
+    if url.startswith(HUB):
+        return remote.pull_hub(url.removeprefix(HUB))
+    return remote.pull(url, size=row.size if row else None, sha256=row.sha256_prefix if row else None)
 
 
 def open(model: str | Path, *, engine: str = "auto", threads: int | None = None) -> Classifier | Bundle:
     """A MODEL, ready to answer: `.logits(batch)`, `.predict(pictures)`, `.policy`, `.classes`, `.provenance`.
 
-    A bundle and a finished run open as a `Bundle` on the named engine; a checkpoint, a weight file and a variant's
-    name as a `Classifier` on torch. threads: of the engine; None takes what the machine gives.
+    A bundle and a finished run open as a `Bundle` on the named engine; a checkpoint, weights (a file, a folder, a
+    published name, `hf:OWNER/NAME`) and a variant's name as a `Classifier` on torch. threads: of the engine; None takes
+    what the machine gives.
     """
     found = kind_of(model)
     path = Path(model)
@@ -101,10 +132,10 @@ def classifier(model: str | Path) -> Classifier:
     path = Path(model)
     if found == "variant":
         return create(str(model))
-    if found == "weights":
+    if found in ("weights", "published", "hub"):
         from vitrail.weights import load
 
-        return load(path).classifier
+        return load(local(model)).classifier
     if found == "run":
         if (path / "bundle" / "manifest.json").is_file():
             return _of_bundle(path / "bundle")

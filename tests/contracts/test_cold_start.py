@@ -23,7 +23,7 @@ def test_import_costs_nothing() -> None:
     assert _loaded("import vitrail; dir(vitrail)") == set()
 
 
-@pytest.mark.parametrize("verb", ["", "train", "evaluate", "predict", "export", "verify", "show"])
+@pytest.mark.parametrize("verb", ["", "train", "evaluate", "predict", "export", "verify", "show", "convert", "weights"])
 def test_help_is_cold(verb: str) -> None:
     code = f"from vitrail.cli import run; assert run([{verb!r}, '--help'] if {verb!r} else ['--help']) == 0"
     assert _loaded(code) == set()
@@ -42,7 +42,7 @@ def test_lists_are_shown_without_torch() -> None:
 def test_public_names() -> None:
     assert vitrail.__all__ == sorted(vitrail.__all__)
     assert vitrail.__all__ == [
-        "Bundle", "Classifier", "Policy", "Recipe", "VitrailError", "create", "evaluate", "export", "load_recipe",
+        "Bundle", "Classifier", "Policy", "Recipe", "VitrailError", "convert", "create", "evaluate", "export", "load_recipe",
         "names", "open", "predict", "train", "verify", "weights",
     ]  # fmt: skip
     for name in vitrail.__all__:

@@ -18,7 +18,9 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "cli" not in path.relat
 def options(verb: str) -> set[str]:
     command = vitrail.get_command(click.Context(vitrail), verb)
     assert command is not None
-    return {word for parameter in command.params for word in parameter.opts} | {"--help"}
+    inner = list(command.commands.values()) if isinstance(command, click.Group) else []
+    params = [parameter for one in (command, *inner) for parameter in one.params]
+    return {word for parameter in params for word in parameter.opts} | {"--help"}
 
 
 KNOWN = set().union(*(options(verb) for verb in VERBS))
@@ -40,7 +42,7 @@ def texts(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_every_option_and_verb_that_a_text_names_exists(path: Path) -> None:
     for text in texts(path):
-        unknown = {word for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text) if word not in KNOWN}
+        unknown = {word for word in re.findall(r"(?<![\w}-])--[a-z][a-z-]*", text) if word not in KNOWN}
         assert not unknown, f"{text!r} names {unknown}"
         for verb, rest in re.findall(r"`vitrail ([a-z]+)\b([^`]*)`", text):
             assert verb in VERBS, f"{text!r} names the verb {verb}"

@@ -160,7 +160,7 @@ def written(module: nn.Module) -> bytes:
 
 def test_C16_sabotage_gelu_tanh_for_erf(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(cct.F, "gelu", functools.partial(F.gelu, approximate="tanh"))
+        patch.setattr(cct, "gelu", lambda x, form: F.gelu(x, approximate="tanh"))
         data = written(tiny.classifier().module)
     candidate = replace(honest(), runner=onnx.open(data, threads=1))
     assert set(failures(candidate, graph=data)) >= {"gelu", "logits"}

@@ -15,9 +15,10 @@ from vitrail.models.catalog import variant
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import CCTConfig
 from vitrail.weights import adopt, native_tensors
-from vitrail.weights.heads import HEAD
+from vitrail.weights.heads import head_names
 
 SMALL = CCTConfig(image_size=(16, 16), classes=3, conv_layers=1, dim=12, depth=2, heads=2, mlp_ratio=2.0)
+HEAD = head_names(SMALL)
 POLICY = replace(variant("cct_2_3x2_32").policy, size=(16, 16), crop=0.5)
 PICTURES = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
 

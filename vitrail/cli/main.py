@@ -20,8 +20,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Measure a model on labelled pictures."),
     "predict": ("predict", "Name what is on pictures."),
     "export": ("export", "Make a bundle for an engine, with a measured proof."),
+    "convert": ("convert", "Write weights for another world, read back and compared."),
     "verify": ("verify", "Prove a bundle again, on any machine."),
     "show": ("show", "Say what a model, recipe, source or list holds."),
+    "weights": ("weights", "List and pull published weight files."),
 }
 
 

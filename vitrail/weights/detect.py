@@ -1,28 +1,25 @@
 """Which dialect and which network a set of tensors is: every dialect and variant is scored over all names and shapes.
 
-No single name decides. A variant explains the tensors when every name is used and every shape is its own, after the
-four things that a file may change: classes, channels, positions and image size.
+No single name decides. A variant explains the tensors when every name is used and every shape is its own, after what a
+file may change: all that `shown` reads from tensors, classes, channels, image size and parts that come and go.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 from vitrail.errors import WeightsError
-from vitrail.formats.stored import Stored, Tensors
+from vitrail.formats.stored import Tensors
 from vitrail.models.catalog import VARIANTS, Variant
-from vitrail.models.configs import ModelConfig, Positions, family_of
+from vitrail.models.configs import CCTConfig, ModelConfig, ViTConfig, family_of
 from vitrail.models.count import shapes
-from vitrail.models.tables import sine_table
 from vitrail.pictures.policy import Policy
-from vitrail.weights.dialects import DIALECTS
+from vitrail.weights.dialects import TABLES, dialect_names
 from vitrail.weights.fit import lines, misfits
 from vitrail.weights.rules import Dialect, Translation, read
-from vitrail.weights.saved import NAME_IT, Saved, from_metadata
+from vitrail.weights.saved import NAME_IT, Saved
+from vitrail.weights.shown import changed, derived, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +27,14 @@ class Detection:
     """What the tensors are. evidence: what was read from them, a line each.
 
     variant is None for a network of our own that is no row of the catalogue. policy and classes are known when the
-    file itself states them.
+    file itself states them. translation: the tensors under our names.
     """
 
-    dialect: str
+    dialect: Dialect
     variant: str | None
     config: ModelConfig
     evidence: tuple[str, ...]
+    translation: Translation
     policy: Policy | None = None
     classes: tuple[str, ...] | None = None
 
@@ -44,20 +42,23 @@ class Detection:
 @dataclass(frozen=True)
 class _Candidate:
     dialect: Dialect
-    row: Variant
+    row: Variant | None
     config: ModelConfig
     wrong: list[tuple[str, str, str]]  # as fit.misfits
     left: Translation
 
     @property
     def explains(self) -> bool:
-        return not (self.wrong or self.left.unexplained or self.left.problems)
+        return self.left.whole and not self.wrong
+
+    @property
+    def name(self) -> str:
+        return self.row.name if self.row else f"a {family_of(self.config)} of no variant"
 
     @property
     def changed(self) -> list[str]:
         """The fields in which the file differs from the variant."""
-        names = ("positions", "image_size", "channels", "classes")
-        return [name for name in names if getattr(self.config, name) != getattr(self.row.config, name)]
+        return changed(self.config, self.row.config) if self.row else ["variant"]
 
     def score(self) -> float:
         """The share of names, the file's and the variant's, that agree in shape."""
@@ -65,112 +66,165 @@ class _Candidate:
         return 1 - (len(self.wrong) + len(self.left.unexplained)) / max(1, total)
 
 
-def detect(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> Detection:
-    """Dialect, variant and config of the tensors; what our own file's metadata states wins.
+def detect(
+    tensors: Tensors,
+    saved: Saved | None = None,
+    *,
+    among: Sequence[Dialect] = TABLES,
+    prefer: Sequence[str] = (),
+) -> Detection:
+    """Dialect, variant and config of the tensors; what a file states of itself wins.
 
-    WeightsError V205 with the nearest variants when none explains all tensors, or when several do; V201 for metadata
-    of ours that does not hold.
+    prefer: variants that are meant where several explain the tensors equally well.
+
+    WeightsError V205 with the nearest variants when none explains all tensors, or when several do.
     """
-    saved = from_metadata(metadata or {})
     if saved is not None:
-        return _of_saved(saved)
-    candidates = list(_candidates(tensors))
+        return _of_saved(tensors, saved, among)
+    candidates: list[_Candidate] = []
+    for translated in translations(tensors, among):
+        own = list(_candidates(*translated))
+        candidates += own
+        if any(candidate.explains for candidate in own):
+            break  # tables that come later are second choice
     whole = [candidate for candidate in candidates if candidate.explains]
     if not whole:
         raise _unexplained(tensors, candidates)
     fewest = min(len(candidate.changed) for candidate in whole)
     best = [candidate for candidate in whole if len(candidate.changed) == fewest]
+    best = [candidate for candidate in best if candidate.row and candidate.row.name in prefer] or _nearest_size(best)
     if len(best) > 1:
         raise _ambiguous(best)
+    config, numerics = with_numerics(best[0].config, best[0].dialect)
     return Detection(
-        dialect=best[0].dialect.name,
-        variant=best[0].row.name,
-        config=best[0].config,
-        evidence=(*_evidence(best[0]), *best[0].left.dropped),
+        dialect=best[0].dialect,
+        variant=best[0].row.name if best[0].row else None,
+        config=config,
+        evidence=(*_evidence(best[0]), *numerics, *best[0].left.dropped),
+        translation=best[0].left,
     )
 
 
-def _of_saved(saved: Saved) -> Detection:
+def _nearest_size(best: list[_Candidate]) -> list[_Candidate]:
+    """Of rows for one network and one way of preparing pictures, at several sizes: the one of the nearest size."""
+    rows = [candidate.row for candidate in best if candidate.row is not None]
+    kinds = {(replace(row.config, image_size=(1, 1)), row.policy.mean, row.policy.std) for row in rows}
+    if len(rows) < len(best) or len(kinds) > 1:
+        return best
+    size = best[0].config.image_size
+    return [min(best, key=lambda c: abs(c.row.config.image_size[0] - size[0]) if c.row else 0)]
+
+
+def translations(tensors: Tensors, among: Sequence[Dialect]) -> Iterator[tuple[Dialect, Translation]]:
+    """The tensors in every dialect that explains any of them: those that leave the fewest names unexplained first."""
+    named = {dialect: read(dialect, tensors, values=False) for dialect in among}
+    some = [dialect for dialect, found in named.items() if len(found.unexplained) < len(tensors)]
+
+    def unexplained(dialect: Dialect) -> tuple[int, int]:
+        return len(named[dialect].unexplained), len(named[dialect].problems)
+
+    for dialect in sorted(some, key=unexplained)[:8]:
+        yield dialect, read(dialect, tensors)
+
+
+def with_numerics(config: ModelConfig, dialect: Dialect) -> tuple[ModelConfig, list[str]]:
+    """The config with what the dialect's world computes with, and a line for it unless nothing changes."""
+    new = replace(config, **numerics_of(config, dialect))  # type: ignore[arg-type]
+    if new == config:
+        return config, []
+    words = ", ".join(f"{name} {getattr(new, name)}" for name in changed(new, config))
+    return new, [f"computed as {dialect.name} does: {words}"]
+
+
+def numerics_of(config: ModelConfig, dialect: Dialect) -> dict[str, object]:
+    """What the dialect's world computes with, as fields of this config: those that matter to its network."""
+    known = {field.name for field in fields(config)}
+    if isinstance(config, ViTConfig) and config.stem == "patches":
+        known.discard("stem_numerics")
+    return {name: value for name, value in dialect.numerics.items() if name in known}
+
+
+def _of_saved(tensors: Tensors, saved: Saved, among: Sequence[Dialect]) -> Detection:
+    family = family_of(saved.config)
+    own = [table for table in among if table.family == family and table.name == saved.dialect] or [
+        table for table in among if table.family == family
+    ]
+    if not own:
+        raise _other_family(family)
+    dialect, translation = next(iter(translations(tensors, own)), (own[0], read(own[0], tensors)))
+    name = saved.variant or family
     return Detection(
-        dialect=saved.dialect,
+        dialect=dialect,
         variant=saved.variant,
         config=saved.config,
-        evidence=(f"stated in the file: {saved.variant or family_of(saved.config)}, {saved.config.classes} classes",),
+        evidence=(f"stated in the file: {name}, {saved.config.classes} classes", *translation.dropped),
+        translation=translation,
         policy=saved.policy,
         classes=saved.classes,
     )
 
 
-def _candidates(tensors: Tensors) -> Iterator[_Candidate]:
-    for dialect in DIALECTS.values():
-        native = read(dialect, tensors)
-        if not native.tensors:
+def _other_family(family: str) -> WeightsError:
+    return WeightsError(
+        "V205", f"the dialect named is not of the family {family}, of which the file says it is",
+        hint=f"leave the dialect out, or name one of {', '.join(dialect_names(family))}",
+    )  # fmt: skip
+
+
+def _candidates(dialect: Dialect, native: Translation) -> Iterator[_Candidate]:
+    if not native.tensors:
+        return
+    found = False
+    for row in VARIANTS.values():
+        if family_of(row.config) != dialect.family:
             continue
-        for row in VARIANTS.values():
-            if family_of(row.config) != dialect.family:
-                continue
-            config = _adapted(row.config, native.tensors)
-            if config.positions == "none" and row.config.positions != "learned":
-                continue  # without a table a variant and its sine twin are one network
-            yield _Candidate(dialect, row, config, misfits(native.tensors, shapes(config)), native)
+        config = shown(row.config, native.tensors)
+        if _twin(config, row.config) or native.heads not in (None, config.heads):
+            continue
+        candidate = _Candidate(dialect, row, config, misfits(native.tensors, shapes(config)), native)
+        found |= candidate.explains
+        yield candidate
+    own = None if found else derived(dialect.family, native.tensors, native.heads)
+    if own is not None:
+        yield _Candidate(dialect, None, own, misfits(native.tensors, shapes(own)), native)
 
 
-def _adapted(config: ModelConfig, native: Tensors) -> ModelConfig:
-    """The variant's config with the classes, channels, positions and image size that the tensors show."""
-    weight, bias = native.get("classifier.fc.weight"), native.get("classifier.fc.bias")
-    classes = {stored.shape[0] for stored in (weight, bias) if stored is not None and stored.shape}
-    if classes and config.classes not in classes:
-        config = replace(config, classes=bias.shape[0] if bias is not None and bias.shape else max(classes))
-    first = native.get("tokenizer.conv_layers.0.0.weight")
-    if first is not None and len(first.shape) == 4 and first.shape[1] in (1, 3):
-        config = replace(config, channels=first.shape[1])
-    table = native.get("classifier.positional_emb")
-    if table is None:
-        return replace(config, positions="none")
-    if len(table.shape) == 3:
-        config = replace(config, positions=positions_of(table), image_size=_image_size(config, table.shape[1]))
-    return config
-
-
-def positions_of(table: Stored) -> Positions:
-    """`sine` when the table (1, N, D) is the sine table up to its own rounding, else `learned`."""
-    if len(table.shape) != 3 or table.shape[0] != 1 or table.dtype not in _SINE_BOUND or not table.nbytes:
-        return "learned"
-    return "sine" if distance_from_sine(table) <= _SINE_BOUND[table.dtype] else "learned"
-
-
-def distance_from_sine(table: Stored) -> float:
-    """Greatest difference of a table (1, N, D) from the sine table."""
-    wanted = sine_table(table.shape[1], table.shape[2]).astype(np.float64)
-    return float(np.abs(table.array()[0].astype(np.float64) - wanted).max())
-
-
-_SINE_BOUND = {"F64": 1e-6, "F32": 1e-6, "F16": 2**-11, "BF16": 2**-8}  # half a unit in the last place at 1
-
-
-def _image_size(config: ModelConfig, tokens: int) -> tuple[int, int]:
-    """The variant's own size if it gives so many tokens, else the square that does, else the variant's."""
-    if tokens == config.tokens:
-        return config.image_size
-    side = math.isqrt(max(0, tokens - (config.pooling == "class")))
-    step = (config.stride * (2 if config.max_pool else 1)) ** config.conv_layers
-    sized = replace(config, image_size=(side * step, side * step))
-    return sized.image_size if side and sized.tokens == tokens else config.image_size
+def _twin(config: ModelConfig, own: ModelConfig) -> bool:
+    """Without a table a variant and its sine twin are one network: the twin is left out."""
+    if not isinstance(config, CCTConfig) or not isinstance(own, CCTConfig):
+        return False
+    return config.positions == "none" and own.positions != "learned"
 
 
 def _evidence(found: _Candidate) -> list[str]:
     c, row = found.config, found.row
     count = len(found.left.tensors)
+    rows, columns = c.grid
     out = [
-        f"{count} of {count} tensors are those of {row.name} in dialect {found.dialect.name}",
-        f"depth {c.depth}, width {c.dim}, {c.conv_layers} convolutions of {c.kernel} x {c.kernel}, {c.tokens} tokens, "
-        f"{c.channels} channels, {c.classes} classes, positions {c.positions}",
-        f"heads {c.heads}, stride and policy are not in the tensors: taken from {row.name}",
+        f"{count} of {count} tensors are those of {found.name} in dialect {found.dialect}",
+        f"depth {c.depth}, width {c.dim}, {_first_layer(c)}, {rows} x {columns} = {rows * columns} tokens, "
+        f"{c.channels} channels, {c.classes} classes{_positions(c)}",
     ]
+    if row is None:
+        out.append(f"heads {c.heads} from the layout of the tensors")
+        return out
+    shown_heads = found.left.heads is not None
+    taken = "policy is" if shown_heads else f"heads {c.heads}, stride and policy are"
+    out.append(f"{taken} not in the tensors: taken from {row.name}")
     out += [f"{name} {getattr(c, name)}, the variant has {getattr(row.config, name)}" for name in found.changed]
-    if c.positions == "none":
+    if isinstance(c, CCTConfig) and c.positions == "none":
         out.append(f"image size {c.image_size} is not in the tensors: taken from {row.name}")
     return out
+
+
+def _first_layer(c: ModelConfig) -> str:
+    if isinstance(c, CCTConfig):
+        return f"{c.conv_layers} convolutions of {c.kernel} x {c.kernel}"
+    return f"patches of {c.patch} x {c.patch}"
+
+
+def _positions(c: ModelConfig) -> str:
+    return f", positions {c.positions}" if isinstance(c, CCTConfig) else ""
 
 
 def _unexplained(tensors: Tensors, candidates: list[_Candidate]) -> WeightsError:
@@ -178,24 +232,25 @@ def _unexplained(tensors: Tensors, candidates: list[_Candidate]) -> WeightsError
     near = sorted(candidates, key=lambda c: (-c.score(), len(c.changed)))
     if near:
         best = near[0]
-        evidence += [f"nearest: {best.row.name} in dialect {best.dialect.name}, {best.score():.0%} agree"]
+        evidence += [f"nearest: {best.name} in dialect {best.dialect}, {best.score():.0%} agree"]
         evidence += [f"{name} is explained by no rule" for name in best.left.unexplained[:10]]
         evidence += best.left.problems[:10]
         evidence += lines(best.wrong)
-        evidence += [f"then {c.row.name}, {c.score():.0%}" for c in near[1:3]]
+        evidence += [f"then {c.name}, {c.score():.0%}" for c in near[1:3]]
     else:
         evidence += [f"{name} {tensors[name].shape}" for name in list(tensors)[:5]]
-        evidence.append(f"dialects tried: {', '.join(DIALECTS)}")
+        evidence.append(f"dialects tried: {', '.join(dialect_names())}")
     return WeightsError(
         "V205",
         f"no dialect and variant explain the {len(tensors)} tensors",
         evidence=evidence,
-        hint=f"name the model, a variant or a config with its heads and sizes: {NAME_IT}",
+        hint=f"name the model, a variant or a config with its heads and sizes: {NAME_IT}; for names of your own "
+        "`vitrail convert SRC --suggest` begins a dialect",
     )
 
 
 def _ambiguous(best: list[_Candidate]) -> WeightsError:
-    evidence = [f"{c.row.name} but for {', '.join(c.changed) or 'nothing'}" for c in best]
+    evidence = [f"{c.name} but for {', '.join(c.changed) or 'nothing'}" for c in best]
     return WeightsError(
         "V205",
         f"{len(best)} variants explain the tensors equally well",

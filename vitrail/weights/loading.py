@@ -1,4 +1,4 @@
-"""From a weight file, or tensors, to a classifier.  Every tensor is used, or dropped or replaced by a named rule."""
+"""From tensors of any world to a classifier: found, named, fitted, checked, filled in. Nothing happens in silence."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from vitrail.formats.stored import Stored, Tensors
 from vitrail.models import build
 from vitrail.models.catalog import VARIANTS, Variant, variant
 from vitrail.models.classifier import Classifier
-from vitrail.models.configs import ModelConfig, config_to_json, family_of
+from vitrail.models.configs import TRAINING_ONLY, CCTConfig, ModelConfig, config_to_json, family_of
 from vitrail.models.count import shapes
 from vitrail.pictures.policy import HALF, Policy
-from vitrail.weights.detect import Detection, detect, distance_from_sine, positions_of
-from vitrail.weights.dialects import DIALECTS, dialect_of
+from vitrail.weights.detect import Detection, detect, translations, with_numerics
+from vitrail.weights.dialects import TABLES, tables
 from vitrail.weights.fit import check
-from vitrail.weights.heads import HEAD, Head, by_name, zeroed
+from vitrail.weights.fitting import Changes, fitted, start_of
+from vitrail.weights.heads import Head, by_name, first_rows, head_names, head_rows, without, zeroed
 from vitrail.weights.names import numbered, placeholders
-from vitrail.weights.rules import Dialect, read, to_native
-from vitrail.weights.saved import Saved, from_metadata
+from vitrail.weights.rules import Dialect, Translation, check_made, read, whole
+from vitrail.weights.shown import distance_from_sine, positions_of, shown
+from vitrail.weights.stated import Stated, stated
 from vitrail.weights.tensors import check_numbers, filled, native_tensors, stored_of
-
-# what acts in training only: networks that differ in nothing else have the same tensors and give the same answers
-NOISE = ("dropout", "attention_dropout", "drop_path")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A classifier and a line for everything that was found, dropped, replaced or assumed on the way.
+    """A classifier and a line for everything that was found, dropped, fitted, replaced or assumed on the way.
 
     policy_stated: whether the policy came with the weights; otherwise it is that of a variant, or assumed.
     """
@@ -47,25 +46,32 @@ class Loaded:
 
 def load(
     path: str | Path,
-    *,
     model: str | ModelConfig | None = None,
+    *,
     dialect: str | None = None,
     classes: int | Sequence[str] | None = None,
     head: Head = "auto",
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
 ) -> Loaded:
-    """The classifier in a weight file.
+    """The classifier in a weight file, or in a folder of Hugging Face, or in a TensorFlow checkpoint.
 
-    model: a variant's name or a config; None to detect it. dialect: None to detect it. classes: names, or how many.
-    head: `auto` makes a new zero head when `classes` is given and the file has another number, or states other names;
-    `zero` always; `keep` never. Where the file states the names, they decide which row is whose.
+    model: a variant's name or a config; None to detect it. dialect: None to detect it, a name, or a YAML file of your
+    own rules. With a variant's name, and when detected, the network computes as the dialect's world does (the form of
+    GELU, epsilons, padding), and the report says so; a config is taken as it is.
+    classes: names, or how many. head: `auto` makes a new zero head when `classes` is given and the file has another
+    number, or states other names; `zero` always; `first-k` keeps the first rows; `keep` never changes it. Where the
+    file states the names, they decide which row is whose.
+    image_size, channels: what the positions and the first kernel are fitted to; otherwise they must fit as they are.
 
-    WeightsError V201 damaged file or NaN, V203 no such variant, V204 tensors that do not fit, V205 tensors that
-    nothing explains, V206 unknown format.
+    WeightsError V201 damaged file or NaN, V202 hostile, V203 no such variant, V204 tensors that do not fit, V205
+    tensors that nothing explains, V206 unknown format.
     """
+    asked = _Asked(model, dialect, _names_or_number(classes), head, _size(image_size), channels)
     tensors, metadata, notes = read_tensors(Path(path))
-    asked = _Asked(model, dialect, _names_or_number(classes), head)
-    loaded = _loaded(asked, tensors, metadata, where=str(path), provenance={"file": Path(path).name})
-    return replace(loaded, report=(*notes, *loaded.report))
+    said = stated(Path(path), metadata, named=model is not None)
+    loaded = _loaded(asked, tensors, said, where=str(path), provenance={"file": Path(path).name})
+    return replace(loaded, report=(*notes, *said.lines, *loaded.report))
 
 
 def from_tensors(
@@ -74,6 +80,7 @@ def from_tensors(
     *,
     dialect: str | None = None,
     classes: int | Sequence[str] | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> Classifier:
     """The classifier of named arrays or torch tensors, in their own type; arguments and errors as `load`.
 
@@ -82,8 +89,8 @@ def from_tensors(
     >>> from_tensors(tensors, "cct_2_3x2_32").config.depth
     2
     """
-    asked = _Asked(model, dialect, _names_or_number(classes), "auto")
-    return _loaded(asked, stored_of(tensors), {}, where="tensors", provenance={}).classifier
+    asked = _Asked(model, dialect, _names_or_number(classes), "auto", _size(image_size), None)
+    return _loaded(asked, stored_of(tensors), Stated(), where="tensors", provenance={}).classifier
 
 
 def adopt(classifier: Classifier, config: ModelConfig, *, classes: tuple[str, ...], head: Head = "auto") -> Loaded:
@@ -115,8 +122,8 @@ def adopt(classifier: Classifier, config: ModelConfig, *, classes: tuple[str, ..
 
 
 def structure(config: ModelConfig) -> dict[str, object]:
-    """What makes the network, but for its number of classes: every field that is no noise, and the family."""
-    return {name: value for name, value in config_to_json(config).items() if name not in (*NOISE, "classes")}
+    """What makes the network, but for its number of classes: every field that acts outside training, and the family."""
+    return {name: value for name, value in config_to_json(config).items() if name not in (*TRAINING_ONLY, "classes")}
 
 
 @dataclass(frozen=True)
@@ -125,20 +132,41 @@ class _Asked:
     dialect: str | None
     classes: int | tuple[str, ...] | None
     head: Head
+    image_size: tuple[int, int] | None
+    channels: int | None
 
     def __post_init__(self) -> None:
         _check_head(self.head)
-        if self.count is not None and self.count < 1:
-            raise UsageError("V007", f"classes {self.count} is below 1", hint="give names, or a number above 0")
+        if self.count is not None and self.count < 0:
+            raise UsageError("V007", f"classes {self.count} is below 0", hint="give names, or a number")
 
     @property
     def count(self) -> int | None:
         return len(self.classes) if isinstance(self.classes, tuple) else self.classes
 
+    @property
+    def new_head(self) -> bool:
+        """Whether another head was asked for, in number or by name."""
+        return self.count is not None or self.head in ("zero", "first-k")
+
+    @property
+    def changes(self) -> Changes:
+        return Changes(size=self.image_size is not None, channels=self.channels is not None, head=self.new_head)
+
 
 def _check_head(head: str) -> None:
     if head not in get_args(Head):
         raise UsageError("V007", f"head `{head}` is unknown", hint=nearest(head, get_args(Head)))
+
+
+def _size(image_size: object) -> tuple[int, int] | None:
+    """(height, width) from one number or two; UsageError V007 for anything else."""
+    if image_size is None:
+        return None
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if isinstance(sides, Sequence) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides):
+        return sides[0], sides[1]
+    raise UsageError("V007", f"image_size {image_size!r:.80} is no size", hint="give 224, or (height, width)")
 
 
 def _names_or_number(classes: object) -> int | tuple[str, ...] | None:
@@ -154,106 +182,146 @@ def _names_or_number(classes: object) -> int | tuple[str, ...] | None:
     )
 
 
-def _loaded(
-    asked: _Asked, tensors: Tensors, metadata: Mapping[str, str], *, where: str, provenance: Mapping[str, object]
-) -> Loaded:
-    found = _identify(asked, tensors, metadata)
-    dialect = DIALECTS[found.dialect]
-    native = to_native(dialect, tensors)
+def _loaded(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, provenance: Mapping[str, object]) -> Loaded:
+    found = _identify(asked, tensors, said)
+    native = whole(found.dialect, found.translation, "to our names")
     report = [*found.evidence]
     check_numbers(native, where)
-    rows = _head_rows(native)
-    config, native, lines = _with_head(asked, found, native)
+    rows = head_rows(native, found.config)
+    own = found.config if asked.model is None else None
+    config = _wanted(asked, found.config)
+    native, lines = fitted(native, config, found.dialect, asked.changes, own=own)
     report += lines
-    check(native, shapes(config), _named(found), hint=_hint(tensors, metadata))
+    native, lines = _with_head(asked, found, config, native)
+    report += lines
+    _check_heads(found, config)
+    check(native, shapes(config), _named(found), hint=_hint(asked, tensors))
     _check_sine(config, native)
+    if config.grid == found.config.grid:
+        check_made(found.translation, tensors, config)
     policy, assumed = _policy(found, config, rows)
     report += assumed
     names = _names(asked, found, config.classes)
-    source = {"weights": "trained", "variant": found.variant, "dialect": dialect.name, **provenance}
+    source = {"weights": "trained", "variant": found.variant, "dialect": found.dialect.name, **provenance}
+    if found.dialect.form:
+        source["form"] = found.dialect.form
     module = filled(build(config, device="meta"), native)
     return Loaded(Classifier(module, config, policy, names, source), tuple(report), found.policy is not None)
 
 
-def _identify(asked: _Asked, tensors: Tensors, metadata: Mapping[str, str]) -> Detection:
+def _identify(asked: _Asked, tensors: Tensors, said: Stated) -> Detection:
     """What the tensors are held to be: as detected, or as asked for."""
+    among = _among(asked.dialect)
     if asked.model is None:
-        found = detect(tensors, metadata)
-        if asked.dialect is None or dialect_of(asked.dialect, family_of(found.config)).name == found.dialect:
-            return found
-        raise WeightsError(
-            "V205", f"the tensors are of dialect `{found.dialect}`, not `{asked.dialect}`",
-            evidence=found.evidence, hint="leave the dialect out, or name the model as well: `model=...`",
-        )  # fmt: skip
+        return said.complete(detect(tensors, said.saved, among=among, prefer=said.variants))
     row = variant(asked.model) if isinstance(asked.model, str) else None
     config = row.config if row else asked.model
     assert not isinstance(config, str)
     if problems := config.problems():
         raise UsageError("V007", "no network can be built from the config", evidence=problems)
-    dialect = _dialect(asked.dialect, family_of(config), tensors)
-    saved, passed_over = _stated(metadata)
-    explained = read(dialect, tensors)
+    dialect, translation = _translated(tensors, config, among, asked.dialect)
+    numerics: list[str] = []
+    if row:
+        config, numerics = with_numerics(config, dialect)
+    config = _with_key_bias(config, translation.tensors)
+    saved = said.saved
     return Detection(
-        dialect=dialect.name,
+        dialect=dialect,
         variant=row.name if row else None,
         config=config,
-        evidence=(f"dialect {dialect.name}, {len(explained.tensors)} tensors", *explained.dropped, *passed_over),
+        evidence=(f"dialect {dialect}, {len(translation.tensors)} tensors", *numerics, *translation.dropped),
+        translation=translation,
         policy=saved.policy if saved and saved.config.channels == config.channels else None,
         classes=saved.classes if saved else None,
     )
 
 
-def _stated(metadata: Mapping[str, str]) -> tuple[Saved | None, list[str]]:
-    """What our own file says of itself; as the model is named, what does not hold is passed over, with a line."""
-    try:
-        return from_metadata(metadata), []
-    except WeightsError as error:
-        return None, [f"passed over, as the model is named: {error.what}"]
+def _with_key_bias(config: ModelConfig, native: Tensors) -> ModelConfig:
+    """A bias of keys cannot change an answer: a network has it when its file does."""
+    field = "key_bias"
+    return replace(config, **{field: getattr(shown(config, native), field)}) if hasattr(config, field) else config
 
 
-def _dialect(name: str | None, family: str, tensors: Tensors) -> Dialect:
-    """The named dialect, or the one of the family that leaves the fewest tensors unexplained."""
-    if name is not None:
-        return dialect_of(name, family)
-    own = [dialect for dialect in DIALECTS.values() if dialect.family == family]
-    left = {dialect.name: len(read(dialect, tensors).unexplained) for dialect in own}
-    best = [dialect for dialect in own if left[dialect.name] == min(left.values())]
-    if len(best) > 1:
+def _among(dialect: str | None) -> tuple[Dialect, ...]:
+    if dialect is None:
+        return TABLES
+    if dialect.endswith((".yaml", ".yml")):
+        from vitrail.weights.user_dialect import read_dialect
+
+        return (read_dialect(Path(dialect)),)
+    return tables(dialect)
+
+
+def _translated(
+    tensors: Tensors, config: ModelConfig, among: Sequence[Dialect], name: str | None
+) -> tuple[Dialect, Translation]:
+    """The dialect of the config's family that explains the tensors best: the fewest names left, the fewest misfits."""
+    family = family_of(config)
+    own = [dialect for dialect in among if dialect.family == family]
+    if not own:
+        tables(name, family)  # raises with the dialects that the family has
+    wanted = shapes(config)
+    found = list(translations(tensors, own))
+
+    def wrong(translated: tuple[Dialect, Translation]) -> tuple[int, int, int]:
+        _, t = translated
+        misfits = sum(name not in t.tensors or t.tensors[name].shape != shape for name, shape in wanted.items())
+        return len(t.unexplained), len(t.problems), misfits
+
+    return min(found, key=wrong) if found else (own[0], read(own[0], tensors))
+
+
+def _wanted(asked: _Asked, config: ModelConfig) -> ModelConfig:
+    """The config to build: what was asked for over what was found."""
+    if asked.new_head and asked.model is None:
+        config = start_of(config)
+    size = asked.image_size if asked.image_size is not None else config.image_size
+    count = asked.channels if asked.channels is not None else config.channels
+    classes = config.classes if asked.count is None else asked.count
+    config = replace(config, image_size=size, channels=count, classes=classes)
+    if problems := config.problems():
+        raise UsageError("V007", "no network can be built as asked", evidence=problems)
+    return config
+
+
+def _with_head(asked: _Asked, found: Detection, config: ModelConfig, native: Tensors) -> tuple[Tensors, list[str]]:
+    """The head for the wanted number of classes: by name where the file states names, else by number."""
+    names = head_names(config)
+    there = head_rows(native, config)
+    if not config.classes:
+        lines = ["head dropped: 0 classes are wanted"] if asked.count == 0 and there else []
+        return (without(native, config) if lines else native), lines
+    if there is None:
+        absent = not any(name in native for name in names)
+        if absent and asked.new_head and asked.head != "keep":
+            return zeroed(native, config), [f"head made of zeros for {config.classes} classes: the file has none"]
+        return native, []  # the check of shapes says what is wrong
+    said = found.classes if found.classes is not None and not placeholders(found.classes) else None
+    if said is not None and there == len(said) and isinstance(asked.classes, tuple):
+        return by_name(native, config, have=said, want=asked.classes, head=asked.head)
+    if asked.head == "first-k":
+        return first_rows(native, config)
+    if asked.head == "zero" or (asked.head == "auto" and asked.count is not None and there != config.classes):
+        line = f"head replaced by zeros: the file has {there} classes, wanted are {config.classes}"
+        return zeroed(native, config), [line]
+    return native, []
+
+
+def _check_heads(found: Detection, config: ModelConfig) -> None:
+    heads = found.translation.heads
+    if heads is not None and heads != config.heads:
         raise WeightsError(
-            "V205", f"{len(best)} dialects explain the tensors equally well",
-            evidence=[dialect.name for dialect in best],
-            hint="name one: `weights.dialect` in a recipe, `dialect=...` in Python",
+            "V204", f"attention has {heads} heads in the file, {config.heads} in {_named(found)}",
+            hint="the file is of another variant, or the config is wrong",
         )  # fmt: skip
-    return best[0]
-
-
-def _head_rows(native: Tensors) -> int | None:
-    """For how many classes the head is that lies in the file."""
-    weight = native.get(HEAD[0])
-    return weight.shape[0] if weight is not None and weight.shape else None
-
-
-def _with_head(asked: _Asked, found: Detection, native: Tensors) -> tuple[ModelConfig, Tensors, list[str]]:
-    """The wanted number of classes, and the head for them: by name where the file states names, else by number."""
-    wanted = found.config.classes if asked.count is None else asked.count
-    config = replace(found.config, classes=wanted)
-    if not all(name in native and native[name].shape for name in HEAD):
-        return config, native, []  # the check of shapes says what is wrong
-    there = native[HEAD[0]].shape[0]
-    stated = found.classes if found.classes is not None and not placeholders(found.classes) else None
-    whole = stated is not None and all(native[name].shape[0] == len(stated) for name in HEAD)
-    if whole and stated is not None and isinstance(asked.classes, tuple):
-        return config, *by_name(native, config, have=stated, want=asked.classes, head=asked.head)
-    if asked.head == "zero" or (asked.head == "auto" and asked.count is not None and there != wanted):
-        line = f"head replaced by zeros: the file has {there} classes, wanted are {wanted}"
-        return config, zeroed(native, config), [line]
-    return config, native, []
 
 
 def _check_sine(config: ModelConfig, native: Tensors) -> None:
     """A model with fixed positions takes no learned table for them."""
     table = native.get("classifier.positional_emb")
-    if config.positions == "sine" and table is not None and positions_of(table) != "sine":
+    if table is None or not isinstance(config, CCTConfig) or config.positions != "sine":
+        return
+    if positions_of(table) != "sine":
         raise WeightsError(
             "V204",
             "the model has the fixed sine table, the file another one",
@@ -266,10 +334,10 @@ def _named(found: Detection) -> str:
     return f"`{found.variant}`" if found.variant else f"the {family_of(found.config)} config"
 
 
-def _hint(tensors: Tensors, metadata: Mapping[str, str]) -> str:
+def _hint(asked: _Asked, tensors: Tensors) -> str:
     """What would fit, if anything does."""
     try:
-        found = detect(tensors, metadata)
+        found = detect(tensors, among=_among(asked.dialect))
     except WeightsError:
         return "no variant fits the file as it stands"
     height, width = found.config.image_size
@@ -287,7 +355,7 @@ def _hint(tensors: Tensors, metadata: Mapping[str, str]) -> str:
 
 def _policy(found: Detection, config: ModelConfig, rows: int | None) -> tuple[Policy, list[str]]:
     """The file's own policy, else the variant's, else a plain one; what was assumed is said."""
-    if found.policy is not None:
+    if found.policy is not None and found.policy.channels == config.channels:
         return replace(found.policy, size=config.image_size), []
     row = VARIANTS.get(found.variant or "")
     if row is not None and row.policy.channels == config.channels:

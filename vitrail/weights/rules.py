@@ -1,17 +1,27 @@
 """A dialect is a table of rules; one engine reads it in both directions and uses every tensor exactly once.
 
-`{i}` in a name stands for a number, the same on both sides: `blocks.{i}.norm.weight`.
+In a name `{i}` stands for a number, the same on both sides: `blocks.{i}.norm.weight`. On their side `{i+1}` counts
+from 1, `{_i}` is nothing for the first and `_1`, `_2`, ... after it, `{*}` in a drop rule is any text. Where only our
+side has `{i}`, their tensor holds all layers along its first axis.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
+from types import MappingProxyType
+
+import numpy as np
 
 from vitrail.errors import WeightsError
 from vitrail.formats.stored import Stored, Tensors
-from vitrail.weights.reshapes import Array, Reshape, same
+from vitrail.models.configs import ModelConfig
+from vitrail.weights.reshapes import Array, Reshape, same, stack_heads
+
+Rename = Callable[[Sequence[str]], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,11 @@ class Rule:
         """Their names, one or more."""
         return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
 
+    @property
+    def stacked(self) -> bool:
+        """Whether their tensor holds all layers along its first axis."""
+        return bool(_letters(self.ours)) and not _letters(self.parts[0])
+
 
 @dataclass(frozen=True)
 class Drop:
@@ -41,23 +56,60 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A tensor of theirs that the config alone determines: written anew, and held against it when read.
+
+    beside: the tensor of ours that it comes with.
+    """
+
+    theirs: str
+    value: Callable[[ModelConfig], Array]
+    beside: str
+
+
+@dataclass(frozen=True, eq=False)
 class Dialect:
-    """One world's names and layouts for the weights of a family."""
+    """One world's names and layouts for the weights of a family.
+
+    form: which generation of names, where a world has several. prefixes: texts that may stand before every name, as
+    training code leaves them. numerics: config fields that the world's code fixes. containers: suffixes of the files
+    that this form is written to; none for any. rename: for a form that is only read, their names in terms of the rules.
+    """
 
     name: str
     family: str
     rules: tuple[Rule, ...]
     drop: tuple[Drop, ...] = ()
+    made: tuple[Made, ...] = ()
+    form: str = ""
+    prefixes: tuple[str, ...] = ()
+    numerics: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    containers: tuple[str, ...] = ()
+    rename: Rename | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.form})" if self.form else self.name
 
 
 @dataclass(frozen=True)
 class Translation:
-    """What one direction gave: the tensors, the names nobody explains, and everything else that is wrong."""
+    """What one direction gave: the tensors, the names nobody explains, and everything else that is wrong.
+
+    dropped: a line for each reason. made: their names that the config determines, with the rule for each. heads: how
+    many attention has, where their layout shows it.
+    """
 
     tensors: Tensors
     unexplained: tuple[str, ...]
     problems: tuple[str, ...]
     dropped: tuple[str, ...] = ()
+    made: Mapping[str, Made] = field(default_factory=dict)
+    heads: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether every tensor was explained and nothing is missing."""
+        return not (self.unexplained or self.problems)
 
 
 def to_native(dialect: Dialect, tensors: Tensors) -> Tensors:
@@ -65,48 +117,100 @@ def to_native(dialect: Dialect, tensors: Tensors) -> Tensors:
 
     WeightsError V205 when a tensor is explained by no rule, V204 when one is missing or cannot be reshaped.
     """
-    return _whole(dialect, read(dialect, tensors), "to our names")
+    return whole(dialect, read(dialect, tensors), "to our names")
 
 
-def from_native(dialect: Dialect, tensors: Tensors) -> Tensors:
-    """Our tensors under their names and in their layouts; errors as `to_native`."""
-    return _whole(dialect, write(dialect, tensors), "from our names")
+def from_native(dialect: Dialect, tensors: Tensors, config: ModelConfig) -> Tensors:
+    """Our tensors under their names and in their layouts, in the order of the table; errors as `to_native`."""
+    return whole(dialect, write(dialect, tensors, config), "from our names")
 
 
-def read(dialect: Dialect, tensors: Tensors) -> Translation:
-    """As `to_native`, but problems are listed and nothing is raised."""
-    theirs = {(rule, part): name for rule in dialect.rules for part, name in enumerate(rule.parts)}
-    found = _place(theirs, tensors)
+def read(dialect: Dialect, tensors: Tensors, *, values: bool = True) -> Translation:
+    """As `to_native`, but problems are listed and nothing is raised. values: False looks at the names alone."""
+    named = _named(dialect, tensors)
+    found = _place(dialect, named.raw)
+    problems: list[str] = []
     out: Tensors = {}
-    problems = _absent(dialect, found.filled)
+    indices = _indices(found.filled)
     for (rule, index), parts in found.filled.items():
-        names = [_fill(part, index) for part in rule.parts]
-        if len(parts) < len(names):
-            problems += [f"{name} is missing" for part, name in enumerate(names) if part not in parts]
+        names = [fill(part, index) for part in rule.parts]
+        if absent := [name for part, name in enumerate(names) if part not in parts]:
+            problems += [f"{name} is missing" for name in absent]
             continue
-        stored = [tensors[name] for name in names]
+        if not values:
+            continue
+        stored = [tensors[named.raw[name]] for name in names]
         try:
-            out[_fill(rule.ours, index)] = _read(rule.reshape, stored)
+            if rule.stacked:
+                layers = _layers(stored)
+                indices.setdefault(_letters(rule.ours), set()).update(layers)
+                out |= {fill(rule.ours, i): _read(rule.reshape, one) for i, one in layers.items()}
+            else:
+                out[fill(rule.ours, index)] = _read(rule.reshape, stored)
         except ValueError as error:
             shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in zip(names, stored, strict=True))
             problems.append(f"{shapes}: {rule.reshape.name} does not fit: {error}")
-    dropped, left = _dropped(dialect, found.left)
-    return Translation(out, left, tuple(problems), dropped)
+    problems = _absent(dialect, found.filled, indices) + problems
+    made, left = _made(dialect, found.left)
+    dropped, left = _dropped(dialect, left)
+    lines = [*named.lines, *_grouped({**named.dropped, **dropped})]
+    return Translation(
+        tensors=out,
+        unexplained=tuple(named.raw[name] for name in left),
+        problems=tuple(problems),
+        dropped=tuple(lines),
+        made={named.raw[name]: rule for name, rule in made},
+        heads=_heads(found.filled, {name: tensors[old] for name, old in named.raw.items()}),
+    )
 
 
-def write(dialect: Dialect, tensors: Tensors) -> Translation:
+def write(dialect: Dialect, tensors: Tensors, config: ModelConfig) -> Translation:
     """As `from_native`, but problems are listed and nothing is raised."""
-    found = _place({(rule, 0): rule.ours for rule in dialect.rules}, tensors)
+    assert dialect.rename is None, f"{dialect} is only read"
+    filled: Filled = {}
+    left = []
+    for name in tensors:
+        rule, index = _explained(dialect, name)
+        if rule is None:
+            left.append(name)
+        else:
+            filled[rule, index] = {0}
+    indices = _indices(filled)
+    problems = _absent(dialect, filled, indices, ours=True)
     out: Tensors = {}
-    problems = _absent(dialect, found.filled, ours=True)
-    for rule, index in found.filled:
-        name = _fill(rule.ours, index)
-        names = [_fill(part, index) for part in rule.parts]
+    for rule, index in _in_order(dialect.rules, filled):
+        name = fill(rule.ours, index)
         try:
-            out |= zip(names, _write(rule.reshape, tensors[name], len(names)), strict=True)
+            if not rule.stacked:
+                out |= _written(rule, tensors[name], index, config.heads)
+            elif not any(position for _, position in index):  # the first layer stands for all
+                layers = sorted(i for other, i in filled if other is rule)
+                parts = [_written(rule, tensors[fill(rule.ours, i)], i, config.heads) for i in layers]
+                out |= {their: _stacked([part[their] for part in parts]) for their in parts[0]}
         except ValueError as error:
             problems.append(f"{name} {tensors[name].shape}: {rule.reshape.name} does not fit: {error}")
-    return Translation(out, tuple(found.left), tuple(problems))
+    for made in dialect.made:
+        for index in sorted(indices.get(_letters(made.theirs), set())):
+            if fill(made.beside, index) in tensors:
+                out[fill(made.theirs, index)] = Stored.of(made.value(config))
+    return Translation(out, tuple(left), tuple(problems))
+
+
+def check_made(translation: Translation, tensors: Tensors, config: ModelConfig) -> None:
+    """WeightsError V204 unless what the config determines is in the file as it must be."""
+    for name, made in translation.made.items():
+        wanted = made.value(config)
+        if tensors[name].shape != wanted.shape or not np.array_equal(tensors[name].array(), wanted):
+            raise WeightsError(
+                "V204",
+                f"`{name}` is not what the config makes it",
+                evidence=[f"file {tensors[name].shape}", f"config {wanted.shape}"],
+                hint="the file is of another variant or image size, or it was changed by hand",
+            )
+
+
+Index = tuple[tuple[str, int], ...]  # (("i", 3),)
+Filled = dict[tuple[Rule, Index], set[int]]  # which parts of a rule are there
 
 
 def _read(reshape: Reshape, theirs: list[Stored]) -> Stored:
@@ -118,18 +222,67 @@ def _read(reshape: Reshape, theirs: list[Stored]) -> Stored:
     return _like(theirs[0], reshape.read([tensor.array() for tensor in theirs]))
 
 
-def _write(reshape: Reshape, ours: Stored, count: int) -> list[Stored]:
-    if reshape is same:
-        return [ours]
-    return [_like(ours, array) for array in reshape.write(ours.array(), count)]
+def _written(rule: Rule, ours: Stored, index: Index, heads: int) -> Tensors:
+    names = [fill(part, index) for part in rule.parts]
+    if rule.reshape is same:
+        return {names[0]: ours}
+    arrays = rule.reshape.write(ours.array(), len(names), heads)
+    return {name: _like(ours, array) for name, array in zip(names, arrays, strict=True)}
+
+
+def _heads(filled: Filled, tensors: Tensors) -> int | None:
+    """The axis of heads in the first tensor whose layout has one."""
+    for rule, index in filled:
+        if rule.reshape is stack_heads:
+            shape = tensors[fill(rule.parts[min(filled[rule, index])], index)].shape
+            return shape[-2] if len(shape) > 2 else None
+    return None
+
+
+def _layers(theirs: list[Stored]) -> dict[Index, list[Stored]]:
+    """Each layer's share of tensors that hold all of them."""
+    counts = {tensor.shape[0] if tensor.shape else 0 for tensor in theirs}
+    if len(counts) != 1 or not 0 < min(counts) <= 1024:
+        raise ValueError("the first axis does not count layers")
+    count = counts.pop()
+    cut: dict[Index, list[Stored]] = {}
+    for i in range(count):
+        sizes = [(tensor, tensor.nbytes // count) for tensor in theirs]
+        cut[(("i", i),)] = [
+            Stored(tensor.dtype, tensor.shape[1:], memoryview(tensor.data)[i * size : (i + 1) * size])
+            for tensor, size in sizes
+        ]
+    return cut
+
+
+def _stacked(layers: list[Stored]) -> Stored:
+    return Stored(layers[0].dtype, (len(layers), *layers[0].shape), b"".join(layer.data for layer in layers))
 
 
 def _like(stored: Stored, array: Array) -> Stored:
     return Stored.of(array, "BF16" if stored.dtype == "BF16" else None)
 
 
-Index = tuple[tuple[str, int], ...]  # (("i", 3),)
-Filled = dict[tuple[Rule, Index], set[int]]  # which parts of a rule are there
+@dataclass(frozen=True)
+class _Names:
+    """raw: a name in terms of the rules -> the file's. lines: what was done to all. dropped: name -> why."""
+
+    raw: dict[str, str]
+    lines: list[str]
+    dropped: dict[str, str]
+
+
+def _named(dialect: Dialect, names: Iterable[str]) -> _Names:
+    """The file's names without a whole prefix and without what is dropped as it stands."""
+    renamed = dict(dialect.rename(list(names))) if dialect.rename else {name: name for name in names}
+    dropped, left = _dropped(dialect, list(renamed))
+    lines: list[str] = []
+    raw = {name: renamed[name] for name in left}
+    for prefix in dialect.prefixes:
+        if raw and all(name.startswith(prefix) and name != prefix for name in raw):
+            lines.append(f"`{prefix}` taken off {len(raw)} names")
+            raw = {name.removeprefix(prefix): old for name, old in raw.items()}
+    return _Names(raw, lines, dropped)
 
 
 @dataclass(frozen=True)
@@ -138,82 +291,153 @@ class _Placed:
     left: list[str]
 
 
-def _place(patterns: Mapping[tuple[Rule, int], str], names: Iterable[str]) -> _Placed:
+def _place(dialect: Dialect, names: Iterable[str]) -> _Placed:
     """Give every name to the one rule that explains it."""
-    compiled = [(rule, part, _compile(pattern)) for (rule, part), pattern in patterns.items()]
+    compiled = [(rule, part, _compile(text)) for rule in dialect.rules for part, text in enumerate(rule.parts)]
     filled: Filled = {}
     left = []
     for name in names:
         hits = [(rule, part, match) for rule, part, regex in compiled if (match := regex.fullmatch(name))]
         assert len(hits) <= 1, f"{name} is explained by {len(hits)} rules"
-        if not hits:
+        index = _index(hits[0][2], hits[0][0].parts[hits[0][1]]) if hits else None
+        if index is None:
             left.append(name)
             continue
-        rule, part, match = hits[0]
-        index = tuple((letter, int(number)) for letter, number in match.groupdict().items())
+        rule, part, _ = hits[0]
         filled.setdefault((rule, index), set()).add(part)
     return _Placed(filled, left)
 
 
-def _absent(dialect: Dialect, filled: Filled, *, ours: bool = False) -> list[str]:
-    """What must be there and is not: plain rules, and for `{i}` rules every index that any of them has."""
+def _explained(dialect: Dialect, ours: str) -> tuple[Rule | None, Index]:
+    for rule in dialect.rules:
+        if (match := _compile(rule.ours).fullmatch(ours)) and (index := _index(match, rule.ours)) is not None:
+            return rule, index
+    return None, ()
+
+
+def _indices(filled: Iterable[tuple[Rule, Index]]) -> dict[tuple[str, ...], set[Index]]:
+    """Letters -> every index of ours that was met."""
     seen: dict[tuple[str, ...], set[Index]] = {(): {()}}
-    for _, index in filled:
-        seen.setdefault(tuple(letter for letter, _ in index), set()).add(index)
+    for rule, index in filled:
+        if not rule.stacked or index:
+            seen.setdefault(tuple(letter for letter, _ in index), set()).add(index)
+    return seen
+
+
+def _absent(
+    dialect: Dialect, filled: Filled, indices: dict[tuple[str, ...], set[Index]], *, ours: bool = False
+) -> list[str]:
+    """What must be there and is not: plain rules, and for `{i}` rules every index that any of them has."""
     missing = []
     for rule in dialect.rules:
-        indices = seen.get(tuple(_LETTER.findall(rule.ours)), set())
-        for index in sorted(indices) if not rule.optional else ():
+        stacked = rule.stacked and not ours
+        wanted: Iterable[Index] = [()] if stacked else sorted(indices.get(_letters(rule.ours), set()))
+        for index in () if rule.optional else wanted:
             if (rule, index) not in filled:
-                missing += [f"{_fill(name, index)} is missing" for name in ([rule.ours] if ours else rule.parts)]
-    for letters, indices in seen.items():
-        numbers = sorted(index[0][1] for index in indices if len(index) == 1)
+                missing += [f"{fill(name, index)} is missing" for name in ([rule.ours] if ours else rule.parts)]
+    for letters, found in indices.items():
+        numbers = sorted(index[0][1] for index in found if len(index) == 1)
         gap = next((i for i, number in enumerate(numbers) if i != number), None)
         if gap is not None:
             missing.append(f"the numbers of {{{letters[0]}}} go up to {numbers[-1]}, but {gap} is missing")
     return missing
 
 
-def _dropped(dialect: Dialect, left: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    lines, unexplained = [], []
+def _in_order(rules: Sequence[Rule], filled: Filled) -> Iterator[tuple[Rule, Index]]:
+    """As the table stands; a run of rules with the same letters goes layer by layer."""
+    for letters, run in groupby(rules, key=lambda rule: _letters(rule.ours)):
+        block = list(run)
+        for index in sorted({index for rule, index in filled if rule in block}) if letters else [()]:
+            yield from ((rule, index) for rule in block if (rule, index) in filled)
+
+
+def _made(dialect: Dialect, left: list[str]) -> tuple[list[tuple[str, Made]], list[str]]:
+    compiled = [(made, _compile(made.theirs)) for made in dialect.made]
+    found = {name: made for name in left for made, regex in compiled if regex.fullmatch(name)}
+    return list(found.items()), [name for name in left if name not in found]
+
+
+def _dropped(dialect: Dialect, names: list[str]) -> tuple[dict[str, str], list[str]]:
+    """name -> why for what is dropped, and the names that are left."""
     compiled = [(drop, _compile(drop.theirs)) for drop in dialect.drop]
-    for name in left:
-        why = next((drop.why for drop, regex in compiled if regex.fullmatch(name)), None)
-        if why is None:
-            unexplained.append(name)
-        else:
-            lines.append(f"{name} dropped: {why}")
-    return tuple(lines), tuple(unexplained)
+    why = {name: drop.why for name in names for drop, regex in compiled if regex.fullmatch(name)}
+    return why, [name for name in names if name not in why]
 
 
-_LETTER = re.compile(r"\{([a-z]+)\}")
+def _grouped(dropped: Mapping[str, str]) -> Iterator[str]:
+    """One line a reason: the names, or their number and the first ones."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in dropped.items():
+        by_reason.setdefault(why, []).append(name)
+    for why, names in by_reason.items():
+        some = ", ".join(names[:3])
+        yield f"{some} dropped: {why}" if len(names) <= 3 else f"{len(names)} tensors dropped: {why} ({some}, ...)"
 
 
+_PIECE = re.compile(r"\{([a-z]\+1|_[a-z]|[a-z]|\*)\}")
+
+
+def _letters(pattern: str) -> tuple[str, ...]:
+    """Each letter once, in the order in which they come."""
+    return tuple(dict.fromkeys(piece.strip("_+1") for piece in _PIECE.findall(pattern) if piece != "*"))
+
+
+@lru_cache(maxsize=4096)
 def _compile(pattern: str) -> re.Pattern[str]:
-    pieces = _LETTER.split(pattern)  # text, letter, text, letter, ..., text
-    regex = "".join(
-        f"(?P<{piece}>0|[1-9][0-9]{{0,5}})" if odd else re.escape(piece)
-        for odd, piece in ((n % 2, piece) for n, piece in enumerate(pieces))
-    )
-    return re.compile(regex)
+    out, seen = [], set()
+    for n, piece in enumerate(_PIECE.split(pattern)):  # text, letter, text, letter, ..., text
+        letter = piece.strip("_+1")
+        if n % 2 == 0:
+            out.append(re.escape(piece))
+        elif piece == "*":
+            out.append(".+")
+        elif letter in seen:
+            out.append(f"(?P={letter})")
+        elif piece.startswith("_"):
+            out.append(f"(?:_(?P<{letter}>[1-9][0-9]{{0,5}}))?")
+        else:
+            out.append(f"(?P<{letter}>0|[1-9][0-9]{{0,5}})")
+        seen |= {letter} if n % 2 else set()
+    return re.compile("".join(out))
 
 
-def _fill(pattern: str, index: Index) -> str:
-    return pattern.format(**dict(index))
+def _index(match: re.Match[str], pattern: str) -> Index | None:
+    """The numbers counted from 0; None for a 0 where they are counted from 1."""
+    numbers: dict[str, int] = {}
+    for piece in _PIECE.findall(pattern):
+        letter = piece.strip("_+1")
+        if piece != "*" and letter not in numbers:
+            numbers[letter] = int(match.group(letter) or 0) - piece.endswith("+1")
+    return tuple(numbers.items()) if min(numbers.values(), default=0) >= 0 else None
 
 
-def _whole(dialect: Dialect, result: Translation, way: str) -> Tensors:
+def fill(pattern: str, index: Index) -> str:
+    """The pattern with its numbers put in."""
+    numbers = dict(index)
+
+    def number(match: re.Match[str]) -> str:
+        piece = match.group(1)
+        value = numbers[piece.strip("_+1")]
+        if piece.startswith("_"):
+            return f"_{value}" if value else ""
+        return str(value + piece.endswith("+1"))
+
+    return _PIECE.sub(number, pattern)
+
+
+def whole(dialect: Dialect, result: Translation, way: str) -> Tensors:
+    """The tensors of a translation that has no fault; errors as `to_native`. way: `to our names`, for the message."""
     if result.unexplained:
         raise WeightsError(
             "V205",
-            f"{len(result.unexplained)} tensors are explained by no rule of dialect `{dialect.name}` {way}",
+            f"{len(result.unexplained)} tensors are explained by no rule of dialect `{dialect}` {way}",
             evidence=_some([*result.unexplained, *result.problems]),
-            hint="name another dialect, or convert the file with the tool that wrote it",
+            hint="name another dialect, or write one: `vitrail convert SRC --suggest` begins it",
         )
     if result.problems:
         raise WeightsError(
             "V204",
-            f"the tensors do not make a whole network of dialect `{dialect.name}` {way}",
+            f"the tensors do not make a whole network of dialect `{dialect}` {way}",
             evidence=_some(result.problems),
             hint="the file is incomplete, or of another variant or dialect",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vitrail.errors import WeightsError
 from vitrail.models.configs import ModelConfig, config_from_json, config_to_json
 from vitrail.pictures.policy import Policy
-from vitrail.weights.dialects import DIALECTS
+from vitrail.weights.dialects import dialect_names
 
 KEY = "vitrail"
 FORMAT = 1
@@ -59,7 +59,11 @@ def from_metadata(metadata: Mapping[str, str]) -> Saved | None:
         if len(classes) != config.classes:
             raise ValueError(f"{len(classes)} class names for {config.classes} classes")
         variant, dialect = values["variant"], values["dialect"]
-        if not isinstance(dialect, str) or dialect not in DIALECTS or not (variant is None or isinstance(variant, str)):
+        if (
+            not isinstance(dialect, str)
+            or dialect not in dialect_names()
+            or not (variant is None or isinstance(variant, str))
+        ):
             raise ValueError("variant or dialect is not known")
         policy = Policy.from_json(values["policy"])
         return Saved(config=config, policy=policy, classes=tuple(classes), dialect=dialect, variant=variant)

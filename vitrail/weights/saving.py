@@ -1,37 +1,164 @@
-"""From a classifier to a weight file in any dialect."""
+"""From a classifier to a weight file in any dialect and container."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from vitrail.errors import WeightsError
-from vitrail.formats import safetensors
+from vitrail import disk
+from vitrail.errors import WeightsError, nearest
+from vitrail.formats.stored import Tensors
 from vitrail.models.classifier import Classifier
-from vitrail.models.configs import family_of
-from vitrail.weights.dialects import dialect_of
-from vitrail.weights.rules import from_native
+from vitrail.models.configs import ModelConfig, family_of
+from vitrail.weights.detect import numerics_of
+from vitrail.weights.dialects import NATIVE, dialect_names, written
+from vitrail.weights.rules import Dialect, Translation, whole, write
 from vitrail.weights.saved import Saved, to_metadata
 from vitrail.weights.tensors import native_tensors
 
+SAFETENSORS = ".safetensors"
+TORCH = (".pth", ".pt", ".bin")
 
-def save_as(classifier: Classifier, path: str | Path, *, dialect: str = "native") -> None:
-    """Write the weights under a dialect's names, with config, policy and classes beside them.
+# suffix -> the dialect that such files are of, unless another is named
+USUAL: dict[str, str] = {
+    ".safetensors": "native",
+    ".pth":         "native",
+    ".pt":          "native",
+    ".bin":         "native",
+    ".npz":         "google",
+    ".ckpt":        "mindspore",
+    ".weights.h5":  "keras",
+    ".h5":          "keras",
+    "":             "huggingface",  # a folder
+}  # fmt: skip
 
-    The container follows from the suffix; `.safetensors` is written. WeightsError V205 unknown dialect, V206 another
-    suffix; SystemFault V701 when the disk refuses. The same classifier gives the same bytes.
+
+def suffix_of(path: Path) -> str:
+    """What the name says of the container; WeightsError V206 when it says nothing that is written.
+
+    >>> suffix_of(Path("a.weights.h5")), suffix_of(Path("folder"))
+    ('.weights.h5', '')
+    """
+    suffix = ".weights.h5" if path.name.endswith(".weights.h5") else path.suffix
+    if suffix not in USUAL:
+        raise WeightsError(
+            "V206", f"`{path}`: no container is written for `{suffix}`", hint=nearest(suffix, USUAL) or _KNOWN
+        )
+    return suffix
+
+
+_KNOWN = f"end the name in one of {', '.join(suffix for suffix in USUAL if suffix)}, or in none for a folder"
+
+
+def save_as(classifier: Classifier, path: str | Path, dialect: str | None = None) -> tuple[str, ...]:
+    """Write the weights under a dialect's names; a line for everything that the file will not say or do the same.
+
+    The container follows from the suffix; a path without one becomes a folder that transformers opens. dialect: None
+    for the usual one of the container, `native` for our own, `google:linen` for one generation of names, or a YAML
+    file of your own rules. In `.safetensors` config, policy and classes stand beside the tensors.
+    WeightsError V205 unknown dialect, or one that cannot hold this network; V206 another suffix; SystemFault V701 when
+    the disk refuses. The same classifier gives the same bytes.
     """
     target = Path(path)
-    if target.suffix != ".safetensors":
-        raise WeightsError(
-            "V206", f"`{target}`: no container is written for `{target.suffix}`", hint="end the name in `.safetensors`"
-        )
-    table = dialect_of(dialect, family_of(classifier.config))
+    suffix = suffix_of(target)
+    native = native_tensors(classifier.module)
+    table, result = translated(classifier, native, dialect or USUAL[suffix], suffix)
+    theirs = whole(table, result, "from our names")
+    lines = [*result.dropped, *_numerics(classifier.config, table)]
+    if suffix == "":
+        if table.name != "huggingface":
+            raise WeightsError("V206", f"`{target}` has no suffix, which makes a folder of Hugging Face", hint=_KNOWN)
+        _write_folder(target, classifier, theirs)
+    elif suffix == SAFETENSORS:
+        from vitrail.formats import safetensors
+
+        known = table.name in dialect_names()  # a dialect of the user's own is not known to who opens the file
+        safetensors.write(target, theirs, to_metadata(_saved(classifier, table)) if known else {})
+    else:
+        _writer(suffix)(target, theirs)
+    return tuple(lines)
+
+
+def translated(classifier: Classifier, native: Tensors, dialect: str, suffix: str) -> tuple[Dialect, Translation]:
+    """The table of the dialect that holds the network whole, the one the weights came in first, and what it gives."""
+    family = family_of(classifier.config)
+    if dialect.endswith((".yaml", ".yml")):
+        from vitrail.weights.user_dialect import read_dialect
+
+        choice: tuple[Dialect, ...] = (read_dialect(Path(dialect)),)
+    else:
+        choice = written(dialect, family, suffix)
+    came_in = (classifier.provenance.get("dialect"), classifier.provenance.get("form", ""))
+    choice = tuple(sorted(choice, key=lambda table: (table.name, table.form) != came_in))
+    results = ((table, _without_key_bias(table, native, classifier.config)) for table in choice)
+    first = None
+    for table, result in results:
+        if result.whole:
+            return table, result
+        first = first or (table, result)
+    assert first is not None
+    return first
+
+
+def _without_key_bias(table: Dialect, native: Tensors, config: ModelConfig) -> Translation:
+    """A bias of keys, where the dialect has none, is left out: it adds the same to every weight before softmax."""
+    names = [name for name in native if name.endswith(".attn.k_bias")]
+    result = write(table, native, config)
+    if not names or not set(names) <= set(result.unexplained):
+        return result
+    result = write(table, {name: tensor for name, tensor in native.items() if name not in names}, config)
+    line = f"{len(names)} tensors dropped: a bias of keys cannot change an answer ({names[0]}, ...)"
+    return Translation(result.tensors, result.unexplained, result.problems, (line,))
+
+
+def _numerics(config: ModelConfig, table: Dialect) -> list[str]:
+    """In what the dialect's own code computes otherwise than this network does."""
+    if table.name == "huggingface" or table in NATIVE.values():
+        return []  # their config says it, ours too
+    other = [(name, getattr(config, name), value) for name, value in numerics_of(config, table).items()]
+    return [
+        f"{table.name} computes with {name} {theirs}, this network with {ours}: its answers will differ"
+        for name, ours, theirs in other
+        if ours != theirs
+    ]
+
+
+def _saved(classifier: Classifier, table: Dialect) -> Saved:
     variant = classifier.provenance.get("variant")
-    saved = Saved(
+    return Saved(
         config=classifier.config,
         policy=classifier.policy,
         classes=classifier.classes,
         dialect=table.name,
         variant=variant if isinstance(variant, str) else None,
     )
-    safetensors.write(target, from_native(table, native_tensors(classifier.module)), to_metadata(saved))
+
+
+def _write_folder(target: Path, classifier: Classifier, theirs: Tensors) -> None:
+    from vitrail.formats import safetensors
+    from vitrail.weights.huggingface import write_config
+
+    texts = write_config(classifier.config, classifier.policy, classifier.classes)
+    with disk.new_folder(target) as folder:
+        for name, text in texts.items():
+            disk.write_file(folder / name, text.encode())
+        safetensors.write(folder / "model.safetensors", theirs, {"format": "pt"})
+
+
+def _writer(suffix: str) -> Callable[[Path, Tensors], None]:
+    """Each container's writer, imported where it is used."""
+    if suffix in TORCH:
+        from vitrail.weights import torch_file
+
+        return torch_file.write
+    if suffix == ".npz":
+        from vitrail.formats import npz
+
+        return npz.write
+    if suffix == ".ckpt":
+        from vitrail.formats import mindspore
+
+        return mindspore.write
+    from vitrail.formats import hdf5
+
+    return hdf5.write

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.errors import WeightsError
@@ -96,6 +96,7 @@ beits = st.builds(
 )  # fmt: skip
 
 
+@settings(max_examples=50)
 @given(vits | bodies | beits)
 def test_a_config_written_and_read_is_the_same(tmp_path_factory: pytest.TempPathFactory, config: Any) -> None:
     classes = tuple(f"name {i}" for i in range(config.classes))
@@ -117,6 +118,7 @@ policies = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(policies, st.integers(1, 300), st.integers(1, 300))
 def test_a_policy_written_and_read_prepares_pictures_alike(
     tmp_path_factory: pytest.TempPathFactory, policy: Policy, height: int, width: int
@@ -229,10 +231,15 @@ def test_damaged_json_is_refused(text: str, tmp_path: Path) -> None:
     assert caught.value.code == "V201"
 
 
-@given(st.dictionaries(st.sampled_from([
+KEYS = (
     "hidden_size", "num_attention_heads", "image_size", "patch_size", "id2label", "num_labels", "architectures",
     "layer_norm_eps", "head_dim", "intermediate_size", "layer_scale_init_value", "num_channels",
-]), st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists)))  # fmt: skip
+)  # fmt: skip
+anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.sampled_from(KEYS), anything))
 def test_any_config_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]) -> None:
     for kind in ("vit", "beit"):
         try:

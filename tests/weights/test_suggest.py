@@ -19,7 +19,7 @@ from vitrail.weights.suggest import Suggestion, suggest
 from vitrail.weights.user_dialect import read_dialect
 
 TINY: dict[str, Any] = {
-    "image_size": (32, 32), "classes": 5, "patch": 8, "dim": 24, "depth": 3, "heads": 4, "mlp_ratio": 2.0,
+    "image_size": (32, 32), "classes": 5, "patch": 8, "dim": 24, "depth": 2, "heads": 4, "mlp_ratio": 2.0,
 }  # fmt: skip
 VITS = {
     "plain": ViTConfig(**TINY),
@@ -170,7 +170,7 @@ def as_keras(name: str, array: Array) -> Array:
 def test_known_worlds_without_a_table_of_ours(name: str, scheme: Scheme, tmp_path: Path) -> None:
     ours = native(VITS[name])
     theirs = renamed(ours, scheme)
-    reads_back(suggest(theirs), theirs, ours, tmp_path)
+    reads_back(suggest(theirs, model=VITS[name] if name == "no bias" else None), theirs, ours, tmp_path)
     in_order = dict(sorted(theirs.items()))  # as safetensors keeps them
     reads_back(suggest(in_order, model=VITS[name]), theirs, ours, tmp_path)
 
@@ -180,9 +180,12 @@ def test_known_worlds_without_a_table_of_ours(name: str, scheme: Scheme, tmp_pat
 def test_kernels_the_other_way_round(name: str, change: Change, tmp_path: Path) -> None:
     ours = native(VITS[name])
     theirs = renamed(ours, FLAX, change=change)
-    if name == "one layer" and change is as_keras:
-        theirs = {key: tensor for key, tensor in theirs.items() if True}
-    reads_back(suggest(theirs), theirs, ours, tmp_path)
+    reads_back(suggest(theirs, model=VITS[name]), theirs, ours, tmp_path)
+
+
+def test_a_network_that_two_families_have_is_marked() -> None:
+    text = suggest(renamed(native(VITS["no bias"]), TORCHVISION)).text  # a ViT-Lite has the same tensors
+    assert "# ? as a network of the family cct they would match as well" in text
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -227,6 +230,7 @@ def written(config: ModelConfig, table: Dialect) -> Tensors | None:
 CASES = [
     pytest.param(name, table, id=f"{name}-{table}")
     for name, config in {**VITS, **OTHERS}.items()
+    if name not in ("twelve layers", "three times as wide inside")
     for table in TABLES
     if table.family == family_of(config) and not table.rename and written(config, table) is not None
 ]
@@ -237,7 +241,7 @@ def test_every_table_of_ours_is_found_again_from_its_names(name: str, table: Dia
     config = {**VITS, **OTHERS}[name]
     theirs = written(config, table)
     assert theirs is not None
-    suggestion = suggest(theirs)
+    suggestion = suggest(theirs, model=config if name in ("no bias", "vit lite") else None)
     if name == "one layer" and table.form.startswith("Keras 3 file"):  # no number stands in the names of one layer
         assert suggestion.unmatched and "# ?" in suggestion.text
     elif name == "pre_logits" and table.form == "Keras 3 file, pre_logits":  # `dense` and `dense_1` say nothing
@@ -262,7 +266,7 @@ def test_two_norms_that_nothing_tells_apart_are_marked(tmp_path: Path) -> None:
     mark = "# ? net.stage_{i}.calm.gain  (24,)  could be blocks.{i}.norm1.weight or blocks.{i}.norm2.weight"
     assert mark in suggestion.text
     assert "# ? blocks.{i}.norm1.weight" in suggestion.text.splitlines()
-    assert suggestion.matched == len(theirs) - 12
+    assert suggestion.matched == len(theirs) - 8
     (tmp_path / "mine.yaml").write_text(suggestion.text)
     half = read(read_dialect(tmp_path / "mine.yaml"), theirs)
     assert set(half.unexplained) == set(suggestion.unmatched)
@@ -319,9 +323,12 @@ def test_two_towers_the_one_with_patches_is_meant() -> None:
     {"a": Stored.of(np.zeros((), np.float32))},
     {"": Stored.of(np.zeros((3,), np.float32)), "0": Stored.of(np.zeros((0, 3), np.float32))},
     {f"{i}": Stored.of(np.zeros((2, 2), np.float32)) for i in range(40)},
-    {"a{i}.weight": Stored.of(np.zeros((1, 1, 4), np.float32)), "b": Stored.of(np.zeros((1, 1, 4), np.float32))},
+    {"cls{i}": Stored.of(np.zeros((1, 1, 4), np.float32)), "b\nc": Stored.of(np.zeros((1, 4, 4), np.float32))},
+    {"1" * 400 + f".{i}": Stored.of(np.zeros((2,), np.float32)) for i in range(3)},
+    {".".join(str(i) for i in range(n, 200)): Stored.of(np.zeros((2,), np.float32)) for n in range(40)},
 ])  # fmt: skip
 def test_any_tensors_give_a_text(theirs: Tensors) -> None:
     suggestion = suggest(theirs)
     assert suggestion.matched + len(suggestion.unmatched) == len(theirs)
     assert suggestion.missing
+    assert all(line.isprintable() for line in suggestion.text.splitlines())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.errors import SystemFault, WeightsError
@@ -192,6 +192,7 @@ def test_too_many_names_are_refused_before_they_are_compared(tmp_path: Path) -> 
     assert "3000 names in all rules" in caught.value.evidence[0]
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(KEYS), st.recursive(st.none() | st.text() | st.integers(), st.lists)))
 def test_any_mapping_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]) -> None:
     import yaml

@@ -32,7 +32,7 @@ def both_explain(one: str, other: str) -> str | None:
     """The shortest name that both patterns explain, None when there is none.
 
     >>> both_explain("layer{i}.w", "layer1{j}.w"), both_explain("layer{i}.w", "layer{_i}.w")
-    ('layer10.w', None)
+    ('layer11.w', None)
 
     A letter that stands twice in a pattern is taken as two free numbers.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vitrail.errors import WeightsError
 from vitrail.models.configs import CCTConfig
-from vitrail.weights.published import by_file_name, class_names_of, with_file_name
+from vitrail.weights.published import by_file_name, class_names_of, names, published, with_file_name
 from vitrail.weights.saved import Saved, from_metadata
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Stated:
         """The detection with the policy and the class names of the published file, if it is one."""
         config = found.config
         row = by_file_name(self.file_name, classes=config.classes, image_size=config.image_size[0])
+        if row is None and found.variant is not None and self.file_name.split(".")[0] == found.variant:
+            return _as_its_variant(found)
         if row is None or found.policy is not None or found.variant is None or row.variant != found.variant:
             return found
         lines = [f"by its name the published {row.name}: policy ({row.protocol}) and class names from there"]
@@ -46,6 +48,16 @@ class Stated:
         return replace(
             found, policy=row.policy, classes=class_names_of(row) or None, evidence=(*found.evidence, *lines)
         )
+
+
+def _as_its_variant(found: Detection) -> Detection:
+    """A published file renamed to its variant, as old guides ask for: its class names, if all that fit have the same."""
+    rows = [published(name) for name in names() if name.startswith(f"{found.variant}.")]
+    fitting = [row for row in rows if row.count == found.config.classes and row.dialect == found.dialect.name]
+    if len({row.classes for row in fitting}) != 1:
+        return found
+    line = f"named as its variant: class names of {fitting[0].classes}, as its published weights have"
+    return replace(found, classes=class_names_of(fitting[0]) or None, evidence=(*found.evidence, line))
 
 
 def stated(path: Path, metadata: Mapping[str, str], *, named: bool) -> Stated:

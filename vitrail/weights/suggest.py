@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from vitrail.errors import printable
+from vitrail.formats.bounds import NAME_BYTES
 from vitrail.formats.stored import Tensors
 from vitrail.models.configs import CCTConfig, ModelConfig, family_of
 from vitrail.weights.dialects import NATIVE
@@ -66,7 +67,12 @@ def suggest(tensors: Tensors, *, model: ModelConfig | None = None) -> Suggestion
     """
     families = (family_of(model),) if model else ("vit", "beit", "cct")
     found = [_for_family(family, tensors, model) for family in families]
-    return min(found, key=_doubt)
+    best, *others = sorted(found, key=_doubt)
+    for other in others:
+        if _doubt(other)[:2] == _doubt(best)[:2]:
+            line = f"# ? as a network of the family {other.dialect.family} they would match as well\nrules:"
+            best = replace(best, text=best.text.replace("rules:", line, 1))
+    return best
 
 
 def _doubt(one: Suggestion) -> tuple[int, bool, int]:
@@ -138,15 +144,16 @@ _OURS: dict[str, dict[str, tuple[str, str]]] = {
 
 def _for_family(family: str, tensors: Tensors, model: ModelConfig | None) -> Suggestion:
     templates = without_shared(templates_of(tensors, depth=model.depth if model else None))
-    modules = modules_of(t for t in templates if tensors[t.names[0]].dtype in FLOATS)
+    modules = modules_of(t for t in templates if tensors[t.names[0]].dtype in FLOATS and _sayable(t))
     sizes = _sizes(modules, model)
     names = tuple(name for name in ROLES if name in _OURS[family] or name in ("q", "k", "v"))
     cast = Cast(sizes, modules, names, ordered=not sorted_file(tensors))
     played = cast.settle()
     native = NATIVE[family].rules
-    placed = []
+    placed: list[tuple[int, list[Rule]]] = []
     for rule, parts in _rules(family, played, sizes, modules):
-        place, own = next((n, own) for n, own in enumerate(native) if both_explain(own.ours, rule.ours) is not None)
+        place = _place(rule.ours, native)
+        own = native[place]
         placed.append((place, [replace(one, optional=own.optional) for one in _each_layer(rule, parts)]))
     rules = tuple(rule for _, some in sorted(placed, key=lambda item: item[0]) for rule in some)
     dialect = Dialect(name=NAME, family=family, rules=rules)
@@ -158,8 +165,8 @@ def _for_family(family: str, tensors: Tensors, model: ModelConfig | None) -> Sug
         if n not in there and not own.optional and not own.ours.startswith("patch_embed.backbone")
     )
     doubts = {
-        name: _could_be(cast, module, family)
-        for module in modules
+        name: _could_be(cast.could_be(n), family)
+        for n, module in enumerate(modules)
         for template in module.templates
         for name in template.names
     }
@@ -168,10 +175,21 @@ def _for_family(family: str, tensors: Tensors, model: ModelConfig | None) -> Sug
     return Suggestion(text, dialect, len(tensors) - len(result.unexplained), result.unexplained, missing)
 
 
+def _place(ours: str, native: tuple[Rule, ...]) -> int:
+    """Which of our rules a name is of; the convolutions of CCT are written with their numbers."""
+    names = [rule.ours for rule in native]
+    if ours in names:
+        return names.index(ours)
+    return next(n for n, name in enumerate(names) if both_explain(name, ours) is not None)
+
+
 def _sizes(modules: list[Module], model: ModelConfig | None) -> Sizes:
     """D is the size of most vectors in layers, H the other side of two dense weights there."""
     inside = [module for module in modules if module.layered]
-    vectors = Counter(t.shape[0] for m in (inside or modules) for t in m.templates if len(t.shape) == 1)
+    parts = [t.shape for m in (inside or modules) for t in m.templates]
+    vectors = Counter(shape[0] for shape in parts if len(shape) == 1) or Counter(
+        size for shape in parts for size in shape
+    )
     dim = model.dim if model else (vectors.most_common(1)[0][0] if vectors else 0)
     if isinstance(model, CCTConfig):
         hidden = int(model.dim * model.mlp_ratio)
@@ -261,9 +279,14 @@ def _each_layer(rule: Rule, parts: tuple[Template, ...]) -> list[Rule]:
     ]
 
 
-def _could_be(cast: Cast, module: Module, family: str) -> str:
-    roles = [role for role in cast.could_be(module) if role in _OURS[family]]
-    return " or ".join(_OURS[family][role][0] or _OURS[family][role][1] for role in roles)
+def _could_be(roles: list[str], family: str) -> str:
+    ours = [_OURS[family][role] for role in roles if role in _OURS[family]]
+    return " or ".join(weight or bias for weight, bias in ours)
+
+
+def _sayable(template: Template) -> bool:
+    """Whether a rule can name it: braces stand for numbers there."""
+    return all(name.isprintable() and 0 < len(name) <= NAME_BYTES and not {*"{}"} & {*name} for name in template.names)
 
 
 def _marked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, islice
 
 from vitrail.formats.stored import Tensors
 
@@ -16,7 +16,8 @@ _GLUED = {f"{kind}{part}": (kind, part) for kind in "wb" for part in "qkvo"}
 _NUMBER = re.compile(r"[0-9]+")
 _SEPARATOR = re.compile(r"[./]")
 _HERE = "\0"  # where the number of a layer stands again
-BLOCK = 8  # no block has fewer tensors
+SPOTS = 8  # places in a name where a layer's number is looked for
+BLOCK = 9  # the tensors of a block, at the least; its attention alone has up to 8
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _stacked(tensors: Tensors, depth: int | None) -> tuple[str, list[str]]:
     groups: dict[tuple[int, str], list[str]] = {}
     for name, tensor in tensors.items():
         if len(tensor.shape) > 1 and depth in (None, tensor.shape[0]):
-            for match in _SEPARATOR.finditer(name):
+            for match in islice(_SEPARATOR.finditer(name), SPOTS):
                 groups.setdefault((tensor.shape[0], name[: match.end()]), []).append(name)
     prefix, found = max(((prefix, found) for (_, prefix), found in groups.items()), key=_most, default=("", []))
     return (prefix, found) if len(found) >= BLOCK else ("", [])
@@ -201,7 +202,7 @@ def _numbered(names: Iterable[str]) -> Iterator[tuple[_Layers, list[set[str]]]]:
     places: dict[str, dict[int, tuple[str, set[str]]]] = {}
     everything = list(names)
     for name in everything:
-        for match in _NUMBER.finditer(name):
+        for match in islice(_NUMBER.finditer(name), SPOTS):
             if len(match[0]) > 4:
                 continue
             numbers = places.setdefault(name[: match.start()], {})
@@ -236,7 +237,7 @@ def _repeated(names: list[str], layers: _Layers) -> Iterator[tuple[str, str, tup
 
 def _variants(rest: str, number: str, *, most: int = 3) -> Iterator[str]:
     """The text with the layer's number left open in none, one, ... of the places where it stands again."""
-    spots = [match.span() for match in _NUMBER.finditer(rest) if match[0] == number]
+    spots = [match.span() for match in islice(_NUMBER.finditer(rest), SPOTS) if match[0] == number]
     for count in range(min(len(spots), most) + 1):
         for chosen in combinations(spots, count):
             text = rest

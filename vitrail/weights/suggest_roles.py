@@ -228,10 +228,9 @@ class Cast:
                 self._give(name, n)
         return self.played
 
-    def could_be(self, module: Module) -> list[str]:
+    def could_be(self, n: int) -> list[str]:
         """The roles still open that fit a module."""
-        n = self.modules.index(module)
-        return [name for (m, name), score in self.scores.items() if m == n and score >= 0]
+        return [name for name in self.names if self.scores.get((n, name), -1) >= 0]
 
     def _give(self, name: str, n: int) -> None:
         self.played[name] = self.modules[n]
@@ -239,10 +238,13 @@ class Cast:
         self.scores = {key: score for key, score in self.scores.items() if key[0] != n and key[1] not in over}
 
     def _by_words(self) -> list[tuple[str, int]]:
-        """The pair whose words fit best, each the other's only best."""
-        for (n, name), score in sorted(self.scores.items(), key=lambda item: -item[1]):
-            rivals = [s for (m, other), s in self.scores.items() if (m == n) != (other == name)]
-            if score >= 2 and all(rival < score for rival in rivals):
+        """A pair whose words fit, each the other's only best."""
+        best: dict[int | str, list[int]] = {}  # module or role -> its two best scores
+        for (n, name), score in self.scores.items():
+            for one in (n, name):
+                best[one] = sorted([*best.get(one, []), score])[-2:]
+        for (n, name), score in self.scores.items():
+            if score >= 2 and all(best[one][-1] == score and best[one][:-1] != [score] for one in (n, name)):
                 return [(name, n)]
         return []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.errors import WeightsError
-from vitrail.formats.stored import Stored, Tensors
+from vitrail.formats.stored import DTYPES, Stored, Tensors
 from vitrail.models import build
 from vitrail.models.configs import ModelConfig
 from vitrail.models.count import shapes
@@ -24,6 +24,7 @@ TORCH_TYPES = {
 }  # fmt: skip
 _WORDS = {kind: word for word, kind in TORCH_TYPES.items()}
 _FLOATS = ("F64", "F32", "F16", "BF16")
+_PIECE = 1 << 20  # values looked at together
 
 
 def to_torch(stored: Stored) -> Tensor:
@@ -116,14 +117,30 @@ def check_numbers(tensors: Tensors, where: object) -> None:
             hint="save all tensors in one type",
         )
     for name, stored in tensors.items():
-        finite = torch.isfinite(to_torch(stored)).reshape(-1)
-        if not bool(finite.all()):
-            first = int(torch.nonzero(~finite)[0])
-            index = tuple(int(i) for i in np.unravel_index(first, stored.shape)) if math.prod(stored.shape) > 1 else ()
-            value = to_torch(stored).reshape(-1)[first].item()
-            raise WeightsError(
-                "V201",
-                f"`{where}`: `{name}` holds {value} at {index}",
-                evidence=[f"{int((~finite).sum())} of {finite.numel()} values are NaN or Inf"],
-                hint="take an earlier checkpoint: this one cannot give answers",
-            )
+        if not _finite(stored):
+            raise _broken(name, stored, where)
+
+
+def _finite(stored: Stored) -> bool:
+    """Piece by piece, so that it costs no memory; BF16 is widened, which keeps NaN and Inf."""
+    kind, data = DTYPES[stored.dtype], memoryview(stored.data)
+    step = _PIECE * kind[0]
+    pieces = (Stored(stored.dtype, (len(part) // kind[0],), part) for part in _cut(data, step))
+    return all(bool(np.isfinite(piece.array()).all()) for piece in pieces)
+
+
+def _cut(data: memoryview, step: int) -> Iterator[memoryview]:
+    return (data[at : at + step] for at in range(0, len(data), step))
+
+
+def _broken(name: str, stored: Stored, where: object) -> WeightsError:
+    values = stored.array().reshape(-1)
+    finite = np.isfinite(values)
+    first = int(np.argmin(finite))
+    index = tuple(int(i) for i in np.unravel_index(first, stored.shape)) if math.prod(stored.shape) > 1 else ()
+    return WeightsError(
+        "V201",
+        f"`{where}`: `{name}` holds {float(values[first])} at {index}",
+        evidence=[f"{int((~finite).sum())} of {finite.size} values are NaN or Inf"],
+        hint="take an earlier checkpoint: this one cannot give answers",
+    )

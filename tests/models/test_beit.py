@@ -19,6 +19,7 @@ from vitrail.models.beit import BEiT
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import BEiTConfig
 from vitrail.models.count import shapes
+from vitrail.models.layers import project
 from vitrail.models.tables import relative_index
 
 TAPS = Taps(embed="pos_drop", block0="blocks.0", norm="norm")
@@ -229,7 +230,8 @@ def test_attention_weights_are_those_that_attention_uses(config: BEiTConfig, pat
     with torch.no_grad():
         module.tokens(pictures(config))
         weights = layer.weights(*taken["inputs"])
-        value = layer.project(taken["inputs"][0], None)[2]
+        x, bias = taken["inputs"][0], layer.qkv_bias()
+        value = project(x, layer.qkv.weight, bias, heads=config.heads, first=None)[2]
         again = layer.proj((weights @ value).transpose(1, 2).flatten(2))
     assert weights.shape == (2, config.heads, config.tokens, config.tokens)
     assert torch.allclose(weights.sum(-1), torch.ones(()).double(), rtol=0, atol=1e-12)

@@ -19,7 +19,7 @@ from vitrail.remote.hub import hub_place
 from vitrail.remote.web import refused
 from vitrail.weights import published as module
 from vitrail.weights.published import Published, by_file_name, class_names_of, names, published, with_file_name
-from vitrail.weights.published_rows import NOT_PUBLISHED
+from vitrail.weights.published.rows import NOT_PUBLISHED
 
 ROWS = [published(name) for name in names()]
 

@@ -216,10 +216,13 @@ def test_open_clip(tmp_path: Path) -> None:
     ours = native(ViTConfig(**TINY | {"classes": 0}, pre_norm=True))
     theirs = renamed(ours, OPEN_CLIP)
     reads_back(suggest(theirs), theirs, ours, tmp_path)
-    flat = {name: Stored.of(t.array()[0]) if t.shape[0] == 1 and len(t.shape) == 3 else t for name, t in theirs.items()}
-    suggestion = suggest(flat)
-    assert suggestion.unmatched == ("visual.class_embedding", "visual.positional_embedding")
-    assert "# ? visual.positional_embedding  (17, 24)" in suggestion.text
+    flat = theirs | {
+        "visual.class_embedding": Stored.of(theirs["visual.class_embedding"].array()[0, 0]),
+        "visual.positional_embedding": Stored.of(theirs["visual.positional_embedding"].array()[0]),
+    }
+    suggestion = suggest(flat)  # as its files have them
+    assert "theirs: visual.positional_embedding, reshape: leading" in suggestion.text
+    reads_back(suggestion, flat, ours, tmp_path)
 
 
 def written(config: ModelConfig, table: Dialect) -> Tensors | None:

@@ -11,20 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.models.configs import AttentionPath, BEiTConfig
-from vitrail.models.layers import DropPath, Mlp, attend, linear_rates, split_heads, weigh
+from vitrail.models.layers import DropPath, Mlp, PatchEmbed, attend, linear_rates, project, weigh
 from vitrail.models.tables import patch_places
-
-
-class PatchEmbed(nn.Module):
-    """Patches of p x p pixels, each a token.  (B, C, rows p, columns p) -> (B, rows columns, D)"""
-
-    def __init__(self, c: BEiTConfig) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(c.channels, c.dim, c.patch, c.patch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.proj(x)  # (B, D, rows, columns)
-        return x.flatten(2).transpose(1, 2)  # (B, N, D)
 
 
 class RelativePositions(nn.Module):
@@ -61,24 +49,12 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, index: Tensor | None, shared: Tensor | None = None, first: int | None = None
     ) -> Tensor:
-        q, k, v = self.project(x, first)
+        q, k, v = project(x, self.qkv.weight, self.qkv_bias(), heads=self.heads, first=first)
         bias, dropout = self.bias(index, shared, first), self.attn_drop if self.training else 0.0
         x = attend(q, k, v, path=self.attention_path, dropout=dropout, bias=bias)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
         x = self.proj_drop(x)
         return x
-
-    def project(self, x: Tensor, first: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of the first tokens, or of all, and keys and values of all.  -> (B, H, M, D/H), 2 x (B, H, N, D/H)"""
-        weight, bias = self.qkv.weight, self.qkv_bias()
-        if first is None:
-            q, k, v = split_heads(F.linear(x, weight, bias), 3, self.heads)
-            return q, k, v
-        D = x.shape[-1]  # noqa: N806
-        bias_q, bias_kv = (None, None) if bias is None else (bias[:D], bias[D:])
-        (q,) = split_heads(F.linear(x[:, :first], weight[:D], bias_q), 1, self.heads)
-        k, v = split_heads(F.linear(x, weight[D:], bias_kv), 2, self.heads)
-        return q, k, v
 
     def qkv_bias(self) -> Tensor | None:
         """(3 D,), keys as a rule with zeros"""
@@ -99,7 +75,7 @@ class Attention(nn.Module):
         self, x: Tensor, index: Tensor | None, shared: Tensor | None = None, first: int | None = None
     ) -> Tensor:
         """What each token takes of each other one.  (B, N, D) -> (B, H, M, N)"""
-        q, k, _ = self.project(x, first)
+        q, k, _ = project(x, self.qkv.weight, self.qkv_bias(), heads=self.heads, first=first)
         return weigh(q, k, self.bias(index, shared, first))
 
 

@@ -54,7 +54,7 @@ class Attention(nn.Module):
         self.attention_path: AttentionPath = "explicit"
 
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        q, k, v = project(x, self.qkv, self.heads, first)
+        q, k, v = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
         x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
         x = self.proj_drop(x)
@@ -62,7 +62,7 @@ class Attention(nn.Module):
 
     def weights(self, x: Tensor, first: int | None = None) -> Tensor:
         """What each token takes of each other one.  (B, N, D) -> (B, h, M, N)"""
-        q, k, _ = project(x, self.qkv, self.heads, first)
+        q, k, _ = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
         return weigh(q, k)
 
 

@@ -55,6 +55,18 @@ def gelu(x: Tensor, form: Gelu) -> Tensor:
     return F.gelu(x, approximate="tanh" if form == "tanh" else "none")
 
 
+class PatchEmbed(nn.Module):
+    """Patches of p x p pixels, each a token.  (B, C, rows p, columns p) -> (B, rows columns, D)"""
+
+    def __init__(self, c: ViTConfig | BEiTConfig, *, bias: bool = True) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(c.channels, c.dim, c.patch, c.patch, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.proj(x)  # (B, D, rows, columns)
+        return x.flatten(2).transpose(1, 2)  # (B, N, D)
+
+
 class Mlp(nn.Module):
     """Two layers with GELU between them.  (B, N, D) -> (B, N, D)"""
 
@@ -71,15 +83,20 @@ class Mlp(nn.Module):
         return x
 
 
-def project(x: Tensor, qkv: nn.Linear, heads: int, first: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries of the first tokens, or of all, and keys and values of all.  -> (B, H, M, D/H), 2 x (B, H, N, D/H)"""
+def project(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, heads: int, first: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries of the first tokens, or of all, and keys and values of all, by weight (3 D, D) and bias (3 D,).
+
+    (B, N, D) -> (B, H, M, D/H), 2 x (B, H, N, D/H)
+    """
     if first is None:
-        q, k, v = split_heads(qkv(x), 3, heads)
+        q, k, v = split_heads(F.linear(x, weight, bias), 3, heads)
         return q, k, v
     D = x.shape[-1]  # noqa: N806
-    bias_q, bias_kv = (None, None) if qkv.bias is None else (qkv.bias[:D], qkv.bias[D:])
-    (q,) = split_heads(F.linear(x[:, :first], qkv.weight[:D], bias_q), 1, heads)
-    k, v = split_heads(F.linear(x, qkv.weight[D:], bias_kv), 2, heads)
+    bias_q, bias_kv = (None, None) if bias is None else (bias[:D], bias[D:])
+    (q,) = split_heads(F.linear(x[:, :first], weight[:D], bias_q), 1, heads)
+    k, v = split_heads(F.linear(x, weight[D:], bias_kv), 2, heads)
     return q, k, v
 
 

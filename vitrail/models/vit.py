@@ -14,19 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.models.configs import AttentionPath, ViTConfig
 from vitrail.models.hybrid import HybridEmbed
-from vitrail.models.layers import DropPath, Mlp, attend, linear_rates, project, weigh
-
-
-class PatchEmbed(nn.Module):
-    """Patches of p x p pixels, each a token.  (B, C, rows p, columns p) -> (B, rows columns, D)"""
-
-    def __init__(self, c: ViTConfig) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(c.channels, c.dim, c.patch, c.patch, bias=not c.pre_norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.proj(x)  # (B, D, rows, columns)
-        return x.flatten(2).transpose(1, 2)  # (B, N, D)
+from vitrail.models.layers import DropPath, Mlp, PatchEmbed, attend, linear_rates, project, weigh
 
 
 class Attention(nn.Module):
@@ -42,7 +30,7 @@ class Attention(nn.Module):
         self.attention_path: AttentionPath = "explicit"
 
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        q, k, v = project(x, self.qkv, self.heads, first)
+        q, k, v = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
         x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
         x = self.proj_drop(x)
@@ -50,7 +38,7 @@ class Attention(nn.Module):
 
     def weights(self, x: Tensor, first: int | None = None) -> Tensor:
         """What each token takes of each other one.  (B, N, D) -> (B, H, M, N)"""
-        q, k, _ = project(x, self.qkv, self.heads, first)
+        q, k, _ = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
         return weigh(q, k)
 
 
@@ -97,7 +85,7 @@ class ViT(nn.Module):
         self.dist_token = _token(1, c.dim) if c.distilled else None
         self.reg_token = _token(c.register_tokens, c.dim) if c.register_tokens else None
         self.pos_embed = _token(c.position_rows, c.dim)
-        self.patch_embed = PatchEmbed(c) if c.stem == "patches" else HybridEmbed(c)
+        self.patch_embed = PatchEmbed(c, bias=not c.pre_norm) if c.stem == "patches" else HybridEmbed(c)
         self.pos_drop = nn.Dropout(c.dropout)
         norm = partial(nn.LayerNorm, c.dim, c.eps)
         self.norm_pre = norm() if c.pre_norm else nn.Identity()

@@ -152,12 +152,16 @@ def _of_saved(tensors: Tensors, saved: Saved, among: Sequence[Dialect]) -> Detec
     if not own:
         raise _other_family(family)
     dialect, translation = next(iter(translations(tensors, own)), (own[0], read(own[0], tensors)))
-    name = saved.variant or family
+    name, config = saved.variant or family, saved.config
+    lines = [f"stated in the file: {name}, {config.classes} classes", *translation.dropped]
+    if isinstance(config, ViTConfig) and config.pre_logits and "pre_logits.fc.weight" not in translation.tensors:
+        config = replace(config, pre_logits=0)  # transformers' ViTModel can be saved without its pooler
+        lines.append("no pooler in the file: the features are those of the last norm")
     return Detection(
         dialect=dialect,
         variant=saved.variant,
-        config=saved.config,
-        evidence=(f"stated in the file: {name}, {saved.config.classes} classes", *translation.dropped),
+        config=config,
+        evidence=tuple(lines),
         translation=translation,
         policy=saved.policy,
         classes=saved.classes,

@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterator
+from functools import lru_cache
 
 PIECE = re.compile(r"\{(\*|_[a-z]|[a-z]\+1|[a-z])\}")
-_ANY = "x"  # stands for any character where both sides leave it open
-_DIGITS = 6
 
 
 def letters(pattern: str) -> tuple[str, ...]:
@@ -23,97 +20,71 @@ def letters(pattern: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(piece.strip("_+1") for piece in PIECE.findall(pattern) if piece != "*"))
 
 
-def samples(pattern: str) -> tuple[str, str]:
-    """Two names that the pattern explains, with numbers of one and of two digits."""
-    return PIECE.sub("0", pattern), PIECE.sub("10", pattern)
+@lru_cache(maxsize=4096)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression, a group for each letter."""
+    out, seen = [], set()
+    for n, piece in enumerate(PIECE.split(pattern)):  # text, letter, text, letter, ..., text
+        letter = piece.strip("_+1")
+        if n % 2 == 0:
+            out.append(re.escape(piece))
+        elif piece == "*":
+            out.append(".+")
+        elif letter in seen:
+            out.append(f"(?P={letter})")
+        elif piece.startswith("_"):
+            out.append(f"(?:_(?P<{letter}>[1-9][0-9]{{0,5}}))?")
+        else:
+            out.append(f"(?P<{letter}>0|[1-9][0-9]{{0,5}})")
+        seen |= {letter} if n % 2 else set()
+    return re.compile("".join(out))
+
+
+Index = tuple[tuple[str, int], ...]  # (("i", 3),)
+
+
+def numbers(match: re.Match[str], pattern: str) -> Index | None:
+    """The numbers of a match, counted from 0; None for a 0 where they are counted from 1."""
+    found: dict[str, int] = {}
+    for piece in PIECE.findall(pattern):
+        letter = piece.strip("_+1")
+        if piece != "*" and letter not in found:
+            found[letter] = int(match.group(letter) or 0) - piece.endswith("+1")
+    return tuple(found.items()) if min(found.values(), default=0) >= 0 else None
+
+
+def fill(pattern: str, index: Index) -> str:
+    """The pattern with its numbers put in.
+
+    >>> fill("block{s+1}/unit{u+1}/conv", (("s", 0), ("u", 2)))
+    'block1/unit3/conv'
+    """
+    given = dict(index)
+
+    def number(match: re.Match[str]) -> str:
+        piece = match.group(1)
+        value = given[piece if piece == "*" else piece.strip("_+1")]
+        if piece.startswith("_"):
+            return f"_{value}" if value else ""
+        return str(value + piece.endswith("+1"))
+
+    return PIECE.sub(number, pattern)
+
+
+def samples(pattern: str) -> tuple[str, ...]:
+    """Names that the pattern explains, with small numbers of one and of two digits."""
+    own = (*letters(pattern), "*")
+    return tuple(fill(pattern, tuple((letter, number) for letter in own)) for number in (0, 1, 2, 10, 11, 12))
 
 
 def both_explain(one: str, other: str) -> str | None:
-    """The shortest name that both patterns explain, None when there is none.
+    """A name that both patterns explain, as far as small numbers show it; None when there is none.
 
     >>> both_explain("layer{i}.w", "layer1{j}.w"), both_explain("layer{i}.w", "layer{_i}.w")
-    ('layer11.w', None)
-
-    A letter that stands twice in a pattern is taken as two free numbers.
+    ('layer10.w', None)
     """
-    if not _prefixes_agree(one, other):
-        return None
-    a, b = _Machine(one), _Machine(other)
-    start = [(p, q) for p in a.closed(0) for q in b.closed(0)]
-    came: dict[tuple[int, int], tuple[tuple[int, int], str] | None] = dict.fromkeys(start)
-    queue = deque(start)
-    while queue:
-        here = queue.popleft()
-        if here == (a.end, b.end):
-            return _spelled(came, here)
-        for char, p, q in _steps(a, b, here):
-            for there in ((x, y) for x in a.closed(p) for y in b.closed(q)):
-                if there not in came:
-                    came[there] = (here, char)
-                    queue.append(there)
+    for pattern, against in ((one, other), (other, one)):
+        found = next((name for name in samples(pattern) if compiled(against).fullmatch(name)), None)
+        if found is not None:
+            return found
     return None
-
-
-def _prefixes_agree(one: str, other: str) -> bool:
-    a, b = PIECE.split(one, maxsplit=1)[0], PIECE.split(other, maxsplit=1)[0]
-    return (one == other) if a == one and b == other else a.startswith(b) or b.startswith(a)
-
-
-class _Machine:
-    """The pattern as a machine: from a state the characters that may come and where they lead.  `""` is any."""
-
-    def __init__(self, pattern: str) -> None:
-        self.edges: list[list[tuple[str, int]]] = [[]]
-        self.free: dict[int, list[int]] = {}  # state -> states that need no character
-        for n, piece in enumerate(PIECE.split(pattern)):
-            if n % 2 == 0:
-                for char in piece:
-                    self._step(char)
-            elif piece == "*":
-                state = self._step("")
-                self.edges[state].append(("", state))
-            else:
-                self._number(optional=piece.startswith("_"))
-        self.end = len(self.edges) - 1
-
-    def closed(self, state: int) -> list[int]:
-        """The state, and what is reached from it without a character."""
-        found = [state]
-        for one in found:
-            found += self.free.get(one, [])
-        return found
-
-    def _step(self, chars: str) -> int:
-        self.edges.append([])
-        self.edges[-2].append((chars, len(self.edges) - 1))
-        return len(self.edges) - 1
-
-    def _number(self, *, optional: bool) -> None:
-        start = len(self.edges) - 1
-        if optional:
-            self._step("_")
-        first = len(self.edges) - 1
-        digits = [self._step("123456789")] + [self._step("0123456789") for _ in range(_DIGITS - 1)]
-        self.edges.append([])
-        end = len(self.edges) - 1
-        for state in digits:
-            self.free.setdefault(state, []).append(end)
-        if optional:
-            self.free.setdefault(start, []).append(end)
-        else:
-            self.edges[first].append(("0", end))
-
-
-def _steps(a: _Machine, b: _Machine, here: tuple[int, int]) -> Iterator[tuple[str, int, int]]:
-    for chars, p in a.edges[here[0]]:
-        for others, q in b.edges[here[1]]:
-            both = [char for char in (chars or others or _ANY) if char in (others or char)]
-            if both:
-                yield both[0], p, q
-
-
-def _spelled(came: dict[tuple[int, int], tuple[tuple[int, int], str] | None], end: tuple[int, int]) -> str:
-    text, step = "", came[end]
-    while step is not None:
-        text, step = step[1] + text, came[step[0]]
-    return text

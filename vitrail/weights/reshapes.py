@@ -113,10 +113,18 @@ output_heads = Reshape("output_heads", lambda t: _output(t[0]), lambda ours, _, 
 # (1, 1, 1, C) -> (C)
 row = Reshape("row", lambda t: _rank(t[0], 4).reshape(-1), lambda ours, _, __: [_rank(ours, 1)[None, None, None]])
 
+# (D) or (N, D) -> (1, 1, D) or (1, N, D): tokens and positions without the axis of pictures
+leading = Reshape(
+    "leading",
+    lambda t: t[0].reshape((1,) * (3 - t[0].ndim) + t[0].shape),
+    lambda ours, _, __: [ours.reshape(ours.shape[-1:] if _rank(ours, 3).shape[1] == 1 else ours.shape[1:])],
+)
+
 # by name, for tables that users write
 RESHAPES: dict[str, Reshape] = {
     reshape.name: reshape
     for reshape in (
         same, transpose, convolution, stack, stack_transposed, stack_heads, stack_head_biases, output_heads, row,
+        leading,
     )
 }  # fmt: skip

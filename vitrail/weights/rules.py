@@ -7,10 +7,8 @@ side has `{i}`, their tensor holds all layers along its first axis.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import groupby
 from types import MappingProxyType
 
@@ -19,6 +17,7 @@ import numpy as np
 from vitrail.errors import WeightsError
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.models.configs import ModelConfig
+from vitrail.weights.patterns import Index, compiled, fill, letters, numbers
 from vitrail.weights.reshapes import Array, Reshape, same, stack_heads
 
 Rename = Callable[[Sequence[str]], Mapping[str, str]]
@@ -44,7 +43,7 @@ class Rule:
     @property
     def stacked(self) -> bool:
         """Whether their tensor holds all layers along its first axis."""
-        return bool(_letters(self.ours)) and not _letters(self.parts[0])
+        return bool(letters(self.ours)) and not letters(self.parts[0])
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def read(dialect: Dialect, tensors: Tensors, *, values: bool = True) -> Translat
         try:
             if rule.stacked:
                 layers = _layers(stored)
-                indices.setdefault(_letters(rule.ours), set()).update(layers)
+                indices.setdefault(letters(rule.ours), set()).update(layers)
                 out |= {fill(rule.ours, i): _read(rule.reshape, one) for i, one in layers.items()}
             else:
                 out[fill(rule.ours, index)] = _read(rule.reshape, stored)
@@ -190,7 +189,7 @@ def write(dialect: Dialect, tensors: Tensors, config: ModelConfig) -> Translatio
         except ValueError as error:
             problems.append(f"{name} {tensors[name].shape}: {rule.reshape.name} does not fit: {error}")
     for made in dialect.made:
-        for index in sorted(indices.get(_letters(made.theirs), set())):
+        for index in sorted(indices.get(letters(made.theirs), set())):
             if fill(made.beside, index) in tensors:
                 out[fill(made.theirs, index)] = Stored.of(made.value(config))
     return Translation(out, tuple(left), tuple(problems))
@@ -209,7 +208,6 @@ def check_made(translation: Translation, tensors: Tensors, config: ModelConfig) 
             )
 
 
-Index = tuple[tuple[str, int], ...]  # (("i", 3),)
 Filled = dict[tuple[Rule, Index], set[int]]  # which parts of a rule are there
 
 
@@ -293,13 +291,19 @@ class _Placed:
 
 def _place(dialect: Dialect, names: Iterable[str]) -> _Placed:
     """Give every name to the one rule that explains it."""
-    compiled = [(rule, part, _compile(text)) for rule in dialect.rules for part, text in enumerate(rule.parts)]
+    known = [(rule, part, compiled(text)) for rule in dialect.rules for part, text in enumerate(rule.parts)]
     filled: Filled = {}
     left = []
     for name in names:
-        hits = [(rule, part, match) for rule, part, regex in compiled if (match := regex.fullmatch(name))]
-        assert len(hits) <= 1, f"{name} is explained by {len(hits)} rules"
-        index = _index(hits[0][2], hits[0][0].parts[hits[0][1]]) if hits else None
+        hits = [(rule, part, match) for rule, part, regex in known if (match := regex.fullmatch(name))]
+        if len(hits) > 1:
+            two = " and ".join(f"`{rule.parts[part]}`" for rule, part, _ in hits[:2])
+            raise WeightsError(
+                "V205",
+                f"`{name}` is explained by two rules of dialect `{dialect}`: {two}",
+                hint="write the rules so that each name has one",
+            )
+        index = numbers(hits[0][2], hits[0][0].parts[hits[0][1]]) if hits else None
         if index is None:
             left.append(name)
             continue
@@ -310,7 +314,7 @@ def _place(dialect: Dialect, names: Iterable[str]) -> _Placed:
 
 def _explained(dialect: Dialect, ours: str) -> tuple[Rule | None, Index]:
     for rule in dialect.rules:
-        if (match := _compile(rule.ours).fullmatch(ours)) and (index := _index(match, rule.ours)) is not None:
+        if (match := compiled(rule.ours).fullmatch(ours)) and (index := numbers(match, rule.ours)) is not None:
             return rule, index
     return None, ()
 
@@ -331,36 +335,36 @@ def _absent(
     missing = []
     for rule in dialect.rules:
         stacked = rule.stacked and not ours
-        wanted: Iterable[Index] = [()] if stacked else sorted(indices.get(_letters(rule.ours), set()))
+        wanted: Iterable[Index] = [()] if stacked else sorted(indices.get(letters(rule.ours), set()))
         for index in () if rule.optional else wanted:
             if (rule, index) not in filled:
                 missing += [f"{fill(name, index)} is missing" for name in ([rule.ours] if ours else rule.parts)]
-    for letters, found in indices.items():
-        numbers = sorted(index[0][1] for index in found if len(index) == 1)
-        gap = next((i for i, number in enumerate(numbers) if i != number), None)
+    for own, found in indices.items():
+        there = sorted(index[0][1] for index in found if len(index) == 1)
+        gap = next((i for i, number in enumerate(there) if i != number), None)
         if gap is not None:
-            missing.append(f"the numbers of {{{letters[0]}}} go up to {numbers[-1]}, but {gap} is missing")
+            missing.append(f"the numbers of {{{own[0]}}} go up to {there[-1]}, but {gap} is missing")
     return missing
 
 
 def _in_order(rules: Sequence[Rule], filled: Filled) -> Iterator[tuple[Rule, Index]]:
     """As the table stands; a run of rules with the same letters goes layer by layer."""
-    for letters, run in groupby(rules, key=lambda rule: _letters(rule.ours)):
+    for own, run in groupby(rules, key=lambda rule: letters(rule.ours)):
         block = list(run)
-        for index in sorted({index for rule, index in filled if rule in block}) if letters else [()]:
+        for index in sorted({index for rule, index in filled if rule in block}) if own else [()]:
             yield from ((rule, index) for rule in block if (rule, index) in filled)
 
 
 def _made(dialect: Dialect, left: list[str]) -> tuple[list[tuple[str, Made]], list[str]]:
-    compiled = [(made, _compile(made.theirs)) for made in dialect.made]
-    found = {name: made for name in left for made, regex in compiled if regex.fullmatch(name)}
+    known = [(made, compiled(made.theirs)) for made in dialect.made]
+    found = {name: made for name in left for made, regex in known if regex.fullmatch(name)}
     return list(found.items()), [name for name in left if name not in found]
 
 
 def _dropped(dialect: Dialect, names: list[str]) -> tuple[dict[str, str], list[str]]:
     """name -> why for what is dropped, and the names that are left."""
-    compiled = [(drop, _compile(drop.theirs)) for drop in dialect.drop]
-    why = {name: drop.why for name in names for drop, regex in compiled if regex.fullmatch(name)}
+    known = [(drop, compiled(drop.theirs)) for drop in dialect.drop]
+    why = {name: drop.why for name in names for drop, regex in known if regex.fullmatch(name)}
     return why, [name for name in names if name not in why]
 
 
@@ -372,57 +376,6 @@ def _grouped(dropped: Mapping[str, str]) -> Iterator[str]:
     for why, names in by_reason.items():
         some = ", ".join(names[:3])
         yield f"{some} dropped: {why}" if len(names) <= 3 else f"{len(names)} tensors dropped: {why} ({some}, ...)"
-
-
-_PIECE = re.compile(r"\{([a-z]\+1|_[a-z]|[a-z]|\*)\}")
-
-
-def _letters(pattern: str) -> tuple[str, ...]:
-    """Each letter once, in the order in which they come."""
-    return tuple(dict.fromkeys(piece.strip("_+1") for piece in _PIECE.findall(pattern) if piece != "*"))
-
-
-@lru_cache(maxsize=4096)
-def _compile(pattern: str) -> re.Pattern[str]:
-    out, seen = [], set()
-    for n, piece in enumerate(_PIECE.split(pattern)):  # text, letter, text, letter, ..., text
-        letter = piece.strip("_+1")
-        if n % 2 == 0:
-            out.append(re.escape(piece))
-        elif piece == "*":
-            out.append(".+")
-        elif letter in seen:
-            out.append(f"(?P={letter})")
-        elif piece.startswith("_"):
-            out.append(f"(?:_(?P<{letter}>[1-9][0-9]{{0,5}}))?")
-        else:
-            out.append(f"(?P<{letter}>0|[1-9][0-9]{{0,5}})")
-        seen |= {letter} if n % 2 else set()
-    return re.compile("".join(out))
-
-
-def _index(match: re.Match[str], pattern: str) -> Index | None:
-    """The numbers counted from 0; None for a 0 where they are counted from 1."""
-    numbers: dict[str, int] = {}
-    for piece in _PIECE.findall(pattern):
-        letter = piece.strip("_+1")
-        if piece != "*" and letter not in numbers:
-            numbers[letter] = int(match.group(letter) or 0) - piece.endswith("+1")
-    return tuple(numbers.items()) if min(numbers.values(), default=0) >= 0 else None
-
-
-def fill(pattern: str, index: Index) -> str:
-    """The pattern with its numbers put in."""
-    numbers = dict(index)
-
-    def number(match: re.Match[str]) -> str:
-        piece = match.group(1)
-        value = numbers[piece.strip("_+1")]
-        if piece.startswith("_"):
-            return f"_{value}" if value else ""
-        return str(value + piece.endswith("+1"))
-
-    return _PIECE.sub(number, pattern)
 
 
 def whole(dialect: Dialect, result: Translation, way: str) -> Tensors:

@@ -51,7 +51,7 @@ class Stated:
 
 
 def _as_its_variant(found: Detection) -> Detection:
-    """A published file renamed to its variant, as old guides ask for: its class names, if all that fit have the same."""
+    """A published file renamed to its variant, as old guides ask for: its class names, if all that fit agree."""
     rows = [published(name) for name in names() if name.startswith(f"{found.variant}.")]
     fitting = [row for row in rows if row.count == found.config.classes and row.dialect == found.dialect.name]
     if len({row.classes for row in fitting}) != 1:

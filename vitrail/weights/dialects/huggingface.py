@@ -72,7 +72,8 @@ def _vit(form: str, root: str, layer: str, *, classifier: bool) -> Dialect:
     )
 
 
-def _beit(form: str, root: str, layer: str, shared: str, block: str) -> Dialect:
+def _beit(form: str, root: str, layer: str, shared: str, block: str, *, masked: bool = False) -> Dialect:
+    """masked: a network of pre-training, whose last norm stands at the top, before `lm_head`."""
     ours, their = "blocks.{i}.", root + layer
     query, _, value = _qkv(their, "bias")
     table = "relative_position_bias.relative_position_bias_table"
@@ -92,14 +93,13 @@ def _beit(form: str, root: str, layer: str, shared: str, block: str) -> Dialect:
             Rule(ours + "gamma_1", their + "lambda_1", optional=True),
             Rule(ours + "gamma_2", their + "lambda_2", optional=True),
             *_encoder(their),
-            *_layer("norm", root + "layernorm", optional=True),
+            *_layer("norm", "layernorm" if masked else root + "layernorm", optional=True),
             *_layer("fc_norm", root + "pooler.layernorm", optional=True),
             *_layer("head", "classifier", optional=True),
         ),
         drop=(
             Drop(root + "embeddings.mask_token", "stands for hidden patches, in pre-training only"),
             Drop("lm_head.{*}", "answers with codes of a tokenizer, in pre-training only"),
-            *((Drop("layernorm.{*}", "before `lm_head`, in pre-training only"),) if root else ()),
             Drop(their + block + "relative_position_bias.relative_position_index", _INDEX),
             Drop(root + shared + "relative_position_index", _INDEX),
         ),
@@ -116,6 +116,7 @@ TABLES = (
     _vit("in memory, 5.x", "vit.", _NEW, classifier=True),
     _vit("ViTModel in memory, 5.x", "", _NEW, classifier=False),
     _beit("", "beit.", _OLD, "encoder.relative_position_bias.", _BLOCK_TABLE),
+    _beit("BeitForMaskedImageModeling", "beit.", _OLD, "encoder.relative_position_bias.", _BLOCK_TABLE, masked=True),
     _beit("BeitModel", "", _OLD, "encoder.relative_position_bias.", _BLOCK_TABLE),
     _beit("in memory, 5.x", "beit.", _NEW, "shared_position_bias.", ""),
 )

@@ -17,8 +17,8 @@ from vitrail.formats import json
 from vitrail.formats.bounds import shown
 from vitrail.models.configs import BEiTConfig, Gelu, ModelConfig, ViTConfig
 from vitrail.pictures.policy import Policy
+from vitrail.weights.huggingface.processors import default_policy, read_policy, write_policy
 from vitrail.weights.names import numbered, placeholders
-from vitrail.weights.processors import default_policy, read_policy, write_policy
 from vitrail.weights.saved import Saved
 
 CONFIG = "config.json"

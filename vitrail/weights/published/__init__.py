@@ -1,6 +1,6 @@
 """Published weight files by name: what network is inside, how pictures are prepared for it, where it lies.
 
-The figures stand in `published_rows.py`, `published_made.py` makes whole rows of them; a name is timm's tag where timm
+The figures stand in `rows.py`, `made.py` makes whole rows of them; a name is timm's tag where timm
 has the very file.
 """
 
@@ -10,9 +10,9 @@ from functools import cache
 
 from vitrail.errors import WeightsError, nearest
 from vitrail.weights.class_names import class_names
-from vitrail.weights.published_made import all_rows, by_grammar
-from vitrail.weights.published_row import Measured, Published
-from vitrail.weights.published_rows import NOT_PUBLISHED
+from vitrail.weights.published.made import all_rows, by_grammar
+from vitrail.weights.published.row import Measured, Published
+from vitrail.weights.published.rows import NOT_PUBLISHED
 
 __all__ = ["Measured", "Published", "by_file_name", "class_names_of", "names", "published", "with_file_name"]
 

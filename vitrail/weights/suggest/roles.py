@@ -12,6 +12,7 @@ from itertools import pairwise, permutations
 from vitrail.weights.reshapes import (
     Reshape,
     convolution,
+    leading,
     output_heads,
     row,
     same,
@@ -19,7 +20,7 @@ from vitrail.weights.reshapes import (
     stack_heads,
     transpose,
 )
-from vitrail.weights.suggest_names import Module
+from vitrail.weights.suggest.names import Module
 
 Shape = tuple[int, ...]
 
@@ -124,6 +125,7 @@ _SHAPES: tuple[tuple[Reshape, Callable[[Shape], Shape | None]], ...] = (
     (stack_heads, lambda s: (s[1] * s[2], s[0]) if len(s) == 3 else None),
     (stack_head_biases, lambda s: (s[0] * s[1],) if len(s) == 2 else None),
     (output_heads, lambda s: (s[2], s[0] * s[1]) if len(s) == 3 else None),
+    (leading, lambda s: (1,) * (3 - len(s)) + s if 0 < len(s) < 3 else None),
     (row, lambda s: s[3:] if len(s) == 4 and s[:3] == (1, 1, 1) else None),
 )
 

@@ -1,7 +1,7 @@
 """A first dialect for a checkpoint with names of its own, from names and shapes; what is not beyond doubt is marked.
 
 Numbers that vary become `{i}`; a weight and its bias are one module; a module gets a role by its shape, the words in
-its name, and the order of two alike. `suggest_names.py` reads names, `suggest_roles.py` gives roles.
+its name, and the order of two alike. `names.py` reads names, `roles.py` gives roles.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vitrail.formats.bounds import NAME_BYTES
 from vitrail.formats.stored import Tensors
 from vitrail.models.configs import CCTConfig, ModelConfig, family_of
 from vitrail.weights.dialects import NATIVE
-from vitrail.weights.patterns import both_explain
+from vitrail.weights.patterns import both_explain, fill
 from vitrail.weights.reshapes import (
     Reshape,
     convolution,
@@ -25,8 +25,8 @@ from vitrail.weights.reshapes import (
     stack_heads,
     stack_transposed,
 )
-from vitrail.weights.rules import Dialect, Rule, fill, read
-from vitrail.weights.suggest_names import (
+from vitrail.weights.rules import Dialect, Rule, read
+from vitrail.weights.suggest.names import (
     Module,
     Template,
     modules_of,
@@ -35,7 +35,7 @@ from vitrail.weights.suggest_names import (
     without_shared,
     words_of,
 )
-from vitrail.weights.suggest_roles import ROLES, Cast, Sizes, chained, flipped_by_bias, kernels_flipped
+from vitrail.weights.suggest.roles import ROLES, Cast, Sizes, chained, flipped_by_bias, kernels_flipped
 from vitrail.weights.user_dialect import rule_text
 
 NAME = "mine"

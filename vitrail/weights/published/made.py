@@ -1,4 +1,4 @@
-"""Whole rows of published files, made from the figures of `published_rows.py`."""
+"""Whole rows of published files, made from the figures of `rows.py`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from vitrail.models.catalog import VARIANTS
 from vitrail.pictures.policy import CIFAR10, CIFAR100, HALF, Policy
-from vitrail.weights import published_rows as rows
 from vitrail.weights.class_names import COUNTS, ClassSet
-from vitrail.weights.published_row import Measured, Published
+from vitrail.weights.published import rows
+from vitrail.weights.published.row import Measured, Published
 
 
 def all_rows() -> Iterator[Published]:

@@ -141,3 +141,57 @@ def test_the_reference_of_every_world_was_found(shared: Path) -> None:
     wanted = {name.removesuffix(".npz") for name in names if name.split("_")[0] in WORLDS}
     assert set(NAMES) == wanted - {"mindspore_dtypes"}
     assert variant("vit_base_patch16_224").config.classes == 1000
+
+
+@pytest.mark.parametrize("prefix", ["opt/target/", "params/", "params/img/"])
+def test_google_files_of_optimizers_and_of_two_towers(shared: Path, prefix: str) -> None:
+    reference = Reference(shared, "google_vit_tiny")
+    tensors = {prefix + name: value.astype(np.float64) for name, value in reference.formula().items()}
+    extra = {"opt/": "opt/state/step", "params/": "opt_state/count"}[prefix.split("/")[0] + "/"]
+    tensors[extra] = np.zeros((), np.int32)
+    model, dialect = config_of(reference, "google_vit_tiny")
+    assert difference(reference, from_tensors(tensors, model, dialect=dialect)) <= 1e-9
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_big_visions_names_and_its_scanned_layers(shared: Path, scanned: bool) -> None:
+    reference = Reference(shared, "google_vit_tiny_linen_names")
+    linen = {name: value.astype(np.float64) for name, value in reference.formula().items()}
+    tensors = {name.replace("Transformer/posembed_input/", ""): value for name, value in linen.items()}
+    if scanned:
+        first = "Transformer/encoderblock_0/"
+        layers = {name.removeprefix(first) for name in tensors if name.startswith(first)}
+        for name in layers:
+            both = [tensors.pop(f"Transformer/encoderblock_{i}/{name}") for i in range(2)]
+            tensors[f"Transformer/encoderblock/{name}"] = np.stack(both)
+    model, dialect = config_of(reference, "google_vit_tiny_linen_names")
+    classifier = from_tensors(tensors, model, dialect=dialect)
+    assert difference(reference, classifier) <= 1e-9
+    assert classifier.provenance["form"] == ("big_vision_scanned" if scanned else "big_vision")
+
+
+def test_names_that_transformers_holds_in_memory(shared: Path) -> None:
+    """5.x renames when it loads; its state dict is no file format, but people save it."""
+    words = (
+        ("vit.encoder.layer.", "vit.layers."), ("attention.attention.query", "attention.q_proj"),
+        ("attention.attention.key", "attention.k_proj"), ("attention.attention.value", "attention.v_proj"),
+        ("attention.output.dense", "attention.o_proj"), ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2"),
+    )  # fmt: skip
+    reference = Reference(shared, "hf_vit_tiny")
+    tensors = {}
+    for name, value in reference.formula().items():
+        for old, new in words:
+            name = name.replace(old, new)
+        tensors[name] = value.astype(np.float64)
+    model, dialect = config_of(reference, "hf_vit_tiny")
+    assert difference(reference, from_tensors(tensors, model, dialect=dialect)) <= 1e-9
+
+
+def test_what_distributed_training_and_loss_cells_put_before_names(shared: Path) -> None:
+    for name, prefix in (("unilm_beit_tiny_relpos", "module."), ("mindspore_vit_tiny", "model.")):
+        reference = Reference(shared, name)
+        model, dialect = config_of(reference, name)
+        tensors = {prefix + key: value.astype(np.float64) for key, value in reference.formula().items()}
+        if prefix == "model.":
+            tensors |= {"global_step": np.zeros(1, np.int32), "adam_m.model.head.bias": np.zeros(10)}
+        assert difference(reference, from_tensors(tensors, model, dialect=dialect)) <= bounds(name)[0]

@@ -1,7 +1,8 @@
-"""Every command in the documents parses, every file they name is there, and what is generated is up to date."""
+"""Documents tell the truth: commands parse, files are there, examples run, transcripts are what is printed."""
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
 import re
 import shlex
@@ -9,11 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
-from vitrail.cli.main import vitrail
+from vitrail.cli.main import run, vitrail
+from vitrail.models import build
+from vitrail.models.classifier import Classifier
+from vitrail.models.configs import ViTConfig
+from vitrail.pictures.policy import HALF, Policy
 from vitrail.recipe import recipe_names
 from vitrail.recipe.read import recipe_path
+from vitrail.weights import load, native_tensors, save_as
+from vitrail.weights.user_dialect import read_dialect
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -57,6 +65,46 @@ def test_links_and_files_exist(path: Path) -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
     for target in re.findall(r"`((?:docs|tests|vitrail|bench|results)/[\w./-]*)`", text):
         assert (ROOT / target).exists(), f"{path.name} names {target}"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in DOCUMENTS if ">>> " in p.read_text()], ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = doctest.testfile(str(path), module_relative=False, encoding="utf-8")
+    assert done.attempted and not done.failed
+
+
+WEIGHTS = (ROOT / "docs" / "guides" / "weights.md").read_text()
+
+
+def test_the_transcript_is_what_convert_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (transcript,) = re.findall(r"```text\n(\$ vitrail convert .*?)```", WEIGHTS, re.DOTALL)
+    steps = [step.strip().split("\n") for step in transcript.split("$ vitrail ")[1:]]
+    assert len(steps) > 4
+    for command, *printed in steps:
+        assert run(shlex.split(command)) == 0
+        told = capsys.readouterr()
+        assert (told.err + told.out).splitlines() == printed, command
+
+
+def test_the_dialect_of_the_guide_holds_in_both_directions(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(name: .*?)```", WEIGHTS, re.DOTALL)
+    path = tmp_path / "torchvision.yaml"
+    path.write_text(text)
+    assert (read_dialect(path).name, len(read_dialect(path).rules)) == ("torchvision", 20)
+    config = ViTConfig(image_size=(32, 32), classes=5, dim=24, depth=2, heads=3)
+    policy = Policy(size=(32, 32), mean=HALF.mean, std=HALF.std)
+    ours = Classifier(build(config), config, policy, tuple("abcde"))
+    save_as(ours, tmp_path / "vit.pth", str(path))
+    back = load(tmp_path / "vit.pth", config, dialect=str(path)).classifier
+    assert native_tensors(back.module) == native_tensors(ours.module)
+    pictures = np.ones((1, 3, 32, 32), np.float32)
+    assert np.array_equal(back.logits(pictures), ours.logits(pictures))
 
 
 def test_error_page_is_up_to_date() -> None:

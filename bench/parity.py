@@ -67,7 +67,7 @@ def main() -> None:
         own = [value for name, value in cases.items() if name.split("_")[0] == world]
         worst = [max(value[kind] for value in own) for kind in ("float64", "float32")]
         print(f"{world:<12}{len(own):>6}{worst[0]:>12.1e}{worst[1]:>12.1e}")
-    values = {"cases": cases, "vitrail": __version__, "tools": tools(), "cpu": cpu_name()}
+    values = {"cases": cases, "versions": {"vitrail": __version__, **tools(("torch", "numpy"))}, "cpu": cpu_name()}
     (ROOT / "results" / "parity.json").write_text(json.dumps(values, indent=1) + "\n")
 
 

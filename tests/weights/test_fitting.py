@@ -14,7 +14,7 @@ from vitrail.formats import npz, safetensors
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.models import build
 from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
-from vitrail.weights import adapt, from_tensors, load, native_tensors
+from vitrail.weights import adapt, from_tensors, load, native_tensors, save_as
 from vitrail.weights.dialects import tables
 from vitrail.weights.rules import from_native
 
@@ -162,6 +162,23 @@ def test_a_tanh_layer_goes_with_the_head_that_it_belonged_to(tmp_path: Path) -> 
     assert "pre_logits.fc.weight, pre_logits.fc.bias dropped: the layer belongs to the old head" in start.report
     assert "head replaced by zeros: the file has 6 classes, wanted are 3" in start.report
     assert start.classifier.config == replace(VIT, classes=3)
+
+
+def test_a_tanh_layer_stays_where_the_head_stays(tmp_path: Path) -> None:
+    config = replace(VIT, pre_logits=24)
+    npz.write(tmp_path / "w.npz", google(config))
+    assert load(tmp_path / "w.npz", classes=6).classifier.config == config
+    assert load(tmp_path / "w.npz", classes=6, head="keep").classifier.config == config
+    assert load(tmp_path / "w.npz", classes=6, head="first-k").classifier.config == config
+    assert load(tmp_path / "w.npz", classes=0).classifier.config == replace(config, classes=0)
+    whole = load(tmp_path / "w.npz", classes=tuple("abcdef")).classifier
+    save_as(whole, tmp_path / "named.safetensors")
+    turned = load(tmp_path / "named.safetensors", classes=tuple("fedcba")).classifier
+    assert turned.config == config
+    assert np.array_equal(turned.module.head.weight.detach(), whole.module.head.weight.detach().flip(0))
+    other = load(tmp_path / "named.safetensors", classes=tuple("uvwxyz"))
+    assert other.classifier.config == VIT
+    assert not values(other, "head.weight").any()
 
 
 def test_a_pre_trained_beit_is_a_start_by_named_rules(saved: Save) -> None:

@@ -355,3 +355,11 @@ def test_other_families_and_policies_are_not_written() -> None:
         with pytest.raises(WeightsError) as caught:
             write_config(vit, policy, numbered(10))
         assert caught.value.evidence[0].startswith(said)
+
+
+def test_a_network_of_pre_training_pools_nothing_whatever_its_config_says(shared: Path, tmp_path: Path) -> None:
+    values = json.loads((shared / "reference" / "files" / "hf_beit_tiny_shared_mean" / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(values | {"architectures": ["BeitForMaskedImageModeling"]}))
+    saved = config_of(tmp_path)
+    assert saved is not None and isinstance(saved.config, BEiTConfig)
+    assert (saved.config.pooling, saved.config.shared_bias, saved.config.classes) == ("class", True, 0)

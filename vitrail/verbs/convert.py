@@ -86,7 +86,7 @@ def convert(
     loaded = _read(source, wanted or Wanted())
     classifier, path = loaded.classifier, Path(target)
     if path.exists():
-        raise UsageError("V002", f"`{path}` exists already", hint="name another file; nothing is overwritten")
+        raise UsageError("V006", f"`{path}` exists already", hint="name another file; nothing is overwritten")
     lost = save_as(classifier, path, to)
     own = native_tensors(classifier.module)
     again = load(path, classifier.config, dialect=_dialect(to)).classifier

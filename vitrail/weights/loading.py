@@ -53,6 +53,7 @@ def load(
     head: Head = "auto",
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    key: bytes | None = None,
 ) -> Loaded:
     """The classifier in a weight file, or in a folder of Hugging Face, or in a TensorFlow checkpoint.
 
@@ -63,12 +64,13 @@ def load(
     number, or states other names; `zero` always; `first-k` keeps the first rows; `keep` never changes it. Where the
     file states the names, they decide which row is whose.
     image_size, channels: what the positions and the first kernel are fitted to; otherwise they must fit as they are.
+    key: of an encrypted MindSpore checkpoint.
 
     WeightsError V201 damaged file or NaN, V202 hostile, V203 no such variant, V204 tensors that do not fit, V205
     tensors that nothing explains, V206 unknown format.
     """
     asked = _Asked(model, dialect, _names_or_number(classes), head, _size(image_size), channels)
-    tensors, metadata, notes = read_tensors(Path(path))
+    tensors, metadata, notes = read_tensors(Path(path), key=key)
     said = stated(Path(path), metadata, named=model is not None)
     loaded = _loaded(asked, tensors, said, where=str(path), provenance={"file": Path(path).name})
     return replace(loaded, report=(*notes, *said.lines, *loaded.report))
@@ -144,15 +146,6 @@ class _Asked:
     def count(self) -> int | None:
         return len(self.classes) if isinstance(self.classes, tuple) else self.classes
 
-    @property
-    def new_head(self) -> bool:
-        """Whether another head was asked for, in number or by name."""
-        return self.count is not None or self.head in ("zero", "first-k")
-
-    @property
-    def changes(self) -> Changes:
-        return Changes(size=self.image_size is not None, channels=self.channels is not None, head=self.new_head)
-
 
 def _check_head(head: str) -> None:
     if head not in get_args(Head):
@@ -189,8 +182,10 @@ def _loaded(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, proven
     check_numbers(native, where)
     rows = head_rows(native, found.config)
     own = found.config if asked.model is None else None
-    config = _wanted(asked, found.config)
-    native, lines = fitted(native, config, found.dialect, asked.changes, own=own)
+    new_head = _another_head(asked, found, rows)
+    config = _wanted(asked, found.config, new_head)
+    changes = Changes(size=asked.image_size is not None, channels=asked.channels is not None, head=new_head)
+    native, lines = fitted(native, config, found.dialect, changes, own=own)
     report += lines
     native, lines = _with_head(asked, found, config, native)
     report += lines
@@ -271,9 +266,27 @@ def _translated(
     return min(found, key=wrong) if found else (own[0], read(own[0], tensors))
 
 
-def _wanted(asked: _Asked, config: ModelConfig) -> ModelConfig:
+def _another_head(asked: _Asked, found: Detection, rows: int | None) -> bool:
+    """Whether the head will be another than the file's: made, or cut to its first rows."""
+    if asked.count == 0 or asked.head == "keep":
+        return False
+    if asked.head == "zero" or rows is None:
+        return asked.head == "zero" or asked.count is not None
+    said = _said(found, rows)
+    if asked.head == "auto" and said is not None and isinstance(asked.classes, tuple):
+        return set(said) != set(asked.classes)
+    return asked.count is not None and asked.count != rows
+
+
+def _said(found: Detection, rows: int) -> tuple[str, ...] | None:
+    """The names that the file states for the rows of its head, unless they are mere numbers."""
+    names = found.classes
+    return None if names is None or placeholders(names) or len(names) != rows else names
+
+
+def _wanted(asked: _Asked, config: ModelConfig, new_head: bool) -> ModelConfig:
     """The config to build: what was asked for over what was found."""
-    if asked.new_head and asked.model is None:
+    if new_head and asked.model is None:
         config = start_of(config)
     size = asked.image_size if asked.image_size is not None else config.image_size
     count = asked.channels if asked.channels is not None else config.channels
@@ -293,11 +306,11 @@ def _with_head(asked: _Asked, found: Detection, config: ModelConfig, native: Ten
         return (without(native, config) if lines else native), lines
     if there is None:
         absent = not any(name in native for name in names)
-        if absent and asked.new_head and asked.head != "keep":
+        if absent and _another_head(asked, found, None):
             return zeroed(native, config), [f"head made of zeros for {config.classes} classes: the file has none"]
         return native, []  # the check of shapes says what is wrong
-    said = found.classes if found.classes is not None and not placeholders(found.classes) else None
-    if said is not None and there == len(said) and isinstance(asked.classes, tuple):
+    said = _said(found, there)
+    if said is not None and isinstance(asked.classes, tuple):
         return by_name(native, config, have=said, want=asked.classes, head=asked.head)
     if asked.head == "first-k":
         return first_rows(native, config)

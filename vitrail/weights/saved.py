@@ -14,7 +14,10 @@ from vitrail.weights.dialects import dialect_names
 KEY = "vitrail"
 FORMAT = 1
 # for hints: the ways to say what a file's tensors are
-NAME_IT = "`vitrail train --model VARIANT --weights FILE`, or in Python `vitrail.weights.load(path, model=...)`"
+NAME_IT = (
+    "`vitrail convert SRC DST --model VARIANT`, `vitrail train --model VARIANT --weights FILE`, "
+    "or in Python `vitrail.weights.load(path, model=...)`"
+)
 _KEYS = ("format", "variant", "dialect", "config", "policy", "classes")
 
 

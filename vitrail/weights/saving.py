@@ -42,7 +42,9 @@ def suffix_of(path: Path) -> str:
     suffix = ".weights.h5" if path.name.endswith(".weights.h5") else path.suffix
     if suffix not in USUAL:
         raise WeightsError(
-            "V206", f"`{path}`: no container is written for `{suffix}`", hint=nearest(suffix, USUAL) or _KNOWN
+            "V206",
+            f"`{path}`: no container is written for `{suffix}`",
+            hint=nearest(suffix, filter(None, USUAL)) or _KNOWN,
         )
     return suffix
 

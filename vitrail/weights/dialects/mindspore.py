@@ -20,7 +20,7 @@ _STATE = "optimizer and training state"
 DROP = (
     *(Drop(name, _STATE) for name in (
         "global_step", "momentum", "learning_rate", "scale_sense", "beta1_power", "beta2_power",
-        "current_iterator_step", "last_overflow_iterator_step", "epoch_num", "step_num",
+        "current_iterator_step", "last_overflow_iterator_step", "epoch_num", "step_num", "epoch", "step", "lr", "loss",
     )),
     *(Drop(name + ".{*}", _STATE) for name in ("moments", "adam_m", "adam_v", "moment1", "moment2", "accum", "stat")),
 )  # fmt: skip

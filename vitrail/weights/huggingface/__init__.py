@@ -38,7 +38,8 @@ GELU: dict[str, Gelu] = {
 ACTIVATIONS: dict[Gelu, str] = {"erf": "gelu", "tanh": "gelu_pytorch_tanh", "quick": "quick_gelu"}
 
 CLASSIFIERS = {"vit": "ViTForImageClassification", "beit": "BeitForImageClassification"}
-BODIES = {"vit": ("ViTModel",), "beit": ("BeitModel", "BeitForMaskedImageModeling")}
+MASKED = "BeitForMaskedImageModeling"
+BODIES = {"vit": ("ViTModel",), "beit": ("BeitModel", MASKED)}
 
 # what changes the answer and no network of ours has: key -> the values that do no harm
 HARMLESS: dict[str, tuple[object, ...]] = {
@@ -238,11 +239,12 @@ def _vit(reader: _Reader, classes: int) -> ViTConfig:
 
 def _beit(reader: _Reader, classes: int) -> BEiTConfig:
     scale = float(reader.get("layer_scale_init_value", 0.1))
+    masked = MASKED in reader.get("architectures", [])  # of pre-training: its norm stands over all tokens
     return BEiTConfig(
         absolute_positions=reader.get("use_absolute_position_embeddings", False),
         block_bias=reader.get("use_relative_position_bias", False),
         shared_bias=reader.get("use_shared_relative_position_bias", False),
-        pooling="mean" if reader.get("use_mean_pooling", True) else "class",
+        pooling="mean" if reader.get("use_mean_pooling", True) and not masked else "class",
         layer_scale=scale > 0,
         layer_scale_init=scale if scale > 0 else 0.1,
         drop_path=float(reader.get("drop_path_rate", 0.1)),

@@ -15,17 +15,17 @@ from vitrail.errors import UsageError, WeightsError, nearest
 from vitrail.formats import read_tensors
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.models import build
-from vitrail.models.catalog import VARIANTS, Variant, variant
+from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.classifier import Classifier
-from vitrail.models.configs import TRAINING_ONLY, CCTConfig, ModelConfig, config_to_json, family_of
+from vitrail.models.configs import CCTConfig, ModelConfig, family_of
 from vitrail.models.count import shapes
-from vitrail.pictures.policy import HALF, Policy
 from vitrail.weights.detect import Detection, detect, translations, with_numerics
 from vitrail.weights.dialects import TABLES, tables
 from vitrail.weights.fit import check
 from vitrail.weights.fitting import Changes, fitted, start_of
 from vitrail.weights.heads import Head, by_name, first_rows, head_names, head_rows, without, zeroed
 from vitrail.weights.names import numbered, placeholders
+from vitrail.weights.policies import policy_of, structure
 from vitrail.weights.rules import Dialect, Translation, check_made, read, whole
 from vitrail.weights.shown import distance_from_sine, positions_of, shown
 from vitrail.weights.stated import Stated, stated
@@ -123,11 +123,6 @@ def adopt(classifier: Classifier, config: ModelConfig, *, classes: tuple[str, ..
     return Loaded(taken, (f"{len(native)} tensors taken over", *report), policy_stated=True)
 
 
-def structure(config: ModelConfig) -> dict[str, object]:
-    """What makes the network, but for its number of classes: every field that acts outside training, and the family."""
-    return {name: value for name, value in config_to_json(config).items() if name not in (*TRAINING_ONLY, "classes")}
-
-
 @dataclass(frozen=True)
 class _Asked:
     model: str | ModelConfig | None
@@ -194,7 +189,7 @@ def _loaded(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, proven
     _check_sine(config, native)
     if config.grid == found.config.grid:
         check_made(found.translation, tensors, config)
-    policy, assumed = _policy(found, config, rows)
+    policy, assumed = policy_of(found, config, rows)
     report += assumed
     names = _names(asked, found, config.classes)
     source = {"weights": "trained", "variant": found.variant, "dialect": found.dialect.name, **provenance}
@@ -226,7 +221,7 @@ def _identify(asked: _Asked, tensors: Tensors, said: Stated) -> Detection:
         config=config,
         evidence=(f"dialect {dialect}, {len(translation.tensors)} tensors", *numerics, *translation.dropped),
         translation=translation,
-        policy=saved.policy if saved and saved.config.channels == config.channels else None,
+        policy=saved.policy if saved else None,
         classes=saved.classes if saved else None,
     )
 
@@ -364,28 +359,6 @@ def _hint(asked: _Asked, tensors: Tensors) -> str:
         f'{text}in Python `vitrail.weights.load(path, model="{row.name}"{number})`; '
         f"`vitrail train --model {row.name} --weights FILE` starts from it, with `weights.head=zero` for other classes"
     )
-
-
-def _policy(found: Detection, config: ModelConfig, rows: int | None) -> tuple[Policy, list[str]]:
-    """The file's own policy, else the variant's, else a plain one; what was assumed is said."""
-    if found.policy is not None and found.policy.channels == config.channels:
-        return replace(found.policy, size=config.image_size), []
-    row = VARIANTS.get(found.variant or "")
-    if row is not None and row.policy.channels == config.channels:
-        return replace(row.policy, size=config.image_size), []
-    alike = _alike(config, rows)
-    if alike and all(row.policy == alike[0].policy for row in alike):
-        return alike[0].policy, [f"policy of {alike[0].name}, whose network it is: the file states none"]
-    count = config.channels
-    policy = Policy(size=config.image_size, mean=HALF.mean[:1] * count, std=HALF.std[:1] * count)
-    line = "policy assumed, the file states none: bicubic, whole picture, mean 0.5, std 0.5"
-    return policy, [line + (f" (not those of {', '.join(row.name for row in alike)})" if alike else "")]
-
-
-def _alike(config: ModelConfig, rows: int | None) -> list[Variant]:
-    """The variants with the config's network: those with as many classes as the file, if there are any."""
-    found = [row for row in VARIANTS.values() if structure(row.config) == structure(config)]
-    return [row for row in found if row.config.classes == rows] or found
 
 
 def _names(asked: _Asked, found: Detection, count: int) -> tuple[str, ...]:

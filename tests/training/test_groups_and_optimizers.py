@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +12,9 @@ from torch import nn
 
 from tests.training.tiny import ADAMW, NETWORK, SGD
 from vitrail.models import build
-from vitrail.models.configs import CCTConfig
-from vitrail.training.groups import describe, groups
+from vitrail.models.catalog import variant
+from vitrail.models.configs import FAMILIES, CCTConfig, ModelConfig
+from vitrail.training.groups import EXEMPT, describe, exempt, groups, is_decayed
 from vitrail.training.optimizers import KEPT, make
 
 
@@ -66,3 +69,38 @@ def test_settings_reach_the_optimizer(config: object) -> None:
     for name in ("betas", "eps", "momentum", "nesterov"):
         if hasattr(config, name):
             assert all(group[name] == getattr(config, name) for group in optimizer.param_groups)
+
+
+def decayed(config: ModelConfig) -> set[str]:
+    module = build(config, device="meta")
+    return {name for name, p in module.named_parameters() if is_decayed(name, p, exempt(module))}
+
+
+def test_every_family_says_what_it_exempts() -> None:
+    assert EXEMPT.keys() == FAMILIES.keys()
+    assert exempt(nn.Linear(2, 2)) == ()
+    for name, family in (("vit_tiny_patch16_224", "vit"), ("beit_base_patch16_224", "beit"), ("vit_2_4_32", "cct")):
+        assert exempt(build(variant(name).config, device="meta")) == EXEMPT[family]
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [("vit_base_patch16_224", 0), ("vit_small_r26_s32_224", 3), ("beit_base_patch16_224", 4)],
+)
+def test_weight_decay_is_that_of_the_published_recipes(shared: Path, name: str, case: int) -> None:
+    """timm's groups for the ViTs, unilm's for BEiT, as their own code made them."""
+    recorded = json.loads((shared / "reference" / "layer_decay_vectors.json").read_text())["cases"][case]
+    assert recorded["model"] == name
+    theirs = {key for key, (_, decay) in recorded["params"].items() if decay > 0}
+    assert theirs
+    assert decayed(variant(name).config) == theirs
+
+
+def test_every_token_and_table_of_a_vit_is_spared() -> None:
+    config = replace(variant("vit_tiny_patch16_224").config, register_tokens=4)  # type: ignore[arg-type]
+    assert not decayed(config) & {"pos_embed", "cls_token", "reg_token"}
+    distilled = replace(variant("vit_tiny_patch16_224").config, distilled=True)  # type: ignore[arg-type]
+    assert "dist_token" not in decayed(distilled)
+    assert "head_dist.weight" in decayed(distilled)
+    tables = {name for name in decayed(variant("beit_base_patch16_224").config) if name.endswith("bias_table")}
+    assert len(tables) == 12

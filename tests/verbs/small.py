@@ -8,8 +8,19 @@ from pathlib import Path
 from vitrail.recipe import Recipe
 from vitrail.recipe.read import parse_recipe
 
+NOISE = "dropout: 0.1, attention_dropout: 0.1, drop_path: 0.2"
+MODELS = {
+    "cct": "variant: cct_2_3x2_32, image_size: 16, conv_width: 8, dim: 16, depth: 1, attention_dropout: 0.1, "
+    "drop_path: 0.1",
+    "vit": f"variant: vit_tiny_patch16_224, image_size: 16, patch: 4, dim: 16, depth: 2, heads: 2, {NOISE}",
+    "hybrid": f"variant: vit_small_r26_s32_224, image_size: 16, stages: [1], stem_width: 32, dim: 16, depth: 2, "
+    f"heads: 2, {NOISE}",
+    "beit": f"variant: beit_base_patch16_224, image_size: 16, patch: 4, dim: 16, depth: 2, heads: 2, "
+    f"shared_bias: true, absolute_positions: true, {NOISE}",
+}
+
 RECIPE = """
-model: {variant: cct_2_3x2_32, image_size: 16, conv_width: 8, dim: 16, depth: 1, attention_dropout: 0.1, drop_path: 0.1}
+model: {MODEL}
 data: {source: digits, batch: 64, workers: 1}
 augment: {crop: {name: pad, padding: 2}}
 mix: {mixup: 0.4, cutmix: 0.5}
@@ -22,9 +33,10 @@ checkpoint: {every: 1, keep: 2}
 """
 
 
-def small(*overrides: str) -> Recipe:
-    """The recipe with overrides."""
-    return parse_recipe(RECIPE, "small.yaml", overrides, name="small")
+def small(*overrides: str, family: str = "cct") -> Recipe:
+    """The recipe for a network of that family, with overrides."""
+    text = RECIPE.replace("MODEL", MODELS[family])
+    return parse_recipe(text, "small.yaml", overrides, name="small")
 
 
 def hashes(run: Path) -> dict[str, str]:

@@ -8,18 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vitrail
 from tests.verbs.small import hashes, small
 from vitrail.data.configs import Data
 from vitrail.data.sources import open_source
+from vitrail.engines import bundle_classifier
 from vitrail.errors import OutsideBound, RunError, Stopped, UsageError
+from vitrail.models import build
 from vitrail.training.journal import read
 from vitrail.verbs.evaluate import evaluate
 from vitrail.verbs.export import export
@@ -35,8 +38,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _campaign(place: Path, count: int, seed: int) -> Mapping[str, object]:
-    command = [sys.executable, "-m", "tests.verbs.kills", str(place), str(count), str(seed)]
+def _campaign(place: Path, count: int, seed: int, family: str = "cct") -> Mapping[str, object]:
+    command = [sys.executable, "-m", "tests.verbs.kills", str(place), str(count), str(seed), family]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -59,6 +62,38 @@ def test_A11_twenty_random_kills_end_in_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_A11_two_hundred_random_kills(tmp_path: Path, seed: int) -> None:
     _all_equal(_campaign(tmp_path, 200, seed=seed), 200)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("family", ["vit", "hybrid", "beit"])
+def test_A11_twenty_random_kills_of_every_family(tmp_path: Path, family: str) -> None:
+    _all_equal(_campaign(tmp_path, 20, seed=1, family=family), 20)
+
+
+@pytest.mark.parametrize(
+    ("family", "how"),
+    [
+        ("vit", ("train.attention=fused", "precision=bf16")),
+        ("beit", ("train.attention=fused",)),
+        ("beit", ("precision=bf16", "optimizer={name: sgd, momentum: 0.9, weight_decay: 0.01}")),
+        ("hybrid", ()),
+    ],
+)
+def test_A08_every_family_stopped_twice_and_resumed(tmp_path: Path, family: str, how: tuple[str, ...]) -> None:
+    """With dropout, dropped paths, mixing and an average, on both attention paths: the bits of the unbroken run."""
+    recipe = small("schedule.steps=12", "schedule.warmup_epochs=0", *how, family=family)
+    whole = train(recipe, out=tmp_path / "whole")
+    assert whole.steps == 12
+    run = tmp_path / "run"
+    for last in (3, 8):
+        with pytest.raises(Stopped):
+            train(recipe, out=run, resume=True, listener=_stop_after(last))
+    train(recipe, out=run, resume=True)
+    assert hashes(run) == hashes(whole.folder)
+    if recipe.optimizer.name == "adamw":  # whose steps are of one size: nothing stands still
+        fresh = dict(build(recipe.config, seed=recipe.train.seed).named_parameters())
+        trained = bundle_classifier(whole.bundle).module.named_parameters()
+        assert all(not torch.equal(fresh[name], parameter) for name, parameter in trained)
 
 
 def test_A08_stopped_at_a_step_and_resumed(tmp_path: Path, unbroken: Path) -> None:
@@ -150,15 +185,18 @@ def test_a_run_goes_on_as_a_new_run(tmp_path: Path, unbroken: Path) -> None:
     assert done.quality["top1"] > fresh.quality["top1"] + 0.1
 
 
-def _stopped(run: Path, step: int, *overrides: str) -> None:
-    """A run that was stopped after `step`."""
-
+def _stop_after(step: int) -> Callable[[Mapping[str, object]], None]:
     def stop(event: Mapping[str, object]) -> None:
         if event["event"] == "step" and event["step"] == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    return stop
+
+
+def _stopped(run: Path, step: int, *overrides: str) -> None:
+    """A run that was stopped after `step`."""
     with pytest.raises(Stopped):
-        train(small(*overrides), out=run, listener=stop)
+        train(small(*overrides), out=run, listener=_stop_after(step))
 
 
 def test_an_unfinished_run_is_not_exported_into_itself(tmp_path: Path, unbroken: Path) -> None:

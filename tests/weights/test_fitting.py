@@ -236,6 +236,27 @@ def test_an_index_that_was_changed_is_found(saved: Save) -> None:
         load(saved(theirs | {name: Stored.of(wrong)}), BEIT)
 
 
+@pytest.mark.parametrize("dialect", ["unilm", "mindspore:beit"])
+def test_a_file_with_an_index_is_fitted_too(saved: Save, dialect: str) -> None:
+    theirs = from_native(tables(dialect, "beit")[0], tensors(BEIT), BEIT)
+    loaded = load(saved(theirs), BEIT, dialect=dialect, image_size=(48, 32))
+    assert "2 tables of relative positions 4x4 -> 6x4 cubic" in loaded.report
+
+
+def test_what_a_file_states_goes_before_what_its_world_does(tmp_path: Path) -> None:
+    from vitrail.models.catalog import variant
+    from vitrail.models.classifier import Classifier
+
+    row = variant("vit_tiny_patch16_224")
+    config = replace(row.config, gelu="quick", eps=1e-4, classes=2)
+    before = Classifier(build(config), config, row.policy, ("a", "b"))
+    for name in ("w.safetensors", "folder"):
+        save_as(before, tmp_path / name, "huggingface")
+        loaded = load(tmp_path / name, row.name, classes=2)
+        assert (loaded.classifier.config.gelu, loaded.classifier.config.eps) == ("quick", 1e-4)
+        assert any(line == "stated in the file: gelu quick, eps 0.0001" for line in loaded.report), loaded.report
+
+
 def test_a_named_variant_takes_the_numerics_of_the_world_and_a_config_does_not() -> None:
     row = from_tensors(google_of("vit_tiny_patch16_224"), "vit_tiny_patch16_224", dialect="google")
     assert (row.config.gelu, row.config.eps) == ("tanh", 1e-6)

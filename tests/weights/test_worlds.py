@@ -32,7 +32,8 @@ def cases() -> Iterator[str]:
 
 
 NAMES = list(cases())
-FILES = [name for name in NAMES if "_real_" not in name]
+FILELESS = ("unilm_beit_tiny_nomean", "unilm_beit2_tiny")
+FILES = [name for name in NAMES if "_real_" not in name and name not in FILELESS]
 
 
 def config_of(reference: Reference, name: str) -> tuple[str | ModelConfig, str]:
@@ -90,8 +91,7 @@ def files(reference: Reference) -> list[Path]:
 def test_the_originals_own_files_give_the_originals_logits(shared: Path, name: str) -> None:
     reference = Reference(shared, name)
     paths = files(reference)
-    if not paths:
-        pytest.skip("the case has no file of its own")
+    assert paths
     model, dialect = config_of(reference, name)
     for path in paths:
         loaded = load(path, model)

@@ -57,7 +57,13 @@ def _lines(what: str, values: Any) -> list[str]:
 def _model(values: dict[str, Any]) -> list[str]:
     lines = []
     for key, value in values.items():
-        if isinstance(value, dict):
+        if value in (None, "", []):
+            continue
+        if key == "report":
+            lines += ["found:", *(f"  {line}" for line in value)]
+        elif key == "measured":
+            lines += ["measured:", *(f"  top-1 {row['top1']} %, by {row['by']}" for row in value)]
+        elif isinstance(value, dict):
             lines.append(f"{key}:")
             lines += [f"  {name}: {inner}" for name, inner in value.items()]
         elif isinstance(value, list) and len(value) > 20:
@@ -65,5 +71,6 @@ def _model(values: dict[str, Any]) -> list[str]:
         elif isinstance(value, list):
             lines.append(f"{key}: {', '.join(map(str, value))}")
         else:
-            lines.append(f"{key}: {value:,}" if isinstance(value, int) else f"{key}: {value}")
+            number = isinstance(value, int) and not isinstance(value, bool)
+            lines.append(f"{key}: {value:,}" if number else f"{key}: {value}")
     return lines

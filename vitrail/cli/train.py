@@ -13,7 +13,7 @@ from vitrail.errors import UsageError
 @click.command("train")
 @RECIPE
 @click.option("--model", metavar="VARIANT", help="Without a recipe: what to train (`vitrail show models`).")
-@click.option("--weights", metavar="MODEL", help="Weights to start from: a file, a run or a bundle.")
+@click.option("--weights", metavar="MODEL", help="Weights to start from: a file, a run, a bundle, a name.")
 @click.option("--data", metavar="DATA", help="Pictures: stands for data.root=DATA, the source detected.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE-NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
@@ -35,6 +35,7 @@ def command(
     vitrail train digits/cct_2_3x2_32
     vitrail train cifar10/cct_2_3x2_32 data.root=DIR train.seed=1 --out runs/cifar
     vitrail train --model cct_7_3x1_32 --data PHOTOS --out runs/photos
+    vitrail train --model vit_tiny_patch16_224 --weights FILE --data PHOTOS
     vitrail train --resume --out runs/photos
     """
     from vitrail.cli.progress import Progress

@@ -234,7 +234,8 @@ def _gemm(node: Node, given: list[Known]) -> list[Known]:
 def _window(node: Node, given: list[Known]) -> list[Known]:
     """Convolutions and pools, without the automatic paddings that our exporter does not write."""
     settings, shape = node.attributes, given[0].shape
-    if settings.get("auto_pad", b"NOTSET") != b"NOTSET" or _integer(settings.get("ceil_mode"), 0) or len(shape) != 4:
+    ceil = _integer(settings.get("ceil_mode"), 0)
+    if settings.get("auto_pad", b"NOTSET") != b"NOTSET" or len(shape) != 4 or ceil not in (0, 1):
         raise ValueError("a form that is not used")
     kernel = list(given[1].shape[2:]) if node.kind == "Conv" else _integers(settings.get("kernel_shape"), [])
     strides = _integers(settings.get("strides"), [1, 1])
@@ -243,9 +244,14 @@ def _window(node: Node, given: list[Known]) -> list[Known]:
     if len(kernel) != 2 or len(pads) != 4 or min(*kernel, *strides, *dilations) < 1 or min(pads) < 0:
         raise ValueError("a window that is none")
     channels = given[1].shape[0] if node.kind == "Conv" else shape[1]
-    sides = [
-        (shape[2 + i] + pads[i] + pads[i + 2] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in (0, 1)
-    ]
+    sides = []
+    for size, side, stride, dilation, before, after in zip(
+        shape[2:], kernel, strides, dilations, pads[:2], pads[2:], strict=True
+    ):
+        room = size + before + after - dilation * (side - 1) - 1
+        count = (-(-room // stride) if ceil else room // stride) + 1
+        # rounded up: a window that would begin behind the picture is none
+        sides.append(count - bool(ceil and (count - 1) * stride >= size + before))
     return [Known((shape[0], channels, *sides))]
 
 
@@ -277,6 +283,7 @@ RULES: dict[str, Rule] = {
     "Gelu": _same,
     "Gemm": _gemm,
     "Identity": _copied,
+    "InstanceNormalization": _same,
     "LayerNormalization": _same,
     "MatMul": _matmul,
     "MaxPool": _window,

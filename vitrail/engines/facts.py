@@ -11,27 +11,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.engines.graph import Graph, Value, damaged
+from vitrail.models.configs import CCTConfig, ModelConfig, StemNumerics, ViTConfig
 
 CLASSES_KEY = "vitrail.classes"
-_GELU_CONSTANTS = {"tanh": 0.044715, "quick": 1.702}
+GELU_CONSTANTS = {"tanh": 0.044715, "quick": 1.702}
+
+CCT_EPS = 1e-5  # torch's own for LayerNorm, which SHI-Labs' networks use
+GROUP_EPS: dict[StemNumerics, float] = {"timm": 1e-5, "google": 1e-6}
+
+NUMERICS = ("gelu", "layernorm_eps", "groupnorm_eps")  # the facts that a config decides
+
+# kind of a normalisation in a graph: its fact. A group norm is written as an instance norm between two reshapes.
+_EPSILONS = {"LayerNormalization": "layernorm_eps", "InstanceNormalization": "groupnorm_eps"}
 
 
 def facts(graph: Graph) -> dict[str, object]:
     """What the graph itself says of the things that exporters get wrong.
 
-    opset; gelu: the forms met (erf, tanh, quick); layernorm_eps: every epsilon; operators: kind -> count.
+    opset; gelu: the forms met (erf, tanh, quick); layernorm_eps, groupnorm_eps: every epsilon, the latter only where
+    there is a group norm; operators: kind -> count.
     """
-    epsilons = {
-        float(str(np.float32(_number(node.attributes.get("epsilon"), 1e-5))))
-        for node in graph.nodes
-        if node.kind == "LayerNormalization"
-    }
+    epsilons: dict[str, set[float]] = {"layernorm_eps": set()}
+    for node in graph.nodes:
+        if node.kind in _EPSILONS:
+            found = in_float32(_number(node.attributes.get("epsilon"), 1e-5))
+            epsilons.setdefault(_EPSILONS[node.kind], set()).add(found)
     return {
         "opset": graph.opset,
         "gelu": sorted(_gelu_forms(graph)),
-        "layernorm_eps": sorted(epsilons),
+        **{name: sorted(values) for name, values in epsilons.items()},
         "operators": dict(sorted(Counter(node.kind for node in graph.nodes).items())),
     }
+
+
+def wanted(config: ModelConfig) -> dict[str, object]:
+    """What a graph of that config must say of itself: the keys of `facts` that a config decides.
+
+    >>> wanted(ViTConfig(image_size=(32, 32), gelu="tanh"))
+    {'gelu': ['tanh'], 'layernorm_eps': [1e-06]}
+    """
+    eps = CCT_EPS if isinstance(config, CCTConfig) else config.eps
+    found: dict[str, object] = {"gelu": [config.gelu], "layernorm_eps": [in_float32(eps)]}
+    if isinstance(config, ViTConfig) and config.stem == "resnet":
+        found["groupnorm_eps"] = [GROUP_EPS[config.stem_numerics]]
+    return found
+
+
+def in_float32(number: float) -> float:
+    """The number as a graph can hold it, in the shortest digits that mean it."""
+    return float(str(np.float32(number)))
 
 
 def classes(graph: Graph) -> tuple[str, ...]:
@@ -56,7 +84,7 @@ def _gelu_forms(graph: Graph) -> set[str]:
             forms.add("erf")
     for name, kind in (("tanh", "Tanh"), ("quick", "Sigmoid")):
         if any(node.kind == kind for node in graph.nodes) and any(
-            math.isclose(number, _GELU_CONSTANTS[name], rel_tol=1e-3) for number in numbers
+            math.isclose(number, GELU_CONSTANTS[name], rel_tol=1e-3) for number in numbers
         ):
             forms.add(name)
     return forms

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 OPSET = 18  # the lowest that has LayerNormalization and all else we need; every engine in use reads it
 INPUT, OUTPUT = "images", "logits"
 EXTRA = "onnx"
+LARGEST = (2 << 30) - (32 << 20)  # bytes of weights: an ONNX file is one protobuf, which ends below 2 GiB
 
 
 def write(module: nn.Module, *, classes: Sequence[str], image: tuple[int, int, int]) -> bytes:
     """The network as an ONNX file in float32: `images` (batch, C, H, W) to `logits` (batch, K), batch free.
 
     image: (C, H, W). The same network gives the same bytes in every process. BundleError V508 when the exporter
-    refuses; UsageError V003 when a package is absent.
+    refuses or the weights do not fit into one file; UsageError V003 when a package is absent.
     """
     need("onnx", EXTRA)
     need("onnxscript", EXTRA)
@@ -40,6 +41,7 @@ def write(module: nn.Module, *, classes: Sequence[str], image: tuple[int, int, i
 
     from vitrail.models import set_attention
 
+    _check_room(module)
     # A frozen copy: the exporter takes other paths where a gradient is wanted, and fails on some (BEiT's bias).
     frozen = copy.deepcopy(module).to("cpu", torch.float32).eval().requires_grad_(False)
     set_attention(frozen, "explicit")
@@ -70,6 +72,16 @@ def write(module: nn.Module, *, classes: Sequence[str], image: tuple[int, int, i
     if found["opset"] != OPSET:  # the exporter has labelled files with another version than was asked for
         raise BundleError("V508", f"the exporter wrote opset {found['opset']}, {OPSET} was asked for", hint="report it")
     return data
+
+
+def _check_room(module: nn.Module) -> None:
+    size = 4 * sum(parameter.numel() for parameter in module.parameters())
+    if size > LARGEST:
+        raise BundleError(
+            "V508",
+            f"the network has {size / 1e6:,.1f} MB of weights in float32, an ONNX file holds {LARGEST / 1e6:,.0f} MB",
+            hint="run it on torch from its weights, or export a smaller variant",
+        )
 
 
 def _strip(proto: Any, classes: Sequence[str]) -> None:

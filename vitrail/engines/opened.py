@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitrail.bundle.manifest import WEIGHTS, Engine, Manifest, weights_hash
 from vitrail.bundle.read import Opened, check
-from vitrail.engines.facts import classes, facts
+from vitrail.engines.facts import NUMERICS, classes, facts, wanted
 from vitrail.engines.graph import Graph
 from vitrail.engines.table import ENGINES, Runner, installed, known, need
 from vitrail.errors import BundleError, UsageError
@@ -166,11 +166,15 @@ def _weights(opened: Opened) -> Tensors:
 
 
 def check_facts(manifest: Manifest, engine: Engine, graph: Graph) -> None:
-    """BundleError V502 unless the graph itself says what the manifest says of it: classes, GELU, epsilons, opset."""
+    """BundleError V502 unless the graph itself says what the manifest says of it and of the network that it holds:
+    classes, GELU, epsilons, opset.
+    """
+    found = facts(graph)
     wrong = [
-        f"{name}: manifest {engine.facts.get(name)}, graph {value}"
-        for name, value in facts(graph).items()
-        if engine.facts.get(name) != value
+        f"{name}: {side} {said.get(name)}, graph {found.get(name)}"
+        for side, said, names in (("manifest", engine.facts, found), ("config", wanted(manifest.config), NUMERICS))
+        for name in names
+        if said.get(name) != found.get(name)
     ]
     if classes(graph) != manifest.classes:
         wrong.append(f"classes: {first_difference(manifest.classes, classes(graph))}")

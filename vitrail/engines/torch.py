@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vitrail.engines.facts import GELU_CONSTANTS, in_float32
 from vitrail.engines.table import Runner
 from vitrail.formats.stored import Tensors
 from vitrail.models.classifier import Classifier
@@ -41,30 +43,49 @@ def open(described: Described, tensors: Tensors) -> Runner:
 
 
 def facts(module: nn.Module, *, image: tuple[int, int, int]) -> dict[str, list[Any]]:
-    """GELU forms and LayerNorm epsilons that the network really uses, as seen in one forward pass.
+    """GELU forms and epsilons of LayerNorm and GroupNorm that the network really uses, as seen in one forward pass.
 
-    image: (C, H, W). The keys are those of `engines.facts.facts`.
+    image: (C, H, W). The keys are those of `engines.facts.wanted`.
     """
     frozen = copy.deepcopy(module).to("cpu", torch.float32).eval()
     with torch.no_grad(), _Watch() as watch:
         frozen(torch.zeros(1, *image))
-    return {"gelu": sorted(watch.forms), "layernorm_eps": sorted(watch.epsilons)}
+    return {"gelu": watch.forms, **{name: sorted(values) for name, values in watch.epsilons.items()}}
+
+
+# operation: its fact, and which of its arguments is the epsilon
+_EPSILONS = {"aten::native_layer_norm": ("layernorm_eps", 4), "aten::native_group_norm": ("groupnorm_eps", 7)}
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the arguments of GELU and LayerNorm as they pass."""
+    """Notes the arguments of GELU and of norms as they pass; a sigmoid after a product with 1.702 is a quick GELU."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.forms: set[str] = set()
-        self.epsilons: set[float] = set()
+        self.epsilons: dict[str, set[float]] = {"layernorm_eps": set()}
+        self._forms: set[str] = set()
+        self._quick: set[str] = set()
+
+    @property
+    def forms(self) -> list[str]:
+        """Forms of GELU met so far."""
+        return sorted(self._forms | ({"quick"} if self._quick == {"factor", "sigmoid"} else set()))
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name, given = func.name(), kwargs or {}
         if name == "aten::gelu":
-            self.forms.add("tanh" if given.get("approximate", "none") == "tanh" else "erf")
-        elif name == "aten::native_layer_norm":
-            self.epsilons.add(float(args[4]))
+            self._forms.add("tanh" if given.get("approximate", "none") == "tanh" else "erf")
+        elif name == "aten::sigmoid":
+            self._quick.add("sigmoid")
+        elif name == "aten::mul.Tensor" and any(_is_quick_factor(value) for value in args):
+            self._quick.add("factor")
+        elif name in _EPSILONS:
+            fact, place = _EPSILONS[name]
+            self.epsilons.setdefault(fact, set()).add(in_float32(args[place]))
         return func(*args, **given)
+
+
+def _is_quick_factor(value: Any) -> bool:
+    return isinstance(value, float) and math.isclose(value, GELU_CONSTANTS["quick"], rel_tol=1e-6)

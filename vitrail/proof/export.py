@@ -22,7 +22,7 @@ from vitrail.formats.safetensors import dumps
 from vitrail.formats.stored import Tensors
 from vitrail.pictures.policy import Policy
 from vitrail.proof.measure import CheckPicture
-from vitrail.proof.prove import Proof, prove
+from vitrail.proof.prove import Proof, in_float32, prove
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
@@ -62,7 +62,7 @@ def export(
     licences: Licences | None = None,
     with_weights: bool = True,
 ) -> Exported:
-    """A new bundle in `out`, or the engine added to the bundle of the same weights that lies there.
+    """A new bundle in `out`, or the engine added to the bundle of the same weights that lies there; all in float32.
 
     pictures: of the model's own task, checked beside the generated ones. with_weights: a new bundle also holds the
     weights, so that torch can open it.
@@ -73,6 +73,7 @@ def export(
         raise UsageError("V007", f"no export is called `{format}`", hint=nearest(format, FORMATS))
     from vitrail.weights import native_tensors
 
+    classifier = in_float32(classifier)
     tensors = native_tensors(classifier.module)
     described = describe(classifier, tensors, licences or Licences())
     _check_place(out, described)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.bundle.values import canonical
+from vitrail.engines.facts import NUMERICS, wanted
 from vitrail.engines.facts import classes as classes_of
 from vitrail.engines.facts import facts as facts_of
 from vitrail.engines.graph import Graph
@@ -133,8 +134,8 @@ def prove(
 ) -> Proof:
     """Run both the whole way, each with its own policy and classes, over the generated and the given pictures.
 
-    reference: the source in float64, made here otherwise. graph: where it is given, its GELU form, LayerNorm epsilons
-    and class order are held against what the source really computes.
+    reference: the source in float64, made here otherwise. graph: where it is given, its GELU form, epsilons and class
+    order are held against the source's config and against what the source really computes.
     What a picture's `read` raises passes through. NumbersBroke V811 when the source itself gives NaN or Inf.
     """
     inputs = [CheckPicture.of(pixels) for pixels in generated(source.policy.channels)]
@@ -179,6 +180,15 @@ def prove(
     )
 
 
+def in_float32(source: Classifier) -> Classifier:
+    """The classifier where it computes in float32, else a copy that does: a gate would widen with a shorter type."""
+    import torch
+
+    if all(parameter.dtype == torch.float32 for parameter in source.module.parameters()):
+        return source
+    return replace(source, module=copy.deepcopy(source.module).float())
+
+
 def in_float64(source: Classifier) -> Classifier:
     """A copy of the classifier that computes in float64."""
     return replace(source, module=copy.deepcopy(source.module).double())
@@ -196,9 +206,13 @@ def _descriptions(source: Classifier, candidate: Model, graph: Graph | None) -> 
 
     if classes_of(graph) != source.classes:
         failures.append(f"classes in the graph: {first_difference(source.classes, classes_of(graph))}")
-    found = facts_of(graph)
-    real = facts(source.module, image=(source.policy.channels, *source.policy.size))
-    failures += [f"{name}: source {real[name]}, graph {found[name]}" for name in real if real[name] != found[name]]
+    image = (source.policy.channels, *source.policy.size)
+    said, real, found = wanted(source.config), facts(source.module, image=image), facts_of(graph)
+    failures += [
+        f"{name}: config {said.get(name)}, source {real.get(name)}, graph {found.get(name)}"
+        for name in NUMERICS
+        if not said.get(name) == real.get(name) == found.get(name)
+    ]
     return failures
 
 

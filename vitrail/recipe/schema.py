@@ -25,15 +25,17 @@ from vitrail.training.configs import (
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights to start from: a file, a run, a bundle or a checkpoint.
+    """Weights to start from: a file or folder of any world, a published name, `hf:OWNER/NAME`, a run, a bundle or a
+    checkpoint.
 
-    head: `auto` makes a zero head where the classes differ, `zero` always, `keep` never. sha256: of the tensors that
-    the network started with, written by resolving and held against them when the recipe is run again.
+    dialect: a name, or a YAML file of own rules; None to detect it. head: `auto` makes a zero head where the classes
+    differ, `zero` always, `first-k` keeps the first rows, `keep` changes nothing. sha256: of the tensors that the
+    network started with, written by resolving and held against them when the recipe is run again.
     """
 
     path: str
     dialect: str | None = None
-    head: Literal["auto", "zero", "keep"] = "auto"
+    head: Literal["auto", "zero", "first-k", "keep"] = "auto"
     sha256: str | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from vitrail.data.sources import Source
@@ -12,6 +12,9 @@ from vitrail.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from vitrail.weights import Loaded
+
+# Settings of a model that no shape decides: left open, they are those of the weights that a run starts from.
+NUMERICS = ("gelu", "eps", "stem_numerics", "pool_padding", "key_bias")
 
 
 def settle(recipe: Recipe, source: Source) -> Recipe:
@@ -46,7 +49,7 @@ def settle(recipe: Recipe, source: Source) -> Recipe:
 
 
 def started_from(recipe: Recipe, start: Loaded) -> Recipe:
-    """The recipe with what its start weights decide: their hash, and the policy where they state one.
+    """The recipe with what its start weights decide: their hash, numerics left open, the policy where they state one.
 
     RecipeError V104 when the recipe names the hash of other weights.
     """
@@ -62,13 +65,22 @@ def started_from(recipe: Recipe, start: Loaded) -> Recipe:
             evidence=[f"recipe {recipe.weights.sha256}", f"file   {found}"],
             hint="give the file it was resolved with, or leave weights.sha256 out",
         )
-    origins = {**recipe.origins, "weights.sha256": "weights"}
+    config = start.classifier.config
+    changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(recipe.config, f.name)]
+    assert set(changed) <= set(NUMERICS), changed
+    origins = {**recipe.origins, "weights.sha256": "weights"} | {f"model.{name}": "weights" for name in changed}
     policy = recipe.policy
     of_policy = {key: origin for key, origin in origins.items() if key.startswith("policy.")}
     if start.policy_stated and not {"recipe", "command line"} & set(of_policy.values()):
         policy = start.classifier.policy
         origins |= dict.fromkeys(of_policy, "weights")
-    return replace(recipe, weights=replace(recipe.weights, sha256=found), policy=policy, origins=origins)
+    weights = replace(recipe.weights, sha256=found)
+    return replace(recipe, config=config, weights=weights, policy=policy, origins=origins)
+
+
+def numerics_open(recipe: Recipe) -> tuple[str, ...]:
+    """The numerics of the model that the recipe leaves to its variant, and so to its start weights."""
+    return tuple(name for name in NUMERICS if recipe.origins.get(f"model.{name}") == "variant")
 
 
 def as_chosen(wanted: Recipe, before: Recipe) -> Recipe:
@@ -85,6 +97,12 @@ def as_chosen(wanted: Recipe, before: Recipe) -> Recipe:
     if wanted.weights is not None and before.weights is not None and wanted.weights.sha256 is None:
         changes["weights"] = replace(wanted.weights, sha256=before.weights.sha256)
         origins["weights.sha256"] = "weights"
+        if type(wanted.config) is type(before.config):
+            numerics = {name: getattr(before.config, name) for name in numerics_open(wanted)}
+            changes["config"] = replace(wanted.config, **numerics)
+            origins |= {
+                f"model.{name}": "weights" for name, value in numerics.items() if value != getattr(wanted.config, name)
+            }
         of_policy = {key: origin for key, origin in origins.items() if key.startswith("policy.")}
         if not {"recipe", "command line"} & set(of_policy.values()):
             changes["policy"] = before.policy

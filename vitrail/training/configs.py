@@ -11,7 +11,7 @@ Attention = Literal["auto", "fused", "explicit"]
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW:
-    """Adam with decoupled weight decay (arXiv 1711.05101); vectors and biases are not decayed."""
+    """Adam with decoupled weight decay (arXiv 1711.05101), not of vectors, biases and what a family exempts."""
 
     name: Literal["adamw"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
@@ -21,7 +21,7 @@ class AdamW:
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
-    """Stochastic gradient descent with momentum; vectors and biases are not decayed."""
+    """Stochastic gradient descent with momentum; weight decay, not of vectors, biases and what a family exempts."""
 
     name: Literal["sgd"] = "sgd"
     momentum: float = 0.9

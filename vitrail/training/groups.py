@@ -1,4 +1,7 @@
-"""Which parameters are decayed: matrices and tables are, vectors and biases are not, frozen ones are in no group."""
+"""Which parameters are decayed: matrices and tables are, vectors, biases and what a family exempts are not.
+
+Frozen ones are in no group.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,28 @@ from typing import Any
 
 from torch import nn
 
+from vitrail.models.configs import FAMILIES
 
-def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Weight decay is for what has two axes or more. Position tables and the class token of a CCT have three.
+# family: parameters of two axes or more that its published recipes do not decay
+EXEMPT: dict[str, tuple[str, ...]] = {
+    # SHI-Labs' networks name none, and timm's rule of that time was the number of axes: positions are decayed.
+    "cct": (),
+    # timm VisionTransformer.no_weight_decay
+    "vit": ("pos_embed", "cls_token", "dist_token", "reg_token"),
+    # unilm beit/modeling_finetune.py no_weight_decay; tables of relative positions are decayed (timm spares them)
+    "beit": ("pos_embed", "cls_token"),
+}
 
-    The published CCT weights were trained so: SHI-Labs' networks name no exceptions, and timm's rule was this one.
-    """
-    return parameter.ndim > 1 and name.rpartition(".")[2] != "bias"
+
+def exempt(module: nn.Module) -> tuple[str, ...]:
+    """What the network's family exempts; nothing for a network of no family."""
+    config = getattr(module, "config", None)
+    return next((EXEMPT.get(name, ()) for name, kind in FAMILIES.items() if isinstance(config, kind)), ())
+
+
+def is_decayed(name: str, parameter: nn.Parameter, exempted: tuple[str, ...] = ()) -> bool:
+    """Weight decay is for what has two axes or more, is no bias and is not exempted by its whole name."""
+    return parameter.ndim > 1 and name.rpartition(".")[2] != "bias" and name not in exempted
 
 
 def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -43,7 +61,8 @@ def describe(module: nn.Module, weight_decay: float) -> str:
 
 def _parts(module: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
     parts: dict[str, list[tuple[str, nn.Parameter]]] = {"decayed": [], "not decayed": [], "frozen": []}
+    exempted = exempt(module)
     for name, parameter in module.named_parameters():  # a shared parameter comes once
-        part = "frozen" if not parameter.requires_grad else "decayed" if is_decayed(name, parameter) else "not decayed"
-        parts[part].append((name, parameter))
+        part = "decayed" if is_decayed(name, parameter, exempted) else "not decayed"
+        parts[part if parameter.requires_grad else "frozen"].append((name, parameter))
     return parts

@@ -11,9 +11,11 @@ from torch import nn
 from vitrail.machine import fastest, has_fast_bf16
 from vitrail.models import build, set_attention
 from vitrail.models.configs import ModelConfig
+from vitrail.models.count import macs
 from vitrail.training.configs import Attention, Precision
 
 PICTURES = 16  # in a probed step: enough to be bound by the same things as a full batch
+WORK = 32e9  # multiplications of its forward pass: a large network is probed on fewer pictures, in seconds
 
 
 def fastest_way(
@@ -24,7 +26,7 @@ def fastest_way(
     if precision == "auto":
         precisions = ("fp32", "bf16") if has_fast_bf16() else ("fp32",)
     attentions: tuple[Attention, ...] = ("fused", "explicit") if attention == "auto" else (attention,)
-    pictures = min(batch, PICTURES)
+    pictures = max(1, min(batch, PICTURES, int(WORK / macs(config))))
     ways = {f"{p}/{a}": _step(config, p, a, pictures) for p in precisions for a in attentions}
     best = fastest(
         ways,

@@ -72,6 +72,7 @@ def evaluate(
     """
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
+    refuse_headless(opened.classes, "evaluate")
     source, part_taken = chosen_source(opened.provenance, _data_of(model, data), part)
     if data is None and source.fingerprint != opened.provenance.get("data_sha256"):
         raise RunError(
@@ -95,6 +96,16 @@ def refuse_random(provenance: Mapping[str, object], verb: str) -> None:
             "V005",
             f"a bare variant has random weights: there is nothing to {verb}",
             hint="train it first, or name a run, a bundle or a weight file",
+        )
+
+
+def refuse_headless(classes: tuple[str, ...], verb: str) -> None:
+    """UsageError V007 for a network that gives features and names no classes."""
+    if not classes:
+        raise UsageError(
+            "V007",
+            f"the model has no head: there are no classes to {verb}",
+            hint="train one on top of it (`vitrail train --weights`), or take its `features` in Python",
         )
 
 

@@ -15,7 +15,7 @@ from vitrail.errors import RunError, UsageError, VitrailError
 from vitrail.opening import classifier, kind_of
 from vitrail.proof.measure import CheckPicture
 from vitrail.proof.prove import Proof
-from vitrail.verbs.evaluate import chosen_source, matched, run_data
+from vitrail.verbs.evaluate import chosen_source, matched, refuse_headless, run_data
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
@@ -67,6 +67,7 @@ def export(
     from vitrail.proof.measure import speed
 
     source_model = classifier(model) if isinstance(model, (str, Path)) else model
+    refuse_headless(source_model.classes, "prove")
     place = Path(out) if out is not None else _own_bundle(model)
     pictures = _pictures(model, source_model, data)
     done = write(source_model, place, format=format, pictures=pictures)

@@ -12,7 +12,7 @@ from vitrail.data.sources.folder import ENDINGS
 from vitrail.errors import UsageError
 from vitrail.opening import open as open_model
 from vitrail.pictures.predict import Failed, Prediction
-from vitrail.verbs.evaluate import refuse_random
+from vitrail.verbs.evaluate import refuse_headless, refuse_random
 
 if TYPE_CHECKING:
     from vitrail.engines import Bundle
@@ -37,6 +37,7 @@ def predict(
         pictures = [pictures]
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "predict with")
+    refuse_headless(opened.classes, "predict")
     return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)
 
 

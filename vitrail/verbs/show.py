@@ -21,10 +21,11 @@ from vitrail.errors import DataError, UsageError, nearest
 from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.configs import ModelConfig, family_of
 from vitrail.models.count import macs, parameters
-from vitrail.opening import classifier, kind_of
+from vitrail.opening import Kind, classifier, kind_of, local, require_torch
 from vitrail.recipe import load_recipe, recipe_names
 from vitrail.recipe.read import recipe_path
 from vitrail.recipe.write import to_plain, to_yaml
+from vitrail.weights import published
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
@@ -48,23 +49,30 @@ def show(subject: str) -> Shown:
     if subject in lists and not Path(subject).exists():
         return lists[subject]()
     path = Path(subject)
-    if path.is_file():
-        return _recipe(subject) if path.suffix in (".yaml", ".yml") else _model(subject)
-    if path.is_dir():
-        marks = ("manifest.json", "recipe.yaml", "state.json")
-        return _model(subject) if any((path / mark).is_file() for mark in marks) else _data(subject)
-    if subject in recipe_names():
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
         return _recipe(subject)
-    if subject in VARIANTS:
-        return _model(subject)
-    if subject in BUILT_IN:
+    if not path.exists() and subject in recipe_names():
+        return _recipe(subject)
+    kind = _kind(subject)
+    if kind == "published":
+        return _published(subject)
+    if kind is not None:
+        return _model(subject, kind)
+    if path.is_dir() or subject in BUILT_IN:
         return _data(subject)
-    known = [*LISTS, *recipe_names(), *VARIANTS, *BUILT_IN]
+    known = [*LISTS, *recipe_names(), *VARIANTS, *BUILT_IN, *published.names()]
     raise UsageError(
         "V002",
         f"nothing is called `{subject}`, and no file or folder lies there",
         hint=nearest(subject, known) or "`vitrail show models`, `recipes` and `datasets` list what there is",
     )
+
+
+def _kind(subject: str) -> Kind | None:
+    try:
+        return kind_of(subject)
+    except UsageError:
+        return None
 
 
 def _numbers(config: ModelConfig) -> dict[str, object]:
@@ -102,8 +110,7 @@ def _recipe(subject: str) -> Shown:
     return Shown("recipe", to_plain(recipe), to_yaml(recipe, version=__version__))
 
 
-def _model(subject: str) -> Shown:
-    kind = kind_of(subject)
+def _model(subject: str, kind: Kind) -> Shown:
     if kind == "variant":
         row = variant(subject)
         about: dict[str, Any] = {"weights": "random", "policy": row.policy.to_json(), "config": asdict(row.config)}
@@ -115,9 +122,40 @@ def _model(subject: str) -> Shown:
         values |= {**_numbers(manifest.config), "provenance": provenance(manifest)}
         values |= {"engines": sorted(manifest.engines), "weights_sha256": manifest.weights_sha256}
         return Shown("model", values | _policy_and_classes(manifest))
+    if kind in ("weights", "hub"):
+        return _weights(subject, kind)
     opened = classifier(subject)
     values |= {**_numbers(opened.config), "provenance": dict(opened.provenance)}
     return Shown("model", values | _policy_and_classes(opened))
+
+
+def _weights(subject: str, kind: Kind) -> Shown:
+    """A weight file or folder of any world: what it was found to be, and by what."""
+    require_torch()
+    from vitrail.weights import load
+
+    found = load(local(subject))
+    opened = found.classifier
+    values = {
+        "name": subject,
+        "kind": kind,
+        **{key: opened.provenance[key] for key in ("dialect", "form", "variant") if opened.provenance.get(key)},
+        "report": list(found.report),
+        **_numbers(opened.config),
+        "config": asdict(opened.config),
+    }
+    return Shown("model", values | _policy_and_classes(opened))
+
+
+def _published(name: str) -> Shown:
+    """A published row as the table has it; nothing is pulled for that."""
+    from vitrail.verbs.weights import weights_list
+
+    listed = next(one for one in weights_list(name) if one.row.name == name)
+    config = listed.row.config()
+    values = {"name": name, "kind": "published", **listed.to_json(), "class_set": listed.row.classes}
+    values |= {**_numbers(config), "config": asdict(config)}
+    return Shown("model", values | {"class_names": list(published.class_names_of(listed.row))})
 
 
 def _policy_and_classes(model: Manifest | Classifier) -> dict[str, Any]:

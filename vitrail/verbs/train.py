@@ -13,7 +13,7 @@ from vitrail import __version__
 from vitrail.data.sources import Source, open_source
 from vitrail.disk import free_space, locked, make_folder, remove_leftovers, write_file
 from vitrail.engines.table import need
-from vitrail.errors import DataError, RecipeError, RunError, SystemFault, UsageError
+from vitrail.errors import DataError, RunError, SystemFault, UsageError
 from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
@@ -218,30 +218,10 @@ class _Run:
 
     def _start(self, recipe: Recipe) -> Loaded | None:
         """The network to start from, where the recipe names weights."""
-        from vitrail.opening import classifier, kind_of
-        from vitrail.verbs.evaluate import refuse_random
-        from vitrail.weights import adopt, load
+        from vitrail.verbs.start import start
 
-        weights = recipe.weights
-        if weights is None:
-            return None
-        if kind_of(weights.path) == "weights":
-            loaded = load(
-                Path(weights.path),
-                model=recipe.config,
-                dialect=weights.dialect,
-                classes=self.source.classes,
-                head=weights.head,
-            )
-        else:
-            if weights.dialect is not None:
-                raise RecipeError(
-                    "V104", f"weights.dialect has no effect: `{weights.path}` is no foreign file", hint="leave it out"
-                )
-            opened = classifier(weights.path)
-            refuse_random(opened.provenance, "start from")
-            loaded = adopt(opened, recipe.config, classes=self.source.classes, head=weights.head)
-        for line in loaded.report:
+        loaded = start(recipe, self.source.classes)
+        for line in loaded.report if loaded else ():
             self.tell({"event": "note", "text": line})
         return loaded
 

@@ -6,7 +6,7 @@ file may change: all that `shown` reads from tensors, classes, channels, image s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from vitrail.errors import WeightsError
@@ -95,7 +95,8 @@ def detect(
     best = [candidate for candidate in best if candidate.row and candidate.row.name in prefer] or _nearest_size(best)
     if len(best) > 1:
         raise _ambiguous(best)
-    config, numerics = with_numerics(best[0].config, best[0].dialect)
+    config, dialect = best[0].config, best[0].dialect
+    config, numerics = with_values(config, numerics_of(config, dialect), f"computed as {dialect.name} does")
     return Detection(
         dialect=best[0].dialect,
         variant=best[0].row.name if best[0].row else None,
@@ -127,21 +128,27 @@ def translations(tensors: Tensors, among: Sequence[Dialect]) -> Iterator[tuple[D
         yield dialect, read(dialect, tensors)
 
 
-def with_numerics(config: ModelConfig, dialect: Dialect) -> tuple[ModelConfig, list[str]]:
-    """The config with what the dialect's world computes with, and a line for it unless nothing changes."""
-    new = replace(config, **numerics_of(config, dialect))  # type: ignore[arg-type]
+def with_values(config: ModelConfig, values: Mapping[str, object], why: str) -> tuple[ModelConfig, list[str]]:
+    """The config with other values, and a line for them unless nothing changes."""
+    new = replace(config, **values)  # type: ignore[arg-type]
     if new == config:
         return config, []
-    words = ", ".join(f"{name} {getattr(new, name)}" for name in changed(new, config))
-    return new, [f"computed as {dialect.name} does: {words}"]
+    return new, [f"{why}: {', '.join(f'{name} {getattr(new, name)}' for name in changed(new, config))}"]
 
 
-def numerics_of(config: ModelConfig, dialect: Dialect) -> dict[str, object]:
-    """What the dialect's world computes with, as fields of this config: those that matter to its network."""
-    known = {field.name for field in fields(config)}
+NUMERICS = ("gelu", "eps", "stem_numerics", "pool_padding")  # what no tensor shows, and every answer depends on
+
+
+def numerics_of(config: ModelConfig, dialect: Dialect | None = None) -> dict[str, object]:
+    """How the config's network computes, or the dialect's world in its place: the fields that matter to it."""
+    known = {field.name for field in fields(config)} & set(NUMERICS)
     if isinstance(config, ViTConfig) and config.stem == "patches":
         known.discard("stem_numerics")
-    return {name: value for name, value in dialect.numerics.items() if name in known}
+    return {
+        name: getattr(config, name) if dialect is None else dialect.numerics[name]
+        for name in NUMERICS
+        if name in known and (dialect is None or name in dialect.numerics)
+    }
 
 
 def _of_saved(tensors: Tensors, saved: Saved, among: Sequence[Dialect]) -> Detection:

@@ -19,7 +19,7 @@ from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import CCTConfig, ModelConfig, family_of
 from vitrail.models.count import shapes
-from vitrail.weights.detect import Detection, detect, translations, with_numerics
+from vitrail.weights.detect import Detection, detect, numerics_of, translations, with_values
 from vitrail.weights.dialects import TABLES, tables
 from vitrail.weights.fit import check
 from vitrail.weights.fitting import Changes, fitted, start_of
@@ -176,7 +176,7 @@ def _loaded(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, proven
     report = [*found.evidence]
     check_numbers(native, where)
     rows = head_rows(native, found.config)
-    own = found.config if asked.model is None else None
+    own = shown(found.config, native)
     new_head = _another_head(asked, found, rows)
     config = _wanted(asked, found.config, new_head)
     changes = Changes(size=asked.image_size is not None, channels=asked.channels is not None, head=new_head)
@@ -187,8 +187,7 @@ def _loaded(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, proven
     _check_heads(found, config)
     check(native, shapes(config), _named(found), hint=_hint(asked, tensors))
     _check_sine(config, native)
-    if config.grid == found.config.grid:
-        check_made(found.translation, tensors, config)
+    check_made(found.translation, tensors, own)
     policy, assumed = policy_of(found, config, rows)
     report += assumed
     names = _names(asked, found, config.classes)
@@ -211,10 +210,12 @@ def _identify(asked: _Asked, tensors: Tensors, said: Stated) -> Detection:
         raise UsageError("V007", "no network can be built from the config", evidence=problems)
     dialect, translation = _translated(tensors, config, among, asked.dialect)
     numerics: list[str] = []
-    if row:
-        config, numerics = with_numerics(config, dialect)
-    config = _with_key_bias(config, translation.tensors)
     saved = said.saved
+    if row and saved is not None and family_of(saved.config) == family_of(config):
+        config, numerics = with_values(config, numerics_of(saved.config), "stated in the file")
+    elif row:
+        config, numerics = with_values(config, numerics_of(config, dialect), f"computed as {dialect.name} does")
+    config = _with_key_bias(config, translation.tensors)
     return Detection(
         dialect=dialect,
         variant=row.name if row else None,

@@ -149,7 +149,7 @@ def test_what_is_not_of_the_grid_is_refused() -> None:
         adapt.positions(table, old=(4, 4), new=(7, 7), prefix=1, method="lanczos")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="quintic"):
         adapt.relative_table(np.zeros((12, 2)), old=(2, 2), new=(3, 3), method="quintic")  # type: ignore[arg-type]
-    for refuse in (lambda kernel: adapt.channels(kernel, 1), lambda kernel: adapt.patch_kernel(kernel, (8, 8))):
+    for refuse in (lambda kernel: adapt.channels(kernel, 1),):
         with pytest.raises(ValueError, match=r"needed is \(D, C, h, w\)"):
             refuse(np.zeros((3, 16, 16)))
 
@@ -246,31 +246,6 @@ def test_a_grey_picture_keeps_its_answer(have: int, times: int) -> None:
     kernel = np.random.default_rng(have).standard_normal((2, have, 3, 3))
     for count in (1, have * times):
         assert adapt.channels(kernel, count).sum(1) == pytest.approx(kernel.sum(1), abs=1e-12)
-
-
-@pytest.mark.parametrize("method", ["bicubic_antialias", "bilinear"])
-@pytest.mark.parametrize(("old", "new"), [((4, 4), (8, 8)), ((8, 8), (5, 5)), ((4, 6), (7, 3))])
-def test_patch_kernels_are_flexivits(old: Grid, new: Grid, method: Resize) -> None:
-    """timm's resample_patch_embed written out: a basis of pictures resized by torch, one large pseudoinverse."""
-    kernel = np.random.default_rng(4).standard_normal((3, 2, *old))
-    basis = torch.eye(old[0] * old[1], dtype=torch.float64).reshape(-1, 1, *old)
-    resized = F.interpolate(
-        basis, size=new, mode=method.removesuffix("_antialias"), antialias=method.endswith("_antialias")
-    )
-    inverse = np.linalg.pinv(resized.reshape(len(basis), -1).numpy())  # (new, old)
-    wanted = (kernel.reshape(6, -1) @ inverse.T).reshape(3, 2, *new)
-    found = adapt.patch_kernel(kernel, new, method=method)
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= 1e-9 * np.abs(wanted).max()
-    assert adapt.patch_kernel(kernel, old, method=method) is kernel
-
-
-def test_a_larger_patch_kernel_answers_a_larger_picture_as_before() -> None:
-    kernel = np.random.default_rng(5).standard_normal((4, 3, 8, 8))
-    picture = torch.from_numpy(np.random.default_rng(6).standard_normal((2, 3, 8, 8)))
-    larger = F.interpolate(picture, size=(16, 16), mode="bicubic", antialias=True).numpy()
-    answer = np.einsum("dchw,bchw->bd", adapt.patch_kernel(kernel, (16, 16)), larger)
-    assert np.abs(answer - np.einsum("dchw,bchw->bd", kernel, picture.numpy())).max() <= 1e-9
 
 
 def test_every_world_has_a_rule_for_every_family_it_holds() -> None:

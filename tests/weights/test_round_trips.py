@@ -16,6 +16,7 @@ from vitrail.errors import WeightsError
 from vitrail.formats import read_tensors
 from vitrail.formats.stored import Tensors
 from vitrail.models import build
+from vitrail.models.catalog import variant
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig, family_of
 from vitrail.pictures.policy import HALF, Policy
@@ -228,11 +229,24 @@ def test_numerics_that_the_other_world_lacks_are_said(tmp_path: Path) -> None:
     assert save_as(random_weights(replace(config, gelu="tanh"), torch.float32, 0), tmp_path / "v.npz") == ()
 
 
+def test_what_no_tensor_shows_is_said_where_no_config_stands_beside(tmp_path: Path) -> None:
+    row = variant("vit_tiny_patch16_224")
+    config = replace(row.config, pooling="mean", heads=6, gelu="tanh", classes=2)
+    before = Classifier(build(config), config, row.policy, ("a", "b"), {"variant": row.name})
+    assert save_as(before, tmp_path / "w.safetensors") == ()
+    numerics, *hidden = save_as(before, tmp_path / "w.pth")
+    assert numerics == "timm computes with gelu erf, this network with tanh: its answers will differ"
+    assert [line.split(":")[0] for line in hidden] == ["no tensor shows heads 6", "no tensor shows pooling mean"]
+    bare = Classifier(build(config), config, row.policy, ("a", "b"))
+    assert any("no tensor shows pooling mean" in line for line in save_as(bare, tmp_path / "v.npz"))
+
+
 def test_a_bias_of_keys_is_left_out_where_the_world_has_none_and_changes_nothing(tmp_path: Path) -> None:
     config = BEiTConfig(image_size=(8, 8), patch=4, classes=3, dim=6, depth=2, heads=3, key_bias=True)
     classifier = random_weights(config, torch.float64, 0)
-    (line,) = save_as(classifier, tmp_path / "w.pth", "huggingface")
+    line, eps = save_as(classifier, tmp_path / "w.pth", "huggingface")
     assert "cannot change an answer" in line
+    assert eps.startswith("huggingface computes with eps 1e-12")
     back = load(tmp_path / "w.pth", replace(config, key_bias=False), dialect="huggingface").classifier
     pictures = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
     assert np.abs(back.logits(torch.from_numpy(pictures)) - classifier.logits(torch.from_numpy(pictures))).max() < 1e-12

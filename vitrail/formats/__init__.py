@@ -88,8 +88,7 @@ def _read(file: Held, kind: Kind, key: bytes | None) -> tuple[Tensors, dict[str,
         case "tensorflow":
             from vitrail.formats import tensorflow
 
-            prefix = file.path.with_name(file.path.name.removesuffix(folders.TF_INDEX))
-            tensors, notes = tensorflow.read(prefix)
+            tensors, notes = tensorflow.parse(file)
         case _:
             raise kinds.refusal(kind, file)
     return tensors, {}, notes

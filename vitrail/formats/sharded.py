@@ -7,18 +7,15 @@ Every file beside it is opened by its plain name inside the one folder, so nothi
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import re
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from vitrail.errors import WeightsError, read_fault
+from vitrail.errors import WeightsError
 from vitrail.formats import json, safetensors, state_dict
-from vitrail.formats.bounds import FILE_BYTES, HEADER_BYTES, TENSORS, check_names, damaged, hostile, shown
+from vitrail.formats.beside import hold_beside, opened_folder
+from vitrail.formats.bounds import HEADER_BYTES, TENSORS, check_names, damaged, hostile, shown
 from vitrail.formats.held import Held, hold
 from vitrail.formats.stored import Tensors
 
@@ -48,9 +45,9 @@ def parse(file: Held) -> tuple[Tensors, dict[str, str], list[str]]:
     found: Tensors = {}
     metadata: dict[str, str] = {}
     notes: list[str] = []
-    with _opened_folder(file.path.absolute().parent) as folder:
+    with opened_folder(file.path.absolute().parent) as folder:
         for shard in dict.fromkeys(index.places.values()):
-            with _beside(file, folder, shard) as held:
+            with hold_beside(file, folder, shard, missing=_missing(file)) as held:
                 tensors, said, passed = _shard(held)
             _check_shard(tensors, index, shard, file)
             found.update(tensors)
@@ -117,6 +114,10 @@ def _shard(held: Held) -> tuple[Tensors, dict[str, str], list[str]]:
     return tensors, {}, notes
 
 
+def _missing(index: Held) -> Callable[[OSError, Path], WeightsError]:
+    return lambda _, path: damaged(index.path, f"the file `{shown(path.name)}` of the index is missing")
+
+
 def _check_shard(tensors: Tensors, index: _Index, shard: str, file: Held) -> None:
     """The shard holds what the index says, no tensor more and none less."""
     told = {name for name, place in index.places.items() if place == shard}
@@ -132,59 +133,3 @@ def _check_total(found: Tensors, index: _Index, file: Held) -> None:
     total = sum(tensor.nbytes for tensor in found.values())
     if index.total not in (None, total):
         raise damaged(file.path, f"the index says {index.total} bytes in all, the tensors have {total}")
-
-
-@contextlib.contextmanager
-def _opened_folder(path: Path) -> Iterator[int]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise read_fault(error, path) from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _beside(index: Held, folder: int, name: str) -> Iterator[Held]:
-    """The file `name` in the index's folder, a regular one of its own; V202 for a link that leads elsewhere."""
-    path = index.path.absolute().parent / name
-    descriptor = _descriptor(index, folder, path)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise hostile(path, "is no regular file of its own", hint="copy the file in its place")
-        if status.st_size > FILE_BYTES:
-            raise hostile(path, f"{status.st_size} bytes, the limit is {FILE_BYTES}", hint="split the file")
-        yield Held(path, descriptor, status.st_size)
-    finally:
-        os.close(descriptor)
-
-
-def _descriptor(index: Held, folder: int, path: Path) -> int:
-    try:
-        return _no_link(path.name, folder)
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise damaged(index.path, f"the file `{shown(path.name)}` of the index is missing") from error
-        if error.errno != errno.ELOOP:
-            raise read_fault(error, path) from error
-    store = _store(index.path)
-    target = Path(os.path.realpath(path))
-    if store is None or target.parent != store:
-        raise hostile(path, "is a link", hint="copy the file in its place")
-    try:
-        with _opened_folder(store) as blobs:
-            return _no_link(target.name, blobs)
-    except OSError as error:
-        raise read_fault(error, path) from error
-
-
-def _no_link(name: str, folder: int) -> int:
-    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-
-
-def _store(index: Path) -> Path | None:
-    """Where links may lead: in the cache of a hub the index is itself a link, into the one folder of all files."""
-    return Path(os.path.realpath(index)).parent if index.is_symlink() else None

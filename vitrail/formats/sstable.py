@@ -55,7 +55,7 @@ class _Table:
         index, at = _handle(footer, at)
         if any(footer[at:-8]):
             raise ValueError("has other bytes than zeros in its footer")
-        if self._pairs(meta, 0, index[0]):
+        if self._pairs(meta, 0, min(index[0], end)):
             raise ValueError("has a meta block, which TensorFlow does not write")
         found: dict[bytes, bytes] = {}
         start = 0  # blocks lie one behind the other, so that no byte is read as two

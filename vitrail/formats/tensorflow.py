@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vitrail.errors import WeightsError
 from vitrail.formats import sstable
+from vitrail.formats.beside import hold_beside, opened_folder
 from vitrail.formats.bounds import HEADER_BYTES, RANK, TENSORS, check_names, check_shape, damaged, hostile, shown
 from vitrail.formats.crc32c import crc32c, masked
 from vitrail.formats.held import Held, hold
@@ -72,12 +73,13 @@ def parse(file: Held) -> tuple[Tensors, list[str]]:
         )
     entries, shards = _parse_index(file)
     tensors: dict[str, Stored | None] = dict.fromkeys(entry.name for entry in entries)
-    for shard in sorted({entry.shard for entry in entries}):
-        path = file.path.with_name(f"{file.path.stem}.data-{shard:05d}-of-{shards:05d}")
-        with hold(path) as data:
-            inside = [entry for entry in entries if entry.shard == shard]
-            _check_ranges(inside, data)
-            tensors.update((entry.name, _tensor(entry, data)) for entry in inside)
+    with opened_folder(file.path.absolute().parent) as folder:
+        for shard in sorted({entry.shard for entry in entries}):
+            name = f"{file.path.stem}.data-{shard:05d}-of-{shards:05d}"
+            with hold_beside(file, folder, name) as data:
+                inside = [entry for entry in entries if entry.shard == shard]
+                _check_ranges(inside, data)
+                tensors.update((entry.name, _tensor(entry, data)) for entry in inside)
     notes = [_note(entry) for entry in entries if tensors[entry.name] is None]
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}, notes
 

@@ -98,7 +98,8 @@ class Classifier:
 
         for name in wanted:
             if not name or name not in parts:
-                raise UsageError("V007", f"the network has no part `{name}`", hint=nearest(name, filter(None, parts)))
+                near = nearest(str(name), filter(None, parts))
+                raise UsageError("V007", f"the network has no part `{name}`", hint=near)
         with ExitStack() as hooks:
             for name in wanted:
                 hooks.enter_context(parts[name].register_forward_hook(watch(name)))
@@ -127,7 +128,7 @@ class Classifier:
             return hook
 
         wanted = range(len(layers)) if blocks is None else blocks
-        if missing := [block for block in wanted if not -len(layers) <= block < len(layers)]:
+        if missing := [b for b in wanted if not isinstance(b, int) or not -len(layers) <= b < len(layers)]:
             last = len(layers) - 1
             raise UsageError("V007", f"there is no block {missing[0]}", hint=f"blocks are 0 to {last}; -1 is the last")
         with ExitStack() as hooks:
@@ -141,7 +142,10 @@ class Classifier:
         return cast(Network, self.module)
 
     def _run(self, ask: Callable[[Tensor], Tensor], batch: Batch) -> NDArray[np.float32]:
-        images = torch.as_tensor(batch)
+        try:
+            images = torch.as_tensor(batch)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError("V007", f"a batch is a {type(batch).__name__} that holds no numbers: {error}") from error
         wanted = (self.config.channels, *self.config.image_size)
         if images.shape[1:] != wanted:
             raise UsageError(

@@ -67,7 +67,7 @@ def decode(picture: Path | str | bytes, *, channels: int = 3, max_pixels: int = 
         again = _stored(header, lengthened(header.data), name)
         if not np.array_equal(stored, again):
             raise damaged(name, "the coded pixels end early")
-    return _with_channels(_turned(stored, header.orientation), channels)
+    return _with_channels(_turned(stored, header.orientation), channels, name)
 
 
 def from_pil(image: Image.Image, *, channels: int = 3) -> Pixels:
@@ -76,17 +76,17 @@ def from_pil(image: Image.Image, *, channels: int = 3) -> Pixels:
     _check_size(*image.size, name, MAX_PIXELS)
     exif = image.info.get("exif")
     turn = orientation(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else 1
-    return _with_channels(_turned(_loaded(image, name), turn), channels)
+    return _with_channels(_turned(_loaded(image, name), turn), channels, name)
 
 
 def from_array(array: Pixels, channels: int = 3) -> Pixels:
-    """Pixels (H, W, channels) out of uint8 (H, W), (H, W, 1) or (H, W, 3); PictureError V305 for any other array."""
+    """Pixels (H, W, channels) out of uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, channels); PictureError V305 else."""
     name = name_of(array)
     if array.dtype != np.uint8:
         raise refused_kind(name, f"an array of {array.dtype}, it must be uint8")
-    if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+    if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, channels)):
         raise refused_kind(name, f"an array of shape {array.shape}, it must be (H, W), (H, W, 1) or (H, W, 3)")
-    return _with_channels(array if array.ndim == 3 else array[:, :, None], channels)
+    return _with_channels(array if array.ndim == 3 else array[:, :, None], channels, name)
 
 
 def load(picture: Picture, *, channels: int = 3) -> Pixels:
@@ -226,10 +226,13 @@ def _turned(pixels: Pixels, turn: int) -> Pixels:
     return pixels
 
 
-def _with_channels(pixels: Pixels, channels: int) -> Pixels:
-    assert channels in (1, 3), f"{channels} channels"
+def _with_channels(pixels: Pixels, channels: int, name: str) -> Pixels:
     if pixels.shape[2] == channels:
         return np.ascontiguousarray(pixels)
+    if channels not in (1, 3):
+        raise refused_kind(
+            name, f"{pixels.shape[2]} channels where {channels} are meant: give arrays (H, W, {channels})"
+        )
     if channels == 3:
         return np.repeat(pixels, 3, axis=2)
     red, green, blue = (pixels[:, :, channel].astype(np.uint32) for channel in range(3))

@@ -22,6 +22,7 @@ Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lan
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 MAX_SIZE = 4096
+MAX_CHANNELS = 64
 
 Mode = Literal["crop", "squash"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -63,7 +64,7 @@ class Policy:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for RGB."""
+        """1 for grey, 3 for RGB; others are for arrays that have them."""
         return len(self.mean)
 
     def problems(self) -> list[str]:
@@ -79,8 +80,8 @@ class Policy:
             found.append(f"crop {self.crop} resizes {list(self.size)} to more than {2 * MAX_SIZE} pixels")
         if self.interpolation not in INTERPOLATIONS:
             found.append(f"interpolation `{self.interpolation}` is unknown; known: {', '.join(INTERPOLATIONS)}")
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
-            found.append(f"mean has {len(self.mean)} values and std {len(self.std)}; both need 1, or both 3")
+        if len(self.mean) != len(self.std) or not 1 <= len(self.mean) <= MAX_CHANNELS:
+            found.append(f"mean has {len(self.mean)} values and std {len(self.std)}; both need one for each channel")
         if not all(math.isfinite(value) for value in self.mean):
             found.append(f"mean {list(self.mean)} is not finite")
         if not all(math.isfinite(value) and value > 0 for value in self.std):

@@ -27,7 +27,7 @@ _FILTERS = {
 
 
 def resize(pixels: NDArray[np.uint8], size: tuple[int, int], interpolation: Interpolation) -> NDArray[np.uint8]:
-    """Pixels (H, W, C) resized to size (height, width); C is 1 or 3. When shrinking, the filters grow: antialiased.
+    """Pixels (H, W, C) resized to size (height, width). When shrinking, the filters grow: antialiased.
 
     >>> resize(np.array([[[0], [100]]], np.uint8), (1, 4), "bilinear")[0, :, 0].tolist()
     [0, 25, 75, 100]
@@ -35,6 +35,9 @@ def resize(pixels: NDArray[np.uint8], size: tuple[int, int], interpolation: Inte
     height, width = size
     if pixels.shape[:2] == size:
         return pixels
+    if pixels.shape[2] not in (1, 3):  # Pillow knows no such pictures, or weighs one channel as alpha
+        planes = (pixels[:, :, channel : channel + 1] for channel in range(pixels.shape[2]))
+        return np.concatenate([resize(plane, size, interpolation) for plane in planes], axis=2)
     chosen = _FILTERS[interpolation]
     grey = pixels.shape[2] == 1
     image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if grey else pixels))

@@ -17,7 +17,7 @@ SIZES = ((32, 32), (48, 64), (64, 48), (33, 57), (96, 128), (24, 80))  # (height
 
 
 def generated(channels: int) -> list[Pixels]:
-    """64 pictures (H, W, channels) of several sizes. channels: 1 or 3.
+    """64 pictures (H, W, channels) of several sizes.
 
     >>> pictures = generated(3)
     >>> len(pictures), pictures[0].shape, int(pictures[0].max()), int(pictures[1].min())
@@ -54,8 +54,8 @@ def _extremes(channels: int) -> list[Pixels]:
     ]
     pictures = [_pixels(np.repeat(plane[:, :, None], channels, axis=2)) for plane in planes]
     noise = np.stack([_noise(y, x, 900 + channel) for channel in range(channels)], axis=2)
-    flat = np.array([200, 0, 128][:channels], np.int64) + 0 * noise
-    one = np.array([255, 0, 0][:channels], np.int64) * (x[:, :, None] < 24)
+    flat = np.resize(np.array([200, 0, 128], np.int64), channels) + 0 * noise
+    one = np.resize(np.array([255, 0, 0], np.int64), channels) * (x[:, :, None] < 24)
     return [*pictures, _pixels(noise), _pixels(255 * (noise >> 7)), _pixels(flat), _pixels(one)]
 
 

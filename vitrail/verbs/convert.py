@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitrail import disk
 from vitrail.errors import OutsideBound, UsageError
 from vitrail.formats.stored import Tensors
 from vitrail.opening import classifier as opened
@@ -87,11 +88,15 @@ def convert(
     classifier, path = loaded.classifier, Path(target)
     if path.exists():
         raise UsageError("V006", f"`{path}` exists already", hint="name another file; nothing is overwritten")
-    lost = save_as(classifier, path, to)
     own = native_tensors(classifier.module)
-    again = load(path, classifier.config, dialect=_dialect(to)).classifier
-    _compare(own, native_tensors(again.module), path)
-    pictures = _same_logits(classifier, again, path)
+    try:
+        lost = save_as(classifier, path, to)
+        again = load(path, classifier.config, dialect=_dialect(to)).classifier
+        _compare(own, native_tensors(again.module), path)
+        pictures = _same_logits(classifier, again, path)
+    except BaseException:
+        _remove(path)
+        raise
     return ConvertResult(
         target=path,
         dialect=str(again.provenance["dialect"]),
@@ -127,7 +132,8 @@ def _read(source: str | Path, wanted: Wanted) -> Loaded:
             "V007", f"`{source}` is a {kind_of(source)} and says itself what it is",
             hint="leave model, dialect, classes, head, image size and channels out",
         )  # fmt: skip
-    return Loaded(opened(source), (), policy_stated=True)
+    lines = ("its weights are random, of seed 0: nothing was trained",) if kind_of(source) == "variant" else ()
+    return Loaded(opened(source), lines, policy_stated=True)
 
 
 def _dialect(to: str | None) -> str | None:
@@ -144,7 +150,6 @@ def _compare(own: Tensors, back: Tensors, path: Path) -> None:
     ]  # fmt: skip
     wrong = [name for name in wrong if not name.endswith(".attn.k_bias")]  # of no effect, and not every world has it
     if wrong:
-        path.unlink(missing_ok=True)
         raise OutsideBound(
             "V801", f"`{path}`: {len(wrong)} tensors read back differ from those written", evidence=sorted(wrong)[:10],
             hint="nothing was left behind; please report this",
@@ -154,9 +159,16 @@ def _compare(own: Tensors, back: Tensors, path: Path) -> None:
 def _same_logits(classifier: Classifier, again: Classifier, path: Path) -> int:
     batch = _batch(classifier.policy)
     if not np.array_equal(classifier.logits(batch), again.logits(batch), equal_nan=True):
-        path.unlink(missing_ok=True)
         raise OutsideBound("V801", f"`{path}`: the logits of what was read back differ", hint="please report this")
     return len(batch)
+
+
+def _remove(path: Path) -> None:
+    """What was written is taken away again: it was not proven."""
+    if path.is_dir():
+        disk.remove_folder(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _batch(policy: Policy) -> np.ndarray:

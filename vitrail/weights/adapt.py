@@ -123,24 +123,6 @@ def channels(kernel: Array, count: int) -> Array:
     return np.asarray(fitted, kernel.dtype)
 
 
-def patch_kernel(kernel: Array, new: Grid, *, method: Resize = "bicubic_antialias") -> Array:
-    """The patch kernel (D, C, h, w) for patches of `new` (height, width).
-
-    FlexiViT's resize (arXiv 2212.08013): the kernel whose answer to a resized patch is nearest to the old kernel's
-    answer to the patch itself. timm takes `bicubic_antialias`, for Google's files `bilinear`. ValueError for a kernel
-    of another rank.
-    """
-    _known(method, Resize)
-    _kernel(kernel)
-    old = kernel.shape[2:]
-    if old == new:
-        return kernel
-    # The pseudoinverse of a Kronecker product is that of its factors: two small ones in place of a large one.
-    rows, columns = (np.linalg.pinv(matrix(have, want, method).T) for have, want in zip(old, new, strict=True))
-    wide = kernel.astype(np.float64)  # (D, C, h, w)
-    return np.asarray(rows @ wide @ columns.T, kernel.dtype)
-
-
 def matrix(old: int, new: int, method: Resize) -> Matrix:
     """The matrix (new, old) that resizes one axis from `old` to `new` samples.
 

@@ -27,7 +27,8 @@ class Detection:
     """What the tensors are. evidence: what was read from them, a line each.
 
     variant is None for a network of our own that is no row of the catalogue. policy and classes are known when the
-    file itself states them. translation: the tensors under our names.
+    file itself states them, or when it is a published one; the classes are then `guessed`, from its name.
+    translation: the tensors under our names.
     """
 
     dialect: Dialect
@@ -37,6 +38,7 @@ class Detection:
     translation: Translation
     policy: Policy | None = None
     classes: tuple[str, ...] | None = None
+    guessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def _of_saved(tensors: Tensors, saved: Saved, among: Sequence[Dialect]) -> Detec
     dialect, translation = next(iter(translations(tensors, own)), (own[0], read(own[0], tensors)))
     name, config = saved.variant or family, saved.config
     lines = [f"stated in the file: {name}, {config.classes} classes", *translation.dropped]
-    if isinstance(config, ViTConfig) and config.pre_logits and "pre_logits.fc.weight" not in translation.tensors:
+    poolerless = saved.dialect == "huggingface" and "pre_logits.fc.weight" not in translation.tensors
+    if isinstance(config, ViTConfig) and config.pre_logits and not config.classes and poolerless:
         config = replace(config, pre_logits=0)  # transformers' ViTModel can be saved without its pooler
         lines.append("no pooler in the file: the features are those of the last norm")
     return Detection(

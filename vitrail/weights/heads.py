@@ -62,7 +62,8 @@ def by_name(
     """The tensors with a head for the classes `want`, from one for `have`; and what was done, a line unless nothing.
 
     The same names in another order: the rows are put into that order. Other names: zeros, or WeightsError V204 under
-    `keep`. A name that stands twice says nothing of its rows, so that only the very same order keeps them.
+    `keep`; under `first-k` the rows of names that are there, or else the first ones. A name that stands twice says
+    nothing of its rows, so that only the very same order keeps them.
     """
     # tuples, for a list never equals one
     have, want = tuple(have), tuple(want)
@@ -74,8 +75,9 @@ def by_name(
             evidence=_differing(have, want),
             hint='`weights.head=zero` (in Python `head="zero"`) makes a new head',
         )
-    if head == "first-k":
+    if head == "first-k" and not (set(want) <= set(have) and len(set(have)) == len(have)):
         return first_rows(native, config)
+    same = same or head == "first-k"
     if head == "zero" or not same:
         why = "as asked" if same else "; ".join(_differing(have, want))
         line = f"head replaced by zeros: the weights have {len(have)} classes, wanted are {len(want)} ({why})"

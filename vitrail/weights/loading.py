@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,25 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrail.errors import UsageError, WeightsError, nearest
+from vitrail.errors import SystemFault, UsageError, WeightsError, nearest
 from vitrail.formats import read_tensors
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.models import build
-from vitrail.models.catalog import VARIANTS, variant
+from vitrail.models.catalog import VARIANTS
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import CCTConfig, ModelConfig, family_of
 from vitrail.models.count import shapes
-from vitrail.weights.detect import Detection, detect, numerics_of, translations, with_values
-from vitrail.weights.dialects import TABLES, tables
+from vitrail.weights.detect import Detection, detect
 from vitrail.weights.fit import check
 from vitrail.weights.fitting import Changes, fitted, start_of
 from vitrail.weights.heads import Head, by_name, first_rows, head_names, head_rows, without, zeroed
+from vitrail.weights.identify import among, identify
 from vitrail.weights.names import numbered, placeholders
 from vitrail.weights.policies import policy_of, structure
-from vitrail.weights.rules import Dialect, Translation, check_made, read, whole
+from vitrail.weights.rules import check_made, whole
 from vitrail.weights.shown import distance_from_sine, positions_of, shown
 from vitrail.weights.stated import Stated, stated
 from vitrail.weights.tensors import check_numbers, filled, native_tensors, stored_of
+
+LOG = logging.getLogger("vitrail.weights")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def load(
     path: str | Path,
     model: str | ModelConfig | None = None,
     *,
-    dialect: str | None = None,
+    dialect: str | Path | None = None,
     classes: int | Sequence[str] | None = None,
     head: Head = "auto",
     image_size: int | tuple[int, int] | None = None,
@@ -80,11 +83,13 @@ def from_tensors(
     tensors: Mapping[str, NDArray[np.generic] | Tensor | Stored],
     model: str | ModelConfig,
     *,
-    dialect: str | None = None,
+    dialect: str | Path | None = None,
     classes: int | Sequence[str] | None = None,
     image_size: int | tuple[int, int] | None = None,
 ) -> Classifier:
     """The classifier of named arrays or torch tensors, in their own type; arguments and errors as `load`.
+
+    The report goes to the logger `vitrail.weights`, at level INFO.
 
     >>> from vitrail.models import build
     >>> tensors = build(variant("cct_2_3x2_32").config).state_dict()
@@ -92,7 +97,10 @@ def from_tensors(
     2
     """
     asked = _Asked(model, dialect, _names_or_number(classes), "auto", _size(image_size), None)
-    return _loaded(asked, stored_of(tensors), Stated(), where="tensors", provenance={}).classifier
+    loaded = _loaded(asked, stored_of(tensors), Stated(), where="tensors", provenance={})
+    for line in loaded.report:
+        LOG.info(line)
+    return loaded.classifier
 
 
 def adopt(classifier: Classifier, config: ModelConfig, *, classes: tuple[str, ...], head: Head = "auto") -> Loaded:
@@ -126,7 +134,7 @@ def adopt(classifier: Classifier, config: ModelConfig, *, classes: tuple[str, ..
 @dataclass(frozen=True)
 class _Asked:
     model: str | ModelConfig | None
-    dialect: str | None
+    dialect: str | Path | None
     classes: int | tuple[str, ...] | None
     head: Head
     image_size: tuple[int, int] | None
@@ -171,7 +179,17 @@ def _names_or_number(classes: object) -> int | tuple[str, ...] | None:
 
 
 def _loaded(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, provenance: Mapping[str, object]) -> Loaded:
-    found = _identify(asked, tensors, said)
+    try:
+        return _made(asked, tensors, said, where=where, provenance=provenance)
+    except MemoryError as error:
+        raise SystemFault(
+            "V703", f"`{where}`: the network that was asked for does not fit into memory",
+            hint="ask for a smaller image_size or fewer classes, or close other programs",
+        ) from error  # fmt: skip
+
+
+def _made(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, provenance: Mapping[str, object]) -> Loaded:
+    found = identify(asked.model, asked.dialect, tensors, said)
     native = whole(found.dialect, found.translation, "to our names")
     report = [*found.evidence]
     check_numbers(native, where)
@@ -195,71 +213,8 @@ def _loaded(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, proven
     if found.dialect.form:
         source["form"] = found.dialect.form
     module = filled(build(config, device="meta"), native)
-    return Loaded(Classifier(module, config, policy, names, source), tuple(report), found.policy is not None)
-
-
-def _identify(asked: _Asked, tensors: Tensors, said: Stated) -> Detection:
-    """What the tensors are held to be: as detected, or as asked for."""
-    among = _among(asked.dialect)
-    if asked.model is None:
-        return said.complete(detect(tensors, said.saved, among=among, prefer=said.variants))
-    row = variant(asked.model) if isinstance(asked.model, str) else None
-    config = row.config if row else asked.model
-    assert not isinstance(config, str)
-    if problems := config.problems():
-        raise UsageError("V007", "no network can be built from the config", evidence=problems)
-    dialect, translation = _translated(tensors, config, among, asked.dialect)
-    numerics: list[str] = []
-    saved = said.saved
-    if row and saved is not None and family_of(saved.config) == family_of(config):
-        config, numerics = with_values(config, numerics_of(saved.config), "stated in the file")
-    elif row:
-        config, numerics = with_values(config, numerics_of(config, dialect), f"computed as {dialect.name} does")
-    config = _with_key_bias(config, translation.tensors)
-    return Detection(
-        dialect=dialect,
-        variant=row.name if row else None,
-        config=config,
-        evidence=(f"dialect {dialect}, {len(translation.tensors)} tensors", *numerics, *translation.dropped),
-        translation=translation,
-        policy=saved.policy if saved else None,
-        classes=saved.classes if saved else None,
-    )
-
-
-def _with_key_bias(config: ModelConfig, native: Tensors) -> ModelConfig:
-    """A bias of keys cannot change an answer: a network has it when its file does."""
-    field = "key_bias"
-    return replace(config, **{field: getattr(shown(config, native), field)}) if hasattr(config, field) else config
-
-
-def _among(dialect: str | None) -> tuple[Dialect, ...]:
-    if dialect is None:
-        return TABLES
-    if dialect.endswith((".yaml", ".yml")):
-        from vitrail.weights.user_dialect import read_dialect
-
-        return (read_dialect(Path(dialect)),)
-    return tables(dialect)
-
-
-def _translated(
-    tensors: Tensors, config: ModelConfig, among: Sequence[Dialect], name: str | None
-) -> tuple[Dialect, Translation]:
-    """The dialect of the config's family that explains the tensors best: the fewest names left, the fewest misfits."""
-    family = family_of(config)
-    own = [dialect for dialect in among if dialect.family == family]
-    if not own:
-        tables(name, family)  # raises with the dialects that the family has
-    wanted = shapes(config)
-    found = list(translations(tensors, own))
-
-    def wrong(translated: tuple[Dialect, Translation]) -> tuple[int, int, int]:
-        _, t = translated
-        misfits = sum(name not in t.tensors or t.tensors[name].shape != shape for name, shape in wanted.items())
-        return len(t.unexplained), len(t.problems), misfits
-
-    return min(found, key=wrong) if found else (own[0], read(own[0], tensors))
+    policy_stated = found.policy is not None and not said.policy_assumed
+    return Loaded(Classifier(module, config, policy, names, source), tuple(report), policy_stated)
 
 
 def _another_head(asked: _Asked, found: Detection, rows: int | None) -> bool:
@@ -275,14 +230,14 @@ def _another_head(asked: _Asked, found: Detection, rows: int | None) -> bool:
 
 
 def _said(found: Detection, rows: int) -> tuple[str, ...] | None:
-    """The names that the file states for the rows of its head, unless they are mere numbers."""
+    """The names that the file itself states for the rows of its head, unless they are mere numbers."""
     names = found.classes
-    return None if names is None or placeholders(names) or len(names) != rows else names
+    return None if names is None or found.guessed or placeholders(names) or len(names) != rows else names
 
 
 def _wanted(asked: _Asked, config: ModelConfig, new_head: bool) -> ModelConfig:
     """The config to build: what was asked for over what was found."""
-    if new_head and asked.model is None:
+    if new_head and asked.model is None and asked.head != "first-k":  # rows that stay need what stood before them
         config = start_of(config)
     size = asked.image_size if asked.image_size is not None else config.image_size
     count = asked.channels if asked.channels is not None else config.channels
@@ -346,7 +301,7 @@ def _named(found: Detection) -> str:
 def _hint(asked: _Asked, tensors: Tensors) -> str:
     """What would fit, if anything does."""
     try:
-        found = detect(tensors, among=_among(asked.dialect))
+        found = detect(tensors, among=among(asked.dialect))
     except WeightsError:
         return "no variant fits the file as it stands"
     height, width = found.config.image_size
@@ -365,6 +320,6 @@ def _hint(asked: _Asked, tensors: Tensors) -> str:
 def _names(asked: _Asked, found: Detection, count: int) -> tuple[str, ...]:
     if isinstance(asked.classes, tuple):
         return asked.classes
-    if found.classes is not None and len(found.classes) == count:
-        return found.classes
+    if found.classes is not None and (len(found.classes) == count or asked.head == "first-k"):
+        return found.classes[:count]
     return numbered(count)

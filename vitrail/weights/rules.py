@@ -7,6 +7,7 @@ side has `{i}`, their tensor holds all layers along its first axis.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -72,7 +73,8 @@ class Dialect:
 
     form: which generation of names, where a world has several. prefixes: texts that may stand before every name, as
     training code leaves them. numerics: config fields that the world's code fixes. containers: suffixes of the files
-    that this form is written to; none for any. rename: for a form that is only read, their names in terms of the rules.
+    that this form is written to; none for any. rename: for a form that is only read, each of their names in terms of
+    the rules.
     """
 
     name: str
@@ -272,7 +274,11 @@ class _Names:
 
 def _named(dialect: Dialect, names: Iterable[str]) -> _Names:
     """The file's names without a whole prefix and without what is dropped as it stands."""
-    renamed = dict(dialect.rename(list(names))) if dialect.rename else {name: name for name in names}
+    renamed = {name: name for name in names}
+    if dialect.rename:
+        meant = dialect.rename(list(renamed))
+        counts = Counter(meant.values())  # names that would mean one thing stay as they are: nobody explains them
+        renamed = {meant[name] if counts[meant[name]] == 1 else name: name for name in renamed}
     dropped, left = _dropped(dialect, list(renamed))
     lines: list[str] = []
     raw = {name: renamed[name] for name in left}
@@ -387,11 +393,11 @@ def whole(dialect: Dialect, result: Translation, way: str) -> Tensors:
             evidence=_some([*result.unexplained, *result.problems]),
             hint="name another dialect, or write one: `vitrail convert SRC --suggest` begins it",
         )
-    if result.problems:
+    if result.problems or not result.tensors:
         raise WeightsError(
             "V204",
             f"the tensors do not make a whole network of dialect `{dialect}` {way}",
-            evidence=_some(result.problems),
+            evidence=_some(result.problems or ["no tensor is left"]),
             hint="the file is incomplete, or of another variant or dialect",
         )
     return result.tensors

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from vitrail import disk
 from vitrail.errors import WeightsError, nearest
 from vitrail.formats.stored import Tensors
+from vitrail.models.catalog import VARIANTS
 from vitrail.models.classifier import Classifier
-from vitrail.models.configs import ModelConfig, family_of
-from vitrail.weights.detect import numerics_of
-from vitrail.weights.dialects import NATIVE, dialect_names, written
+from vitrail.models.configs import TRAINING_ONLY, ModelConfig, ViTConfig, family_of
+from vitrail.weights.detect import NUMERICS, numerics_of
+from vitrail.weights.dialects import dialect_names, written
 from vitrail.weights.rules import Dialect, Translation, whole, write
 from vitrail.weights.saved import Saved, to_metadata
+from vitrail.weights.shown import changed, shown
 from vitrail.weights.tensors import native_tensors
+from vitrail.weights.user_dialect import own_file
 
 SAFETENSORS = ".safetensors"
 TORCH = (".pth", ".pt", ".bin")
@@ -66,7 +70,8 @@ def save_as(classifier: Classifier, path: str | Path, dialect: str | None = None
     native = native_tensors(classifier.module)
     table, result = translated(classifier, native, dialect or USUAL[suffix], suffix)
     theirs = whole(table, result, "from our names")
-    lines = [*result.dropped, *_numerics(classifier.config, table)]
+    said = suffix == "" or (suffix == SAFETENSORS and (dialect or "native") == "native")  # with its config
+    lines = [*result.dropped, *([] if said else _unsaid(classifier, table, native))]
     if suffix == "":
         if table.name != "huggingface":
             raise WeightsError("V206", f"`{target}` has no suffix, which makes a folder of Hugging Face", hint=_KNOWN)
@@ -84,12 +89,7 @@ def save_as(classifier: Classifier, path: str | Path, dialect: str | None = None
 def translated(classifier: Classifier, native: Tensors, dialect: str, suffix: str) -> tuple[Dialect, Translation]:
     """The table of the dialect that holds the network whole, the one the weights came in first, and what it gives."""
     family = family_of(classifier.config)
-    if dialect.endswith((".yaml", ".yml")):
-        from vitrail.weights.user_dialect import read_dialect
-
-        choice: tuple[Dialect, ...] = (read_dialect(Path(dialect)),)
-    else:
-        choice = written(dialect, family, suffix)
+    choice = own_file(dialect) or written(str(dialect), family, suffix)
     came_in = (classifier.provenance.get("dialect"), classifier.provenance.get("form", ""))
     choice = tuple(sorted(choice, key=lambda table: (table.name, table.form) != came_in))
     results = ((table, _without_key_bias(table, native, classifier.config)) for table in choice)
@@ -113,15 +113,27 @@ def _without_key_bias(table: Dialect, native: Tensors, config: ModelConfig) -> T
     return Translation(result.tensors, result.unexplained, result.problems, (line,))
 
 
-def _numerics(config: ModelConfig, table: Dialect) -> list[str]:
-    """In what the dialect's own code computes otherwise than this network does."""
-    if table.name == "huggingface" or table in NATIVE.values():
-        return []  # their config says it, ours too
-    other = [(name, getattr(config, name), value) for name, value in numerics_of(config, table).items()]
-    return [
+def _unsaid(classifier: Classifier, table: Dialect, native: Tensors) -> list[str]:
+    """In what a file without a config will be opened, or computed by the dialect's own code, as another network."""
+    config, variant = classifier.config, classifier.provenance.get("variant")
+    world = numerics_of(config, table)
+    lines = [
         f"{table.name} computes with {name} {theirs}, this network with {ours}: its answers will differ"
-        for name, ours, theirs in other
-        if ours != theirs
+        for name, theirs in world.items()
+        if (ours := getattr(config, name)) != theirs
+    ]
+    row = VARIANTS.get(variant) if isinstance(variant, str) else None
+    base = row.config if row is not None and type(row.config) is type(config) else None
+    if base is None and isinstance(config, ViTConfig) and config.pooling == "mean" and config.class_token:
+        base = replace(config, pooling="class")
+    if base is None:
+        return lines
+    opened = shown(base, native)
+    hidden = [name for name in changed(opened, config) if name not in (*TRAINING_ONLY, *NUMERICS)]
+    return lines + [
+        f"no tensor shows {name} {getattr(config, name)}: the file will be opened with {getattr(opened, name)}, "
+        "unless the config is given"
+        for name in hidden
     ]
 
 

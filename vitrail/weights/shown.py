@@ -74,7 +74,7 @@ def _cct(config: CCTConfig, native: Tensors) -> CCTConfig:
     weight, bias = native.get("classifier.fc.weight"), native.get("classifier.fc.bias")
     config = replace(config, classes=_classes(config, weight, bias))
     first = native.get("tokenizer.conv_layers.0.0.weight")
-    if first is not None and len(first.shape) == 4 and first.shape[1] in (1, 3):
+    if first is not None and len(first.shape) == 4 and 1 <= first.shape[1] <= 64:
         config = replace(config, channels=first.shape[1])
     table = native.get("classifier.positional_emb")
     if table is None:

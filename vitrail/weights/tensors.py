@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitrail.errors import WeightsError
+from vitrail.errors import UsageError, WeightsError
 from vitrail.formats.stored import DTYPES, Stored, Tensors
 from vitrail.models import build
 from vitrail.models.configs import ModelConfig
@@ -43,13 +43,31 @@ def to_stored(tensor: Tensor) -> Stored:
 
 def stored_of(tensors: Mapping[str, NDArray[np.generic] | Tensor | Stored]) -> Tensors:
     """Arrays and torch tensors as stored tensors; the types are kept."""
+    if not isinstance(tensors, Mapping):
+        raise UsageError(
+            "V007", f"tensors is a {type(tensors).__name__}, no mapping of names", hint="give a state dict"
+        )
     out: Tensors = {}
     for name, tensor in tensors.items():
-        if isinstance(tensor, Stored):
-            out[name] = tensor
-        else:
-            out[name] = to_stored(tensor) if isinstance(tensor, Tensor) else Stored.of(np.array(tensor))
+        if not isinstance(name, str):
+            raise UsageError("V007", f"a tensor's name is {name!r:.80}, which is no text")
+        out[name] = tensor if isinstance(tensor, Stored) else _as_stored(name, tensor)
     return out
+
+
+def _as_stored(name: str, tensor: NDArray[np.generic] | Tensor) -> Stored:
+    if isinstance(tensor, Tensor):
+        plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+        if tensor.dtype not in _WORDS or not plain:
+            raise WeightsError("V204", f"`{name}` is {tensor.dtype}, {tensor.layout}, on {tensor.device}", hint=_PLAIN)
+        return to_stored(tensor)
+    try:
+        return Stored.of(np.array(tensor))
+    except (UsageError, ValueError, TypeError) as error:
+        raise WeightsError("V204", f"`{name}` is no array of numbers that can be stored", hint=_PLAIN) from error
+
+
+_PLAIN = "give dense arrays or torch tensors of float64, float32, float16 or bfloat16"
 
 
 def native_tensors(module: nn.Module) -> Tensors:

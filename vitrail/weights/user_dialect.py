@@ -57,10 +57,15 @@ def read_dialect(path: str | Path) -> Dialect:
             "V205",
             f"the dialect `{path}` does not hold",
             evidence=[f"{path}:{line}: {what}" for line, what in sorted(reader.problems)],
-            hint="mend the lines named above; `vitrail convert SRC --suggest` writes a file that holds",
+            hint="mend the lines named above; `vitrail convert SRC --suggest` begins one",
         )
     assert dialect is not None
     return dialect
+
+
+def own_file(dialect: str | Path) -> tuple[Dialect, ...]:
+    """The dialect of a YAML file, none for a name; errors as `read_dialect`."""
+    return (read_dialect(dialect),) if str(dialect).lower().endswith((".yaml", ".yml")) else ()
 
 
 def write_dialect(dialect: Dialect) -> str:

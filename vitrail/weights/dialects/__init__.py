@@ -41,9 +41,11 @@ def tables(name: str | None = None, family: str | None = None) -> tuple[Dialect,
     >>> [str(table) for table in tables("timm")]
     ['timm', 'timm']
     """
-    world, _, form = (name or "").partition(":")
-    if world == "native":
+    world, colon, form = (name or "").partition(":")
+    if name == "native":
         return tuple(table for kind, table in NATIVE.items() if family in (None, kind))
+    if colon and not (world and form):
+        raise WeightsError("V205", f"`{name}` is no dialect", hint="`google` has all its forms, `google:linen` one")
     named = [table for table in TABLES if world in ("", table.name) and form in ("", table.form)]
     found = tuple(table for table in named if family in (None, table.family))
     if not found:

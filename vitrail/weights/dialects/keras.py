@@ -148,27 +148,25 @@ def _of_objects(names: Sequence[str]) -> Mapping[str, str]:
     blocks = {int(match[1]) for match in found.values() if match[2].startswith("att/")}
     after = max(blocks, default=2) + 1
     last = max((int(match[1]) for match in found.values()), default=0)
-    out = {}
-    for name in names:
-        match = found.get(name)
-        out[_of_object(int(match[1]), match[2], after, last) if match else name] = name
-    return out
+    return {
+        name: _of_object(int(match[1]), match[2], after, last) if (match := found.get(name)) else name for name in names
+    }
 
 
 def _of_object(layer: int, rest: str, after: int, last: int) -> str:
-    if layer == 0:
-        return f"embedding/{rest}"
-    if layer == 1:
-        return f"class_token/{rest}"
-    if layer == 2:
-        return "Transformer/posembed_input/pos_embedding" if rest == "pe" else rest
+    fixed = {0: f"embedding/{rest}", 1: f"class_token/{rest}", 2: _TABLES.get(rest, rest)}
+    if layer in fixed:
+        return fixed[layer]
     if layer < after:
         for theirs, ours in _WORDS:
             rest = rest.replace(theirs, ours) if rest.startswith(theirs) else rest
         return f"Transformer/encoderblock_{layer - 3}/{rest}"
-    if layer == after:
-        return f"Transformer/encoder_norm/{rest}"
-    return f"head/{rest}" if layer == last else f"pre_logits/{rest}"
+    top = ["Transformer/encoder_norm", *(["pre_logits"] if last == after + 2 else []), "head"]
+    place = layer - after
+    return f"{top[place]}/{rest}" if place < len(top) else f"layer_with_weights-{layer}/{rest}"
+
+
+_TABLES = {"pe": "Transformer/posembed_input/pos_embedding"}
 
 
 _SLOTS = (
@@ -203,7 +201,7 @@ def _keras(form: str, names: _Names, *, containers: tuple[str, ...] = (), rename
 
 
 TABLES = (
-    _keras("Keras 2 file", _in_layers(_with_zero(_VARIABLES)), containers=(".h5", ".hdf5")),
+    _keras("Keras 2 file", _in_layers(_with_zero(_VARIABLES)), containers=(".h5",)),
     _keras("Keras 3 file", _POSITIONS, containers=(".weights.h5",)),
     _keras("Keras 3 file, pre_logits", _POSITIONS_PRE_LOGITS, containers=(".weights.h5",)),
     _keras("Keras 2 variables", _with_zero(_VARIABLES)),

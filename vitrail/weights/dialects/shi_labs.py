@@ -5,6 +5,8 @@ They are our own names too, so that this table is the identity.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from vitrail.weights.dialects.timm import PREFIXES, affine, same_names
 from vitrail.weights.rules import Dialect
 
@@ -14,6 +16,7 @@ SHI_LABS = Dialect(
     name="shi_labs",
     family="cct",
     prefixes=PREFIXES,
+    numerics=MappingProxyType({"gelu": "erf", "pool_padding": "torch"}),
     rules=(
         *same_names("tokenizer.conv_layers.{j}.0.weight"),
         *same_names("tokenizer.conv_layers.{j}.0.bias", optional=True),  # CVT and ViT-Lite

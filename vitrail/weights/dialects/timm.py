@@ -5,6 +5,8 @@ They are our own names too, so that these tables are the identity. `pre_logits` 
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from vitrail.weights.rules import Dialect, Drop, Rule
 
 PREFIXES = ("module.", "model.")  # DistributedDataParallel and training wrappers
@@ -23,10 +25,13 @@ def affine(name: str) -> tuple[str, str]:
 _BLOCK = "blocks.{i}."
 _UNIT = "patch_embed.backbone.stages.{s}.blocks.{u}."
 
+NUMERICS = MappingProxyType({"gelu": "erf", "eps": 1e-6})
+
 VIT = Dialect(
     name="timm",
     family="vit",
     prefixes=PREFIXES,
+    numerics=MappingProxyType({**NUMERICS, "stem_numerics": "timm"}),
     rules=(
         *same_names("cls_token", "dist_token", "reg_token", optional=True),
         *same_names("pos_embed"),
@@ -69,6 +74,7 @@ BEIT_RULES = (
 PRETRAINING = (
     Drop("mask_token", "stands for hidden patches, in pre-training only"),
     Drop("lm_head.{*}", "answers with codes of a tokenizer, in pre-training only"),
+    Drop("cls_pt_layers.{*}", "blocks before `lm_head`, in pre-training only"),  # BEiT v2
 )
 
-BEIT = Dialect(name="timm", family="beit", prefixes=PREFIXES, rules=BEIT_RULES, drop=PRETRAINING)
+BEIT = Dialect(name="timm", family="beit", prefixes=PREFIXES, numerics=NUMERICS, rules=BEIT_RULES, drop=PRETRAINING)

@@ -9,7 +9,7 @@ import numpy as np
 
 from vitrail.models.configs import BEiTConfig, ModelConfig
 from vitrail.models.tables import relative_index
-from vitrail.weights.dialects.timm import BEIT_RULES, PREFIXES, PRETRAINING
+from vitrail.weights.dialects.timm import BEIT_RULES, NUMERICS, PREFIXES, PRETRAINING
 from vitrail.weights.reshapes import Array
 from vitrail.weights.rules import Dialect, Made
 
@@ -23,6 +23,7 @@ UNILM = Dialect(
     name="unilm",
     family="beit",
     prefixes=PREFIXES,
+    numerics=NUMERICS,
     rules=BEIT_RULES,
     drop=PRETRAINING,
     made=(

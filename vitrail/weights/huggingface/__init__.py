@@ -18,6 +18,7 @@ from vitrail.formats.bounds import shown
 from vitrail.models.configs import BEiTConfig, Gelu, ModelConfig, ViTConfig
 from vitrail.pictures.policy import Policy
 from vitrail.weights.huggingface.processors import default_policy, read_policy, write_policy
+from vitrail.weights.huggingface.timm_config import TimmConfig, read_timm
 from vitrail.weights.names import numbered, placeholders
 from vitrail.weights.saved import Saved
 
@@ -76,6 +77,12 @@ def config_of(folder: str | Path) -> Saved | None:
     processor = _read(Path(folder) / PROCESSOR)
     policy = default_policy(config, kind) if processor is None else _policy(processor, config, kind, folder)
     return Saved(config=config, policy=policy, classes=classes, dialect="huggingface")
+
+
+def timm_config_of(folder: str | Path) -> TimmConfig | None:
+    """What timm's own `config.json` there says, None where there is none; WeightsError V201 as `config_of`."""
+    values = _read(Path(folder) / CONFIG)
+    return None if values is None else read_timm(values)
 
 
 def states_policy(folder: str | Path) -> bool:

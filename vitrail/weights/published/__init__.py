@@ -14,7 +14,7 @@ from vitrail.weights.published.made import all_rows, by_grammar
 from vitrail.weights.published.row import Measured, Published
 from vitrail.weights.published.rows import NOT_PUBLISHED
 
-__all__ = ["Measured", "Published", "by_file_name", "class_names_of", "names", "published", "with_file_name"]
+__all__ = ["Measured", "Published", "by_file_name", "class_names_of", "names", "of_hub", "published", "with_file_name"]
 
 
 def published(name: str) -> Published:
@@ -57,6 +57,15 @@ def with_file_name(file_name: str) -> tuple[Published, ...]:
         return found
     made = by_grammar(file_name)
     return () if made is None else (made,)
+
+
+def of_hub(name: str) -> tuple[Published, ...]:
+    """The rows whose weights, or a mirror of them, are the hub model OWNER/NAME.
+
+    >>> [row.variant for row in of_hub("google/vit-base-patch16-224")]
+    ['vit_base_patch16_224']
+    """
+    return tuple(row for row in _rows().values() if f"hf:{name}" in (row.url, row.mirror))
 
 
 def class_names_of(row: Published) -> tuple[str, ...]:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from vitrail.errors import UsageError, WeightsError
+from vitrail.errors import UsageError, VitrailError, WeightsError
 from vitrail.formats import npz, safetensors
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.models import build
 from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
+from vitrail.pictures.predict import Failed, Prediction
 from vitrail.weights import adapt, from_tensors, load, native_tensors, save_as
 from vitrail.weights.dialects import tables
-from vitrail.weights.rules import from_native
+from vitrail.weights.rules import from_native, read
 
 VIT = ViTConfig(image_size=(32, 32), patch=8, classes=6, dim=24, depth=2, heads=3, gelu="tanh")
 BEIT = BEiTConfig(image_size=(32, 32), patch=8, classes=6, dim=24, depth=2, heads=3)
@@ -112,8 +114,6 @@ def test_a_network_that_is_no_variant_is_fitted_from_its_own_square_grid(saved: 
 
 
 def test_the_types_of_tensors_survive_fitting() -> None:
-    import torch
-
     for kind in (torch.float64, torch.float16, torch.bfloat16):
         state = {name: tensor.to(kind) for name, tensor in build(VIT, seed=2).state_dict().items()}
         after = from_tensors(state, VIT, image_size=48)
@@ -270,3 +270,87 @@ def google_of(name: str) -> Tensors:
     config = variant(name).config
     assert isinstance(config, ViTConfig)
     return google(config)
+
+
+# what a reviewer found
+
+
+@pytest.mark.parametrize("config", [VIT, BEIT, CCT])
+def test_a_grid_of_as_many_cells_but_other_sides_is_fitted_too(saved: Save, config: ModelConfig) -> None:
+    wide, tall = ((16, 32), (32, 16)) if isinstance(config, CCTConfig) else ((16, 64), (64, 16))
+    own = replace(config, image_size=wide)
+    native = tensors(own)
+    loaded = load(saved(native), own, image_size=tall)
+    old, new = ("x".join(map(str, replace(config, image_size=size).grid)) for size in (wide, tall))
+    assert any(f"{old} -> {new}" in line for line in loaded.report)
+    assert from_tensors(native, own, image_size=config.image_size).config.image_size == config.image_size
+
+
+def test_rows_of_a_cut_head_keep_their_names(tmp_path: Path) -> None:
+    classifier = from_tensors(tensors(VIT), VIT)
+    named = replace(classifier, classes=tuple("abcdef"))
+    save_as(named, tmp_path / "w.safetensors")
+    weight = named.module.head.weight.detach()
+    some = load(tmp_path / "w.safetensors", classes=("c", "a"), head="first-k").classifier
+    assert np.array_equal(some.module.head.weight.detach(), weight[[2, 0]])
+    first = load(tmp_path / "w.safetensors", classes=3, head="first-k").classifier
+    assert first.classes == ("a", "b", "c")
+    start = load(tmp_path / "w.safetensors", classes=("x", "y"), head="first-k").classifier
+    assert np.array_equal(start.module.head.weight.detach(), weight[:2])
+
+
+def test_rows_that_stay_keep_the_layer_before_them(tmp_path: Path) -> None:
+    config = replace(VIT, pre_logits=24)
+    npz.write(tmp_path / "w.npz", google(config))
+    cut = load(tmp_path / "w.npz", classes=2, head="first-k").classifier
+    assert cut.config == replace(config, classes=2)
+    pictures = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    whole = load(tmp_path / "w.npz").classifier
+    assert np.allclose(cut.logits(pictures), whole.logits(pictures)[:, :2], atol=1e-6)
+
+
+def test_two_layers_of_a_keras_checkpoint_are_never_taken_for_one() -> None:
+    (table,) = (table for table in tables("keras") if table.rename)
+    names = {f"layer_with_weights-{i}/{k}/.ATTRIBUTES/VARIABLE_VALUE" for i in (4, 5, 6, 7) for k in ("kernel", "bias")}
+    names |= {"layer_with_weights-3/att/query_dense/kernel/.ATTRIBUTES/VARIABLE_VALUE"}
+    names |= {"layer_with_weights-2/embedding/kernel/.ATTRIBUTES/VARIABLE_VALUE"}
+    names |= {"layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE"}
+    stored = {name: Stored("F32", (1,), bytes(4)) for name in names}
+    found = read(table, stored, values=False)
+    assert {name for name in names if "-2/" in name or "-7/" in name or "-6/" in name} <= set(found.unexplained)
+
+
+@pytest.mark.parametrize("config", [VIT, CCT])
+def test_networks_of_four_channels_are_saved_opened_and_asked(tmp_path: Path, config: ModelConfig) -> None:
+    wide = replace(config, channels=4)
+    classifier = from_tensors(tensors(wide), wide)
+    save_as(classifier, tmp_path / "w.safetensors")
+    opened = load(tmp_path / "w.safetensors").classifier
+    assert (opened.config, opened.policy.channels) == (wide, 4)
+    picture = np.random.default_rng(0).integers(0, 255, (40, 50, 4), np.uint8)
+    (answer,) = opened.predict([picture])
+    assert isinstance(answer, Prediction) and len(answer.classes) == 5
+    (refused,) = opened.predict([picture[:, :, :3]])
+    assert isinstance(refused, Failed) and refused.error.code == "V305"
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda: from_tensors({}, VIT), WeightsError),
+        (lambda: from_tensors({3: np.ones(2)}, VIT), UsageError),  # type: ignore[dict-item]
+        (lambda: from_tensors([np.ones(2)], VIT), UsageError),  # type: ignore[arg-type]
+        (lambda: from_tensors({"head.bias": np.ones(2, np.complex64)}, VIT), WeightsError),
+        (lambda: from_tensors({"head.bias": torch.ones(2, device="meta")}, VIT), WeightsError),
+        (lambda: from_tensors({"head.bias": torch.ones(2, 2).to_sparse()}, VIT), WeightsError),
+        (lambda: from_tensors({"head.bias": [[1], [1, 2]]}, VIT), WeightsError),  # type: ignore[dict-item]
+        (lambda: from_tensors(tensors(VIT), 3), UsageError),  # type: ignore[arg-type]
+        (lambda: from_tensors(tensors(VIT), VIT, dialect=3), WeightsError),  # type: ignore[arg-type]
+        (lambda: from_tensors(tensors(VIT), VIT, dialect="google:"), WeightsError),
+        (lambda: from_tensors(tensors(VIT), VIT, dialect="native:x"), WeightsError),
+        (lambda: from_tensors(tensors(VIT), VIT, dialect=Path("none.yaml")), VitrailError),
+    ],
+)
+def test_odd_arguments_are_refused_by_name(call: Callable[[], object], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        call()

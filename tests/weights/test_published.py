@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from vitrail.errors import WeightsError
-from vitrail.models.catalog import VARIANTS
+from vitrail.formats import safetensors
+from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.configs import BEiTConfig, ViTConfig
 from vitrail.models.count import parameters, shapes
 from vitrail.pictures.policy import HALF, IMAGENET
@@ -18,7 +22,7 @@ from vitrail.remote import How, place
 from vitrail.remote.hub import hub_place
 from vitrail.remote.web import refused
 from vitrail.weights import published as module
-from vitrail.weights.published import Published, by_file_name, class_names_of, names, published, with_file_name
+from vitrail.weights.published import Published, by_file_name, class_names_of, names, of_hub, published, with_file_name
 from vitrail.weights.published.rows import NOT_PUBLISHED
 
 ROWS = [published(name) for name in names()]
@@ -219,3 +223,81 @@ def test_no_torch() -> None:
 
 def test_every_variant_with_weights_is_in_the_catalogue() -> None:
     assert {row.variant for row in ROWS} <= set(VARIANTS)
+
+
+def saved_as(path: Path, name: str, dialect: str, classes: int = 10) -> Path:
+    """A random network of the variant, as somebody's file."""
+    from vitrail.models import build
+    from vitrail.models.classifier import Classifier
+    from vitrail.weights import save_as
+
+    row = variant(name)
+    config = replace(row.config, classes=classes)
+    save_as(Classifier(build(config), config, row.policy, tuple(map(str, range(classes)))), path, dialect)
+    return path
+
+
+def test_a_published_files_name_brings_its_policy_and_class_names_only_in_its_own_dialect(tmp_path: Path) -> None:
+    from vitrail.weights import load
+
+    row = published("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+    found = load(saved_as(tmp_path / row.file_name, row.variant, "google", classes=1000))
+    assert found.classifier.classes[:2] == ("tench", "goldfish")
+    assert (found.classifier.policy, found.policy_stated) == (row.policy, True)
+    (tmp_path / "other").mkdir()
+    other = saved_as(tmp_path / "other" / "w.pth", row.variant, "timm", classes=1000)
+    other = other.rename(other.with_name(row.file_name))
+    assert load(other).classifier.classes[0] == "class_0"
+
+
+def test_names_that_were_guessed_from_a_files_name_decide_over_no_row(tmp_path: Path) -> None:
+    from vitrail.weights import load
+
+    path = saved_as(tmp_path / "vit_tiny_patch16_224.npz", "vit_tiny_patch16_224", "google", classes=1000)
+    assert load(path).classifier.classes[0] == "tench"
+    mine = load(path, classes=[f"mine {i}" for i in range(1000)]).classifier
+    assert mine.module.head.weight.detach().any()
+    ten = saved_as(tmp_path / "cct_7_3x1_32.pth", "cct_7_3x1_32", "shi_labs")
+    assert load(ten).classifier.classes[0] == "class_0"
+
+
+def test_a_folder_of_timms_hub_says_its_policy_and_its_variant(tmp_path: Path) -> None:
+    from vitrail.weights import load
+
+    folder = tmp_path / "timm" / "vit_tiny_patch16_224.mine"
+    folder.mkdir(parents=True)
+    saved_as(folder / "model.safetensors", "vit_tiny_patch16_224", "timm")
+    metadata_free = safetensors.read(folder / "model.safetensors")[0]
+    safetensors.write(folder / "model.safetensors", metadata_free)
+    values = {
+        "architecture": "vit_tiny_patch16_224", "num_classes": 10, "label_names": [f"l{i}" for i in range(10)],
+        "pretrained_cfg": {"input_size": [3, 224, 224], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5],
+                           "crop_pct": 0.95, "interpolation": "bilinear", "crop_mode": "center"},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(values))
+    found = load(folder)
+    policy = found.classifier.policy
+    assert (policy.crop, policy.interpolation, policy.mean) == (0.95, "bilinear", (0.1, 0.2, 0.3))
+    assert found.classifier.classes[9] == "l9"
+    assert "policy from timm's config.json" in found.report
+    values["pretrained_cfg"] |= {"crop_mode": "border"}  # which no policy of ours can say
+    (folder / "config.json").write_text(json.dumps(values))
+    assert load(folder).classifier.policy.crop == 0.9
+
+
+def test_a_hub_folder_without_a_processor_says_that_its_policy_is_assumed(tmp_path: Path) -> None:
+    from vitrail.weights import load
+
+    folder = saved_as(tmp_path / "folder", "vit_tiny_patch16_224", "huggingface")
+    assert load(folder).policy_stated
+    (folder / "preprocessor_config.json").unlink()
+    found = load(folder)
+    assert not found.policy_stated
+    assert any(line.startswith("policy assumed") for line in found.report)
+
+
+def test_the_rows_of_a_hub_model() -> None:
+    assert [row.name for row in of_hub("microsoft/beit-base-patch16-224")] == [
+        "beit_base_patch16_224.hub_in22k_ft_in22k_in1k"
+    ]
+    assert of_hub("nobody/nothing") == ()

@@ -93,6 +93,15 @@ def test_tables_of_relative_positions_are_fitted_by_the_way_of_their_world(
     assert np.array_equal(values(loaded, TABLE), wanted)
 
 
+def test_another_way_of_fitting_is_a_named_choice(saved: Save) -> None:
+    path = saved(google(VIT))
+    assert "pos_embed 4x4 -> 6x6 bilinear" in load(path, image_size=48, positions="bilinear").report
+    lines = load(saved(tensors(BEIT)), BEIT, image_size=48, positions="cubic").report
+    assert "2 tables of relative positions 4x4 -> 6x6 cubic" in lines
+    with pytest.raises(UsageError, match="bicube"):
+        load(path, image_size=48, positions="bicube")
+
+
 def test_nothing_is_fitted_unasked_and_an_odd_size_is_refused(saved: Save) -> None:
     path = saved(tensors(VIT))
     with pytest.raises(WeightsError) as caught:

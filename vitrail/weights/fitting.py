@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 
-from vitrail.errors import WeightsError
+from vitrail.errors import UsageError, WeightsError, nearest
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig, family_of
 from vitrail.models.tables import sine_table
@@ -23,12 +25,18 @@ class Changes:
     """What may be changed, because it was asked for.
 
     size: another image size. channels: another number of them. head: another head, and with it what stands before it
-    for the old one's sake.
+    for the old one's sake. method: how positions are fitted, None for the way of the world that the weights are from.
     """
 
     size: bool
     channels: bool
     head: bool
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        known = (*get_args(adapt.Resize), *get_args(adapt.Relative))
+        if self.method is not None and self.method not in known:
+            raise UsageError("V007", f"positions `{self.method}` is no method", hint=nearest(self.method, known))
 
 
 def fitted(
@@ -41,17 +49,24 @@ def fitted(
     """
     own = own if own is not None else shown(wanted, native)
     report: list[str] = []
-    steps: list[Callable[[Tensors, ModelConfig, ModelConfig, Dialect], tuple[Tensors, list[str]]]] = [_sine]
+    steps: list[Callable[[Tensors, ModelConfig, ModelConfig], tuple[Tensors, list[str]]]] = [_sine]
     if changes.head:
         steps += [_pre_logits, _start]
     if changes.channels:
         steps.append(_channels)
     if changes.size:
-        steps += [_positions, _relative]
+        absolute = adapt.POSITIONS.get((dialect.name, family_of(wanted)), adapt.POSITIONS["timm", "vit"])
+        relative = adapt.RELATIVE.get(dialect.name, adapt.RELATIVE["timm"])
+        steps.append(partial(_positions, method=_chosen(changes.method, adapt.Resize, absolute)))
+        steps.append(partial(_relative, method=_chosen(changes.method, adapt.Relative, relative)))
     for step in steps:
-        native, lines = step(native, own, wanted, dialect)
+        native, lines = step(native, own, wanted)
         report += lines
     return native, report
+
+
+def _chosen(asked: str | None, kind: object, usual: Any) -> Any:
+    return asked if asked in get_args(kind) else usual
 
 
 def start_of(own: ModelConfig) -> ModelConfig:
@@ -68,7 +83,7 @@ def start_of(own: ModelConfig) -> ModelConfig:
     return own
 
 
-def _sine(native: Tensors, own: ModelConfig, wanted: ModelConfig, _: Dialect) -> tuple[Tensors, list[str]]:
+def _sine(native: Tensors, own: ModelConfig, wanted: ModelConfig) -> tuple[Tensors, list[str]]:
     """A fixed table need not lie in a file."""
     name = "classifier.positional_emb"
     if not isinstance(wanted, CCTConfig) or wanted.positions != "sine" or name in native or not native:
@@ -79,7 +94,7 @@ def _sine(native: Tensors, own: ModelConfig, wanted: ModelConfig, _: Dialect) ->
     return native | {name: stored}, [f"{name} made: the sine table is fixed, the file lacks it"]
 
 
-def _pre_logits(native: Tensors, own: ModelConfig, wanted: ModelConfig, _: Dialect) -> tuple[Tensors, list[str]]:
+def _pre_logits(native: Tensors, own: ModelConfig, wanted: ModelConfig) -> tuple[Tensors, list[str]]:
     names = [name for name in native if name.startswith("pre_logits.")]
     if not isinstance(wanted, ViTConfig) or wanted.pre_logits or not names:
         return native, []
@@ -87,7 +102,7 @@ def _pre_logits(native: Tensors, own: ModelConfig, wanted: ModelConfig, _: Diale
     return {name: tensor for name, tensor in native.items() if name not in names}, [line]
 
 
-def _start(native: Tensors, own: ModelConfig, wanted: ModelConfig, _: Dialect) -> tuple[Tensors, list[str]]:
+def _start(native: Tensors, own: ModelConfig, wanted: ModelConfig) -> tuple[Tensors, list[str]]:
     """From a BEiT of pre-training to one with a head."""
     if not isinstance(wanted, BEiTConfig) or not isinstance(own, BEiTConfig):
         return native, []
@@ -104,7 +119,7 @@ def _start(native: Tensors, own: ModelConfig, wanted: ModelConfig, _: Dialect) -
     return native, report
 
 
-def _channels(native: Tensors, own: ModelConfig, wanted: ModelConfig, _: Dialect) -> tuple[Tensors, list[str]]:
+def _channels(native: Tensors, own: ModelConfig, wanted: ModelConfig) -> tuple[Tensors, list[str]]:
     names = (
         "tokenizer.conv_layers.0.0.weight", "patch_embed.backbone.stem.conv.weight",
         "patch_embed.backbone.conv.weight", "patch_embed.proj.weight",
@@ -118,15 +133,16 @@ def _channels(native: Tensors, own: ModelConfig, wanted: ModelConfig, _: Dialect
     return native | {name: tensor}, [f"{name} {had} -> {wanted.channels} channels, {how}"]
 
 
-def _positions(native: Tensors, own: ModelConfig, wanted: ModelConfig, dialect: Dialect) -> tuple[Tensors, list[str]]:
+def _positions(
+    native: Tensors, own: ModelConfig, wanted: ModelConfig, *, method: adapt.Resize
+) -> tuple[Tensors, list[str]]:
     name = "classifier.positional_emb" if isinstance(wanted, CCTConfig) else "pos_embed"
     if name not in native or own.grid == wanted.grid:
         return native, []
     if isinstance(wanted, CCTConfig) and wanted.positions == "sine":
         rest = {key: tensor for key, tensor in native.items() if key != name}
-        made, _ = _sine(rest, own, wanted, dialect)
+        made, _ = _sine(rest, own, wanted)
         return made, [f"{name} {_grids(own, wanted)}: the sine table of the new size"]
-    method = adapt.POSITIONS.get((dialect.name, family_of(wanted)), adapt.POSITIONS["timm", "vit"])
     prefix = _prefix(wanted)
     try:
         tensor = _changed(
@@ -138,11 +154,12 @@ def _positions(native: Tensors, own: ModelConfig, wanted: ModelConfig, dialect: 
     return native | {name: tensor}, [f"{name} {_grids(own, wanted)} {method}"]
 
 
-def _relative(native: Tensors, own: ModelConfig, wanted: ModelConfig, dialect: Dialect) -> tuple[Tensors, list[str]]:
+def _relative(
+    native: Tensors, own: ModelConfig, wanted: ModelConfig, *, method: adapt.Relative
+) -> tuple[Tensors, list[str]]:
     names = [name for name in native if name.endswith("relative_position_bias_table")]
     if not names or own.grid == wanted.grid:
         return native, []
-    method = adapt.RELATIVE.get(dialect.name, adapt.RELATIVE["timm"])
     try:
         tables = {
             name: _changed(

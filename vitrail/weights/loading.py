@@ -56,6 +56,7 @@ def load(
     head: Head = "auto",
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    positions: str | None = None,
     key: bytes | None = None,
 ) -> Loaded:
     """The classifier in a weight file, or in a folder of Hugging Face, or in a TensorFlow checkpoint.
@@ -67,12 +68,13 @@ def load(
     number, or states other names; `zero` always; `first-k` keeps the first rows; `keep` never changes it. Where the
     file states the names, they decide which row is whose.
     image_size, channels: what the positions and the first kernel are fitted to; otherwise they must fit as they are.
-    key: of an encrypted MindSpore checkpoint.
+    positions: how they are fitted, a word of `adapt.Resize` or `adapt.Relative` such as `bilinear`; None for the way of
+    the world that the weights are from. key: of an encrypted MindSpore checkpoint.
 
     WeightsError V201 damaged file or NaN, V202 hostile, V203 no such variant, V204 tensors that do not fit, V205
     tensors that nothing explains, V206 unknown format.
     """
-    asked = _Asked(model, dialect, _names_or_number(classes), head, _size(image_size), channels)
+    asked = _Asked(model, dialect, _names_or_number(classes), head, _size(image_size), channels, positions)
     tensors, metadata, notes = read_tensors(Path(path), key=key)
     said = stated(Path(path), metadata, named=model is not None)
     loaded = _loaded(asked, tensors, said, where=str(path), provenance={"file": Path(path).name})
@@ -139,6 +141,7 @@ class _Asked:
     head: Head
     image_size: tuple[int, int] | None
     channels: int | None
+    positions: str | None = None
 
     def __post_init__(self) -> None:
         _check_head(self.head)
@@ -197,7 +200,9 @@ def _made(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, provenan
     own = shown(found.config, native)
     new_head = _another_head(asked, found, rows)
     config = _wanted(asked, found.config, new_head)
-    changes = Changes(size=asked.image_size is not None, channels=asked.channels is not None, head=new_head)
+    changes = Changes(
+        size=asked.image_size is not None, channels=asked.channels is not None, head=new_head, method=asked.positions
+    )
     native, lines = fitted(native, config, found.dialect, changes, own=own)
     report += lines
     native, lines = _with_head(asked, found, config, native)

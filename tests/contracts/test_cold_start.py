@@ -42,8 +42,8 @@ def test_lists_are_shown_without_torch() -> None:
 def test_public_names() -> None:
     assert vitrail.__all__ == sorted(vitrail.__all__)
     assert vitrail.__all__ == [
-        "Bundle", "Classifier", "Policy", "Recipe", "VitrailError", "convert", "create", "evaluate", "export", "load_recipe",
-        "names", "open", "predict", "train", "verify", "weights",
+        "Bundle", "Classifier", "Policy", "Recipe", "VitrailError", "convert", "create", "evaluate", "export",
+        "load_recipe", "names", "open", "predict", "train", "verify", "weights",
     ]  # fmt: skip
     for name in vitrail.__all__:
         assert getattr(vitrail, name) is not None

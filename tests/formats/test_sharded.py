@@ -12,7 +12,7 @@ import torch
 
 from vitrail.disk import sha256_file
 from vitrail.errors import WeightsError
-from vitrail.formats import read_tensors, safetensors, sharded, sniff
+from vitrail.formats import beside, read_tensors, safetensors, sharded, sniff
 from vitrail.formats.stored import Stored, Tensors
 
 INDEX = "model.safetensors.index.json"
@@ -117,7 +117,7 @@ def test_the_folder_may_be_reached_by_a_link(tmp_path: Path) -> None:
 def test_each_shard_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = split(tmp_path, some(), 3)
     opened: list[str] = []
-    true = sharded._no_link
-    monkeypatch.setattr(sharded, "_no_link", lambda name, folder: (opened.append(name), true(name, folder))[1])
+    true = beside._no_link
+    monkeypatch.setattr(beside, "_no_link", lambda name, folder: (opened.append(name), true(name, folder))[1])
     read_tensors(index)
     assert sorted(opened) == sorted({file.name for file in tmp_path.glob("*.safetensors")})

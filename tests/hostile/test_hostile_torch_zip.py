@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import struct
@@ -13,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.hostile.torch_files import (
     FLOATS,
@@ -343,41 +340,3 @@ SEED = document(
     ("s", tensor(size=(2, 2), stride=(1, 2))),
     ("e", value({"epoch": 3, "names": ["a", "b"], "t": (1, None, True)})),
 )
-edits = st.lists(
-    st.tuples(st.integers(0, 2000), st.integers(0, 6), st.one_of(st.sampled_from(SPLICES), st.binary(max_size=6))),
-    min_size=1,
-    max_size=3,
-)
-
-
-def edited(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
-    for at, removed, added in changes:
-        at %= len(data)
-        data = data[:at] + added + data[at + removed :]
-    return data
-
-
-@settings(max_examples=500, deadline=None)
-@given(changes=edits)
-def test_C02_mutated_pickles_are_refused_or_plain(
-    changes: list[tuple[int, int, bytes]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "mutant.pth"
-    path.write_bytes(packed(edited(SEED, changes)))
-    with contextlib.suppress(VitrailError):
-        read_tensors(path)
-    assert not Path("canary").exists()
-
-
-@settings(max_examples=300, deadline=None)
-@given(changes=edits)
-def test_C02_mutated_zips_are_refused_or_equal(
-    changes: list[tuple[int, int, bytes]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "mutant_zip.pth"
-    path.write_bytes(edited(packed(SEED), changes))
-    try:
-        tensors, _, _ = read_tensors(path)
-    except VitrailError:
-        return
-    assert bytes(tensors["w"].data) == FLOATS, "every byte that counts is under a CRC"

@@ -153,7 +153,7 @@ def test_C12_a_whole_block_left_out_is_noticed() -> None:
     }
     with pytest.raises(WeightsError) as caught:
         to_native(MADE_UP, theirs)
-    assert "the numbers of {i} go up to 3, but 2 is missing" in caught.value.evidence
+    assert "b2/q/kernel is missing: the numbers go up to 3" in caught.value.evidence
 
 
 @pytest.mark.parametrize(

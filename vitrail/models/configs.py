@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 AttentionPath = Literal["explicit", "fused"]  # how attention is computed: the same numbers up to rounding
@@ -309,9 +310,15 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
+@cache
+def _kinds(family: str) -> dict[str, Any]:
+    """Each field's type; found once, for texts must be evaluated for it."""
+    return get_type_hints(FAMILIES[family])
+
+
 def _out_of_range(config: ModelConfig) -> list[str]:
     found = []
-    for name, kind in get_type_hints(type(config)).items():
+    for name, kind in _kinds(family_of(config)).items():
         value = getattr(config, name)
         if not _is_a(value, kind):
             found.append(f"{name} {value!r} is not {_in_words(kind)}")
@@ -369,7 +376,7 @@ def config_from_json(values: object) -> ModelConfig:
     if not isinstance(values, Mapping) or not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"model family {family!r:.80} is not one of {', '.join(FAMILIES)}")
     kind = FAMILIES[family]
-    known = get_type_hints(kind)
+    known = _kinds(family)
     given = {name: value for name, value in values.items() if name != "family"}
     if odd := sorted(str(name) for name in given if name not in known):
         raise ValueError(f"model config has unknown keys: {', '.join(odd)}")

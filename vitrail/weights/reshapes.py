@@ -39,6 +39,13 @@ def _parts(array: Array, count: int) -> list[Array]:
     return np.split(array, count)
 
 
+def _flat(array: Array) -> Array:
+    """(1, 1, 1, C) -> (C,)"""
+    if _rank(array, 4).shape[:3] != (1, 1, 1):
+        raise ValueError(f"an array (1, 1, 1, C) is meant, not {array.shape}")
+    return array.reshape(-1)
+
+
 def _joined(arrays: Sequence[Array]) -> Array:
     if len({array.shape for array in arrays}) != 1:
         raise ValueError("the parts differ in shape")
@@ -103,7 +110,7 @@ stack_heads = Reshape(
 # q, k, v biases (h, d) each -> (3 D)
 stack_head_biases = Reshape(
     "stack_head_biases",
-    lambda t: _joined([_rank(part, 2).reshape(-1) for part in t]),
+    lambda t: _joined([_rank(part, 2) for part in t]).reshape(-1),
     lambda ours, count, heads: [_by_heads(part, heads) for part in _parts(_rank(ours, 1), count)],
 )
 
@@ -111,7 +118,7 @@ stack_head_biases = Reshape(
 output_heads = Reshape("output_heads", lambda t: _output(t[0]), lambda ours, _, heads: [_output_back(ours, heads)])
 
 # (1, 1, 1, C) -> (C)
-row = Reshape("row", lambda t: _rank(t[0], 4).reshape(-1), lambda ours, _, __: [_rank(ours, 1)[None, None, None]])
+row = Reshape("row", lambda t: _flat(t[0]), lambda ours, _, __: [_rank(ours, 1)[None, None, None]])
 
 # (D) or (N, D) -> (1, 1, D) or (1, N, D): tokens and positions without the axis of pictures
 leading = Reshape(

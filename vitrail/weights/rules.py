@@ -19,7 +19,7 @@ from vitrail.errors import WeightsError
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.models.configs import ModelConfig
 from vitrail.weights.patterns import Index, compiled, fill, letters, numbers
-from vitrail.weights.reshapes import Array, Reshape, same, stack_heads
+from vitrail.weights.reshapes import Array, Reshape, same, stack_head_biases, stack_heads
 
 Rename = Callable[[Sequence[str]], Mapping[str, str]]
 
@@ -151,6 +151,9 @@ def read(dialect: Dialect, tensors: Tensors, *, values: bool = True) -> Translat
         except ValueError as error:
             shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in zip(names, stored, strict=True))
             problems.append(f"{shapes}: {rule.reshape.name} does not fit: {error}")
+    heads = _heads(found.filled, {name: tensors[old] for name, old in named.raw.items()})
+    if len(heads) > 1:
+        problems.append(f"the layout shows {' and '.join(map(str, sorted(heads)))} heads: a tensor lies turned round")
     problems = _absent(dialect, found.filled, indices) + problems
     made, left = _made(dialect, found.left)
     dropped, left = _dropped(dialect, left)
@@ -161,7 +164,7 @@ def read(dialect: Dialect, tensors: Tensors, *, values: bool = True) -> Translat
         problems=tuple(problems),
         dropped=tuple(lines),
         made={named.raw[name]: rule for name, rule in made},
-        heads=_heads(found.filled, {name: tensors[old] for name, old in named.raw.items()}),
+        heads=min(heads, default=None),
     )
 
 
@@ -230,13 +233,15 @@ def _written(rule: Rule, ours: Stored, index: Index, heads: int) -> Tensors:
     return {name: _like(ours, array) for name, array in zip(names, arrays, strict=True)}
 
 
-def _heads(filled: Filled, tensors: Tensors) -> int | None:
-    """The axis of heads in the first tensor whose layout has one."""
-    for rule, index in filled:
-        if rule.reshape is stack_heads:
-            shape = tensors[fill(rule.parts[min(filled[rule, index])], index)].shape
-            return shape[-2] if len(shape) > 2 else None
-    return None
+def _heads(filled: Filled, tensors: Tensors) -> set[int]:
+    """How many heads there are, by the axis that counts them in every tensor that has one."""
+    return {
+        tensors[fill(part, index)].shape[-2]
+        for rule, index in filled
+        if rule.reshape in (stack_heads, stack_head_biases)
+        for part in rule.parts
+        if fill(part, index) in tensors and len(tensors[fill(part, index)].shape) > 1
+    }
 
 
 def _layers(theirs: list[Stored]) -> dict[Index, list[Stored]]:
@@ -349,7 +354,9 @@ def _absent(
         there = sorted(index[0][1] for index in found if len(index) == 1)
         gap = next((i for i, number in enumerate(there) if i != number), None)
         if gap is not None:
-            missing.append(f"the numbers of {{{own[0]}}} go up to {there[-1]}, but {gap} is missing")
+            rule = next(rule for rule in dialect.rules if letters(rule.ours) == own)
+            name = fill(rule.ours if ours or rule.stacked else rule.parts[0], ((own[0], gap),))
+            missing.append(f"{name} is missing: the numbers go up to {there[-1]}")
     return missing
 
 

@@ -37,6 +37,7 @@ KEYS = ("name", "family", "rules", "drop", "prefixes", "numerics")
 RULE_KEYS = ("ours", "theirs", "reshape", "optional")
 DROP_KEYS = ("theirs", "why")
 JOINING = ("stack", "stack_transposed", "stack_heads", "stack_head_biases")  # the reshapes of several tensors
+_SAVE_AS = "save it as UTF-8; `vitrail convert SRC --suggest` begins one"
 NAMES = 2048  # in all rules of a file
 PARTS = 16  # of one rule
 PIECES = 6  # of one name
@@ -47,7 +48,9 @@ def read_dialect(path: str | Path) -> Dialect:
     try:
         node = yaml.read(read_file(Path(path), limit=yaml.TEXT_BYTES).decode(), str(path))
     except UnicodeDecodeError as error:
-        raise WeightsError("V205", f"the dialect `{path}` is no text in UTF-8: {error.reason}") from error
+        raise WeightsError(
+            "V205", f"the dialect `{path}` is no text in UTF-8: {error.reason}", hint=_SAVE_AS
+        ) from error
     except RecipeError as error:
         raise WeightsError("V205", f"the dialect does not hold: {error.what}", hint=error.hint) from error
     reader = _Reader()

@@ -1,0 +1,139 @@
+"""Which tests keep which promise about foreign bytes: how many of them are quick, and the campaign at full length.
+
+The numbers C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the quick count
+is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by `make prove`; the
+figures of one run lie in `results/hostile.json`.
+
+The wording of a hostile list is held in the same way: each of its phrases names an item that stands for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Promise:
+    """quick: cases of tests named by the number, at least. full: what `make prove` adds. files: where they stand."""
+
+    words: str
+    quick: int
+    full: str
+    files: tuple[str, ...]
+
+
+HERE = "tests.hostile.test_"
+READERS = ("torch_zip", "torch_legacy", "safetensors", "npz", "mindspore", "tensorflow", "hdf5", "sharded")
+ALL = tuple(f"{HERE}hostile_{name}" for name in READERS) + tuple(
+    f"{HERE}{name}" for name in ("front_door", "mutants", "races", "conversions")
+)
+
+PROMISES: dict[str, Promise] = {
+    "C01": Promise("loading never runs code from a file", 60, "500,000 mutants of legacy pickles; texts", ALL),
+    "C02": Promise(".pth is read by an own opcode reader", 45, "1,000,000 mutants", ALL),
+    "C03": Promise("safetensors: stricter than the reference", 55, "1,000,000 mutants against the reference", ALL),
+    "C04": Promise("npz: strict, no pickles, exact lengths", 35, "500,000 mutants against NumPy", ALL),
+    "C05": Promise("MindSpore, TensorFlow: own bounded reader", 30, "500,000 mutants each", ALL),
+    "C06": Promise("HDF5, .keras: in a child that opens nothing", 25, "100,000 mutants", ALL),
+    "C07": Promise("declared sizes are held against real bytes", 40, "every item", ALL),
+    "C08": Promise("names that collide are refused, both named", 12, "every item", ALL),
+    "C09": Promise("no reference leaves the folder", 30, "100,000 mutants of an index",
+                   (*ALL, "tests.formats.test_formats", "tests.formats.test_sharded")),
+    "C10": Promise("the hash before the first byte is parsed", 30, "every item", (*ALL, "tests.formats.test_formats")),
+    "C11": Promise("the bytes used are the bytes checked", 9, "200,000 loads", (*ALL, "tests.formats.test_held")),
+    "C12": Promise("a conversion is all or nothing", 40, "every tensor of a tiny file of each world",
+                   (*ALL, "tests.weights.test_loading", "tests.weights.test_rules", "tests.weights.test_worlds")),
+    "C20": Promise("downloads: hashes hold, https, nothing is run", 10, "the same", ("tests.test_remote",)),
+}  # fmt: skip
+
+# The phrases of the hostile lists -> items (of `items.py`) that stand for them. What is no single file has a test of
+# its own: links and races of folders, messages above 2 GiB, configurations of Keras, plain values that must load.
+LISTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "safetensors": {
+        "empty": ("empty",), "7 bytes": ("7 bytes",), "n = 0": ("length 0",), "n = 1": ("length 1",),
+        "n = file size": ("length of the file",), "n = 100,000,001": ("length 100000001",),
+        "n = 2^63": ("length 2^63",),
+        "n = 2^64-1": ("length 2^64-1",), "header not UTF-8": ("not UTF-8",), "array": ("array",),
+        "scalar": ("scalar",), "blanks before or after": ("blank before", "newline after"), "NaN": ("NaN",),
+        "100,000 nestings": ("100000 nestings",), "300,000 entries": ("300000 entries",), "BOM": ("byte order mark",),
+        "5e7-digit number": ("number of 10^7 digits",),
+        "duplicate keys": ("name twice, same range", "name twice, other range"), "overlap": ("overlap",),
+        "same range twice": ("same range",), "hole": ("hole", "hole before"), "trailing data": ("trailing byte",),
+        "truncated": ("cut off",), "begin > end": ("begin after end",), "negative offset": ("negative offset",),
+        "float offset": ("float offset",), "2^63 offset": ("offset 2^63",), "string offset": ("text offset",),
+        "shape negative": ("negative size",), "2^64": ("size 2^64",), "overflow to 4": ("product overflows to 4",),
+        "1,000,000 ones": ("a million ones",), "zero dimension": ("zero hides 2^62",),
+        "dtype unknown": ("unknown dtype",), "sub-byte odd": ("sub-byte",), "BOOL 7": ("BOOL 7",),
+        "F8": ("8-bit float",), "metadata number": ("metadata number",), "nested": ("metadata nested",),
+        "10 MB": ("metadata 10 MB",), "control characters": ("metadata escape sequence", "metadata NUL"),
+        "names": ("name empty", "name ../x", "name NUL", "name absolute", "name backslash", "name 513 bytes"),
+        "polyglot with zip": ("safetensors, then zip", "zip"),
+    },
+    "index": {
+        "../x": ("../x",), "absolute": ("absolute",), "URL": ("URL", "file URL"), "twice": ("tensor twice",),
+        "itself": ("itself",),
+    },
+    "npz": {
+        "bzip2, lzma": ("bzip2", "lzma"), "ratio > 200": ("1000 times 40 MiB",),
+        "duplicate and shadowed names": ("name twice", "a member without the ending hides one"),
+        "../x": ("name ../x",), "object dtype": ("objects",), "structured with object": ("records with objects",),
+        "call": ("header a call", "header with a call inside"), "parentheses": ("header of nested parentheses",),
+        "not a dict": ("header a list", "header a set"), "missing key": ("key missing",),
+        "extra key": ("key too much",),
+        "20 kB": ("header of 20 kB",), "v2 with 4 GiB": ("header of 4 GiB",), "version 9.9": ("version 9.9",),
+        "shape negative": ("negative size",), "overflow": ("product overflows to 6",), "bool": ("size a bool",),
+        "float": ("size a float",), "huge": ("1 TiB of elements",), "trailing bytes": ("trailing bytes",),
+        "missing bytes": ("missing bytes",), "CRC wrong": ("CRC wrong", "CRC wrong, deflated"),
+        "local against central": ("local name differs", "local size differs", "local CRC differs"),
+        "zip64": ("zip64 sizes that are absent", "zip64 locator to nowhere"), "encrypted": ("encrypted",),
+        "raw pickle": ("a raw pickle under the name",),
+    },
+    "torch_zip": {
+        "GLOBAL": ("os.system by GLOBAL and REDUCE",), "STACK_GLOBAL": ("os.system by STACK_GLOBAL",),
+        "INST": ("os.system by INST",), "NEWOBJ": ("os.system by NEWOBJ", "os.system by NEWOBJ_EX"),
+        "BUILD": ("BUILD on a tensor", "BUILD twice"), "EXT1-4": ("EXT1", "EXT2", "EXT4"),
+        "memo tricks": ("os.system from the memo",), "legacy raw pickle": ("raw pickle",),
+        "TorchScript": ("TorchScript",),
+        "SETITEM": ("SETITEM on a list", "SETITEMS on an int", "SETITEM on a tensor"),
+        "numel 2^40": ("2^40 elements declared",), "storage shorter": ("storage shorter than declared",),
+        "longer": ("storage longer than declared",), "missing": ("storage missing",),
+        "../../x": ("storage key ../../x",),
+        "two dtypes": ("storage of two types",), "stride escape": ("stride beyond the storage",),
+        "stride negative": ("stride negative",), "0 x 2^40": ("stride 0 and 2^40",),
+        "offset negative": ("offset negative",),
+        "offset beyond": ("offset beyond",), "dtype class of another module": ("storage type from another module",),
+        "nested lists": ("100000 nested lists",), "tuples": ("200000 nested tuples",), "expansion": ("2^30 expansion",),
+        "BINUNICODE": ("BINUNICODE of 4 GiB",), "LONG4": ("LONG4 negative",),
+        "FRAME": ("FRAME beyond the end", "FRAME that cuts an opcode", "FRAME in a frame"),
+        "two data.pkl": ("two data.pkl of one name",), "version 10^9": ("version 10^9",),
+        "byteorder": ("byte order big", "byte order middle"), "sparse": ("sparse",), "quantised": ("quantised",),
+        "nested": ("nested tensor",), "meta": ("meta",), "10,000 hooks": ("10000 hooks",),
+        "optimizer objects": ("an optimizer's class",),
+    },
+    "torch_legacy": {"legacy tar": ("a tar, as before torch 0.1.10",), "legacy raw pickle": ("a raw pickle",)},
+    "mindspore": {
+        "varint of 11 bytes": ("number of 11 bytes",), "length beyond file": ("length beyond the file",),
+        "length 2^63": ("length 2^63",), "type mismatch": ("name a number", "tensor a number"),
+        "unknown fields": ("unknown field", "unknown field in a tensor"), "10^6 dims": ("a million sizes",),
+        "dims overflow": ("product overflows to 6", "product 2^64"),
+        "dims against data": ("too few elements", "too many elements"), "dtype unknown": ("type unknown",),
+        "dtype 10 MB": ("type of 10 MB",), "duplicate names": ("name twice",),
+        "nesting 10,000": ("10000 nested entries", "10000 nested tensors"), "CRC wrong": ("CRC wrong",),
+        "encrypted": ("encrypted, GCM", "encrypted, CBC"),
+    },
+    "tensorflow": {
+        "shard count 10^9": ("10^9 shards",), "snappy": ("snappy of 2^62", "snappy too short"),
+        "block CRC": ("CRC of a block",), "block length": ("block over the index",),
+        "varint of 11 bytes": ("number of 11 bytes",), "nesting": ("nested 10000 deep",), "names": ("name ../x",),
+    },
+    "hdf5": {
+        "external storage": ("external storage in /etc/passwd",),
+        "ExternalLink": ("external link to a dataset", "external link as a middle part"),
+        "SoftLink": ("soft link to a dataset", "soft link as a middle part"),
+        "link loops": ("two soft links to each other", "soft link to itself"), "hard-link cycle": ("hard link cycle",),
+        "virtual": ("virtual dataset of a sibling", "virtual dataset of /etc/passwd"), "4 GB": ("4 GB never written",),
+        "gzip": ("gzip 1:1000",), "filters": ("filter of 65535", "filter unknown, optional"),
+        "vlen": ("texts of varying length", "lists of varying length"), "reference": ("references",),
+        "compound": ("compound",), "3,000 groups": ("3000 nested groups",), "..": ("name ..",),
+    },
+}  # fmt: skip

@@ -1,0 +1,64 @@
+"""Every promise has its tests, as many as it says, and every phrase of the hostile lists an item."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Sized
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.items import ITEMS
+from tests.hostile.mutants import READERS
+from tests.hostile.promises import LISTS, PROMISES
+
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "hostile.json"
+
+
+def cases(test: object) -> int:
+    """How many cases a test has; 0 for one of the long campaigns."""
+    marks = getattr(test, "pytestmark", [])
+    if any(mark.name == "prove" for mark in marks):
+        return 0
+    sizes = [mark.args[1] for mark in marks if mark.name == "parametrize"]
+    assert all(isinstance(values, Sized) for values in sizes)
+    return math.prod(len(values) for values in sizes)
+
+
+def named(number: str) -> dict[str, int]:
+    found = {}
+    for name in PROMISES[number].files:
+        module = importlib.import_module(name)
+        for key, test in vars(module).items():
+            if key.startswith("test_") and f"_{number}_" in key and test.__module__ == module.__name__:
+                found[f"{name}.{key}"] = cases(test)
+    return found
+
+
+@pytest.mark.parametrize("number", PROMISES)
+def test_F1_every_promise_has_its_quick_tests(number: str) -> None:
+    found = named(number)
+    assert sum(found.values()) >= PROMISES[number].quick, found
+
+
+@pytest.mark.parametrize("container", LISTS)
+def test_F1_every_phrase_of_the_hostile_lists_has_an_item(container: str) -> None:
+    missing = [
+        (phrase, item)
+        for phrase, names in LISTS[container].items()
+        for item in names
+        if f"{container}: {item}" not in ITEMS
+    ]
+    assert not missing
+
+
+def test_F1_the_recorded_run_is_of_these_readers() -> None:
+    """Of `make prove`'s campaigns one run is recorded: every reader, no finding, nothing but what was counted."""
+    rows = json.loads(RESULTS.read_text())["readers"]
+    assert rows.keys() == READERS.keys()
+    for name, row in rows.items():
+        assert row["findings"] == [], name
+        assert row["promised"] == READERS[name].full
+        assert row["mutants"] == row["read_equal"] + row["read_as_another"] + sum(row["refused"].values())

@@ -94,6 +94,7 @@ def from_tensors(
     The report goes to the logger `vitrail.weights`, at level INFO.
 
     >>> from vitrail.models import build
+    >>> from vitrail.models.catalog import variant
     >>> tensors = build(variant("cct_2_3x2_32").config).state_dict()
     >>> from_tensors(tensors, "cct_2_3x2_32").config.depth
     2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["bundle", "run", "checkpoint", "weights", "variant", "published", "hub"]
 HUB = "hf:"
+LOG = logging.getLogger("vitrail")  # a policy that was only assumed is a warning: Python prints it by itself
 
 
 def names() -> tuple[str, ...]:
@@ -42,6 +44,8 @@ def create(name: str, *, classes: Sequence[str] | int | None = None, seed: int =
         raise UsageError("V007", f"classes is the text `{classes}`", hint="give a list of names, or a number")
     count = row.config.classes if classes is None else classes if isinstance(classes, int) else len(classes)
     config = replace(row.config, classes=count)
+    if problems := config.problems():
+        raise UsageError("V007", "no network can be built so", evidence=problems)
     labels = tuple(f"class_{i}" for i in range(count)) if classes is None or isinstance(classes, int) else classes
     provenance = {"weights": "random", "variant": name, "seed": seed}
     return Classifier(build(config, seed=seed), config, row.policy, tuple(labels), provenance)
@@ -50,6 +54,8 @@ def create(name: str, *, classes: Sequence[str] | int | None = None, seed: int =
 def kind_of(model: str | Path) -> Kind:
     """What a MODEL is, by what lies there; an existing path wins over a name. UsageError V002 for neither."""
     path = Path(model)
+    if not str(model).strip():
+        raise UsageError("V002", "the MODEL is an empty text", hint="name a path, a variant or published weights")
     if path.is_dir():
         if (path / "state.json").is_file():
             return "checkpoint"
@@ -135,7 +141,10 @@ def classifier(model: str | Path) -> Classifier:
     if found in ("weights", "published", "hub"):
         from vitrail.weights import load
 
-        return load(local(model)).classifier
+        loaded = load(local(model))
+        for line in loaded.report:
+            LOG.log(logging.WARNING if line.startswith("policy assumed") else logging.INFO, "%s: %s", model, line)
+        return loaded.classifier
     if found == "run":
         if (path / "bundle" / "manifest.json").is_file():
             return _of_bundle(path / "bundle")

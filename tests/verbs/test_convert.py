@@ -101,7 +101,7 @@ def test_refusals_leave_nothing_and_name_the_way_out(small: Path, tmp_path: Path
         (lambda: convert(small, tmp_path / "w.onnx"), WeightsError, ".onnx"),
         (lambda: convert(small, tmp_path / "w.npz", to="goggle"), WeightsError, "goggle"),
         (lambda: convert(small, tmp_path / "w.npz", to="shi_labs"), WeightsError, "shi_labs"),
-        (lambda: convert("vit_2_4_32", tmp_path / "w.pth", wanted=Wanted(classes=3)), UsageError, "variant"),
+        (lambda: convert("vit_2_4_32", tmp_path / "w.pth", wanted=Wanted(channels=1)), UsageError, "variant"),
     ):
         with pytest.raises(kind, match=word):
             call()

@@ -201,7 +201,8 @@ def test_a_refusal_names_shapes_and_what_would_fit(saved: Save) -> None:
     with pytest.raises(WeightsError) as caught:
         load(saved(native_tensors(build(replace(config, image_size=(32, 32))))), model="cct_6_3x2_32")
     assert caught.value.hint == (
-        'trained at 32 x 32 with 102 classes; in Python `vitrail.weights.load(path, model="cct_6_3x2_32", classes=102)`'
+        "trained at 32 x 32 with 102 classes; `vitrail convert` opens it with `--classes 102`, in Python "
+        '`vitrail.weights.load(path, model="cct_6_3x2_32", classes=102)`'
         "; `vitrail train --model cct_6_3x2_32 --weights FILE` starts from it, "
         "with `weights.head=zero` for other classes"
     )

@@ -224,9 +224,14 @@ def test_what_a_world_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_numerics_that_the_other_world_lacks_are_said(tmp_path: Path) -> None:
     config = ViTConfig(image_size=(8, 8), patch=4, classes=3, dim=6, depth=2, heads=3, gelu="erf")
-    lines = save_as(random_weights(config, torch.float32, 0), tmp_path / "w.npz")
-    assert lines == ("google computes with gelu tanh, this network with erf: its answers will differ",)
-    assert save_as(random_weights(replace(config, gelu="tanh"), torch.float32, 0), tmp_path / "v.npz") == ()
+    first, names, policy = save_as(random_weights(config, torch.float32, 0), tmp_path / "w.npz")
+    assert first == "google computes with gelu tanh, this network with erf: its answers will differ"
+    assert names == "the file has no place for the names of 3 classes: name 0, name 1, name 2"
+    assert policy.startswith("the file has no place for the policy: squash, crop 1, bicubic, mean 0.5")
+    rest = save_as(random_weights(replace(config, gelu="tanh"), torch.float32, 0), tmp_path / "v.npz")
+    assert rest == (names, policy)
+    (heads,) = save_as(random_weights(config, torch.float32, 0), tmp_path / "w.pth")[2:]
+    assert heads.startswith("no tensor shows heads 3")
 
 
 def test_what_no_tensor_shows_is_said_where_no_config_stands_beside(tmp_path: Path) -> None:
@@ -234,7 +239,8 @@ def test_what_no_tensor_shows_is_said_where_no_config_stands_beside(tmp_path: Pa
     config = replace(row.config, pooling="mean", heads=6, gelu="tanh", classes=2)
     before = Classifier(build(config), config, row.policy, ("a", "b"), {"variant": row.name})
     assert save_as(before, tmp_path / "w.safetensors") == ()
-    numerics, *hidden = save_as(before, tmp_path / "w.pth")
+    numerics, *rest = save_as(before, tmp_path / "w.pth")
+    hidden = [line for line in rest if line.startswith("no tensor")]
     assert numerics == "timm computes with gelu erf, this network with tanh: its answers will differ"
     assert [line.split(":")[0] for line in hidden] == ["no tensor shows heads 6", "no tensor shows pooling mean"]
     bare = Classifier(build(config), config, row.policy, ("a", "b"))
@@ -244,7 +250,7 @@ def test_what_no_tensor_shows_is_said_where_no_config_stands_beside(tmp_path: Pa
 def test_a_bias_of_keys_is_left_out_where_the_world_has_none_and_changes_nothing(tmp_path: Path) -> None:
     config = BEiTConfig(image_size=(8, 8), patch=4, classes=3, dim=6, depth=2, heads=3, key_bias=True)
     classifier = random_weights(config, torch.float64, 0)
-    line, eps = save_as(classifier, tmp_path / "w.pth", "huggingface")
+    line, eps, *_ = save_as(classifier, tmp_path / "w.pth", "huggingface")
     assert "cannot change an answer" in line
     assert eps.startswith("huggingface computes with eps 1e-12")
     back = load(tmp_path / "w.pth", replace(config, key_bias=False), dialect="huggingface").classifier

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from vitrail import __version__
-from vitrail.errors import EXIT_BUG, EXIT_DONE, SystemFault, UsageError, VitrailError, nearest
+from vitrail.errors import EXIT_BUG, EXIT_DONE, SystemFault, UsageError, VitrailError, nearest, read_fault
 
 # verb -> (module in this folder, one line for the overview)
 VERBS: dict[str, tuple[str, str]] = {
@@ -89,6 +89,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has left: nothing to say
         return EXIT_DONE
+    except OSError as error:  # a name too long, a file where a folder is meant: the system's word, not a bug
+        return _fail(read_fault(error, error.filename or "a file"))
     except Exception as error:  # the one place where a bug of ours ends: a line for the user, a file for us
         return _bug(error, arguments)
 

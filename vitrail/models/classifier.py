@@ -85,6 +85,8 @@ class Classifier:
 
         UsageError V007 for a path that is none, or of a part that is not called by itself.
         """
+        if isinstance(names, str):
+            raise UsageError("V007", f"names is the text `{names}`", hint="give a list of paths")
         wanted = list(dict.fromkeys(names))
         parts = dict(self.module.named_modules())
         seen: dict[str, NDArray[np.float32]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,6 +56,8 @@ def predict(
     top: how many classes an answer names (at most all). UsageError V007 when top or batch is below 1, NumbersBroke
     V811 when a logit is NaN or Inf.
     """
+    if isinstance(pictures, str | bytes | os.PathLike):
+        raise UsageError("V007", "pictures is one picture, a sequence of them is meant", hint='give ["a.jpg"]')
     for word, value in (("top", top), ("batch", batch)):
         if value < 1:
             raise UsageError("V007", f"{word} {value} is below 1", hint=f"give {word} 1 or more")

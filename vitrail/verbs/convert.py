@@ -14,13 +14,16 @@ from vitrail import disk
 from vitrail.errors import OutsideBound, UsageError
 from vitrail.formats.stored import Tensors
 from vitrail.opening import classifier as opened
-from vitrail.opening import kind_of, local, require_torch
+from vitrail.opening import create, kind_of, local, require_torch
 from vitrail.pictures.policy import Policy
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
     from vitrail.weights import Loaded
     from vitrail.weights.heads import Head
+
+
+RANDOM = "its weights are random, of seed 0: nothing was trained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +130,14 @@ def _read(source: str | Path, wanted: Wanted) -> Loaded:
             local(source), wanted.model, dialect=wanted.dialect, classes=wanted.classes, head=wanted.head,
             image_size=wanted.image_size, channels=wanted.channels,
         )  # fmt: skip
+    if kind_of(source) == "variant" and wanted == Wanted(classes=wanted.classes):
+        return Loaded(create(str(source), classes=wanted.classes), (RANDOM,), policy_stated=True)
     if wanted != Wanted():
         raise UsageError(
             "V007", f"`{source}` is a {kind_of(source)} and says itself what it is",
             hint="leave model, dialect, classes, head, image size and channels out",
         )  # fmt: skip
-    lines = ("its weights are random, of seed 0: nothing was trained",) if kind_of(source) == "variant" else ()
-    return Loaded(opened(source), lines, policy_stated=True)
+    return Loaded(opened(source), (), policy_stated=True)
 
 
 def _dialect(to: str | None) -> str | None:
@@ -167,8 +171,8 @@ def _remove(path: Path) -> None:
     """What was written is taken away again: it was not proven."""
     if path.is_dir():
         disk.remove_folder(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif path.is_file():
+        path.unlink()
 
 
 def _batch(policy: Policy) -> np.ndarray:

@@ -318,7 +318,8 @@ def _hint(asked: _Asked, tensors: Tensors) -> str:
         return text + "in Python `vitrail.weights.load(path)` opens it as what it is"
     number = f", classes={count}" if count != row.config.classes else ""
     return (
-        f'{text}in Python `vitrail.weights.load(path, model="{row.name}"{number})`; '
+        f"{text}`vitrail convert` opens it with `--classes {count}`, in Python "
+        f'`vitrail.weights.load(path, model="{row.name}"{number})`; '
         f"`vitrail train --model {row.name} --weights FILE` starts from it, with `weights.head=zero` for other classes"
     )
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from vitrail import disk
-from vitrail.errors import WeightsError, nearest
+from vitrail.errors import UsageError, WeightsError, nearest
 from vitrail.formats.stored import Tensors
 from vitrail.models.catalog import VARIANTS
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import TRAINING_ONLY, ModelConfig, ViTConfig, family_of
+from vitrail.pictures.policy import Policy
 from vitrail.weights.detect import NUMERICS, numerics_of
 from vitrail.weights.dialects import dialect_names, written
+from vitrail.weights.names import placeholders
+from vitrail.weights.reshapes import stack_heads
 from vitrail.weights.rules import Dialect, Translation, whole, write
 from vitrail.weights.saved import Saved, to_metadata
 from vitrail.weights.shown import changed, shown
@@ -37,13 +41,17 @@ USUAL: dict[str, str] = {
 }  # fmt: skip
 
 
-def suffix_of(path: Path) -> str:
+def suffix_of(path: Path, dialect: str | None = None) -> str:
     """What the name says of the container; WeightsError V206 when it says nothing that is written.
 
-    >>> suffix_of(Path("a.weights.h5")), suffix_of(Path("folder"))
-    ('.weights.h5', '')
+    With `huggingface` named, a name that ends like no container is a folder's.
+
+    >>> suffix_of(Path("a.weights.h5")), suffix_of(Path("folder")), suffix_of(Path("vit-1.5"), "huggingface")
+    ('.weights.h5', '', '')
     """
     suffix = ".weights.h5" if path.name.endswith(".weights.h5") else path.suffix
+    if suffix not in USUAL and dialect == "huggingface":
+        return ""
     if suffix not in USUAL:
         raise WeightsError(
             "V206",
@@ -63,10 +71,15 @@ def save_as(classifier: Classifier, path: str | Path, dialect: str | None = None
     for the usual one of the container, `native` for our own, `google:linen` for one generation of names, or a YAML
     file of your own rules. In `.safetensors` config, policy and classes stand beside the tensors.
     WeightsError V205 unknown dialect, or one that cannot hold this network; V206 another suffix; SystemFault V701 when
-    the disk refuses. The same classifier gives the same bytes.
+    the disk refuses. The same classifier gives the same bytes; a file that is there is replaced, whole or not at all.
     """
+    if not isinstance(classifier, Classifier):
+        raise UsageError(
+            "V007", f"a {type(classifier).__name__} holds no torch network",
+            hint="`vitrail convert` takes any MODEL; in Python `vitrail.opening.classifier(path)` opens one with torch",
+        )  # fmt: skip
     target = Path(path)
-    suffix = suffix_of(target)
+    suffix = suffix_of(target, dialect)
     native = native_tensors(classifier.module)
     table, result = translated(classifier, native, dialect or USUAL[suffix], suffix)
     theirs = whole(table, result, "from our names")
@@ -126,8 +139,12 @@ def _unsaid(classifier: Classifier, table: Dialect, native: Tensors) -> list[str
     base = row.config if row is not None and type(row.config) is type(config) else None
     if base is None and isinstance(config, ViTConfig) and config.pooling == "mean" and config.class_token:
         base = replace(config, pooling="class")
+    lines += _unnamed(classifier)
     if base is None:
-        return lines
+        by_layout = any(rule.reshape is stack_heads for rule in table.rules)
+        if variant or by_layout or any("relative_position" in name for name in native):
+            return lines
+        return [*lines, f"no tensor shows heads {config.heads}, and no variant is so: open the file with its config"]
     opened = shown(base, native)
     hidden = [name for name in changed(opened, config) if name not in (*TRAINING_ONLY, *NUMERICS)]
     return lines + [
@@ -135,6 +152,28 @@ def _unsaid(classifier: Classifier, table: Dialect, native: Tensors) -> list[str
         "unless the config is given"
         for name in hidden
     ]
+
+
+def _unnamed(classifier: Classifier) -> list[str]:
+    """What the file has no place for besides: names of classes, and a policy of one's own."""
+    names, policy = classifier.classes, classifier.policy
+    row = VARIANTS.get(str(classifier.provenance.get("variant")))
+    lines = []
+    if not placeholders(names) and names:
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        lines.append(f"the file has no place for the names of {len(names)} classes: {some}")
+    if row is None or not _alike(policy, row.policy):
+        lines.append(
+            f"the file has no place for the policy: {policy.mode}, crop {policy.crop:g}, {policy.interpolation}, "
+            f"mean {', '.join(f'{v:g}' for v in policy.mean)}, std {', '.join(f'{v:g}' for v in policy.std)}"
+        )
+    return lines
+
+
+def _alike(one: Policy, other: Policy) -> bool:
+    """Whether they prepare pictures alike, whatever the size: crops that resize to the same sides are one crop."""
+    sides = [[math.floor(side / policy.crop) for side in one.size] for policy in (one, other)]
+    return sides[0] == sides[1] and replace(one, size=other.size, crop=other.crop) == other
 
 
 def _saved(classifier: Classifier, table: Dialect) -> Saved:

@@ -136,3 +136,49 @@ def test_a_private_checkpoint_is_a_table_of_a_few_lines(tmp_path: Path) -> None:
     assert native_tensors(loaded.module) == native
     save_as(loaded, tmp_path / "again.safetensors", str(table))
     assert set(safetensors.read(tmp_path / "again.safetensors")[0]) == set(theirs)
+
+
+def test_names_that_the_system_refuses_are_no_bug(small: Path, tmp_path: Path) -> None:
+    long = "x" * 300
+    for words in (
+        ["convert", str(small), str(tmp_path / f"{long}.npz")],
+        ["convert", str(small), str(small / "x.npz")],
+        ["show", str(tmp_path / long)],
+        ["predict", str(tmp_path / long), "a.jpg"],
+    ):
+        assert run(words) in (2, 4), words
+    assert run(["predict", "", "a.jpg"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["small.safetensors"]
+
+
+def test_a_folder_of_the_hub_may_have_a_dot_in_its_name(small: Path, tmp_path: Path) -> None:
+    assert convert(small, tmp_path / "vit-1.5", to="huggingface").dialect == "huggingface"
+    assert (tmp_path / "vit-1.5" / "config.json").is_file()
+
+
+def test_what_the_file_has_no_place_for_is_said(small: Path, tmp_path: Path) -> None:
+    lost = convert(small, tmp_path / "w.npz").lost
+    assert "the file has no place for the names of 5 classes: a, b, c, ..." in lost
+    assert any(line.startswith("the file has no place for the policy: squash") for line in lost)
+    assert convert(small, tmp_path / "again.safetensors").lost == ()
+
+
+def test_a_variants_classes_may_be_asked_for_and_its_weights_are_said_to_be_random(tmp_path: Path) -> None:
+    done = convert("vit_2_4_32", tmp_path / "w.pth", wanted=Wanted(classes=3))
+    assert done.read == ("its weights are random, of seed 0: nothing was trained",)
+    assert open_model(tmp_path / "w.pth").config.classes == 3
+
+
+def test_wrong_objects_in_python_are_refused_by_name(small: Path, tmp_path: Path) -> None:
+    import vitrail
+
+    model = open_model(small)
+    for call in (
+        lambda: vitrail.create("vit_2_4_32", classes=-1),
+        lambda: save_as(3, tmp_path / "w.npz"),  # type: ignore[arg-type]
+        lambda: list(model.predict("a.jpg")),
+        lambda: model.intermediates(np.zeros((1, 3, 32, 32), np.float32), "blocks.1"),
+        lambda: model.logits("pictures"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UsageError):
+            call()

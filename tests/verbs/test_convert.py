@@ -60,7 +60,7 @@ def test_a_seeds_checkpoint_becomes_its_originals(shared: Path, tmp_path: Path) 
 
     classifier = from_tensors(reference.formula(), "cct_7_3x1_32", dialect="mindspore")
     save_as(classifier, tmp_path / "seed.ckpt")
-    done = convert(tmp_path / "seed.ckpt", tmp_path / "seed.safetensors", wanted=Wanted(model="cct_7_3x1_32"))
+    done = convert(tmp_path / "seed.ckpt", tmp_path / "seed.safetensors", model="cct_7_3x1_32")
     assert any("gelu tanh" in line and "pool_padding same" in line for line in done.read)
     back = open_model(tmp_path / "seed.safetensors")
     assert np.abs(back.logits(reference.input) - reference.values["logits"]).max() <= 5e-5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,18 +76,25 @@ class ConvertResult:
 
 
 def convert(
-    source: str | Path, target: str | Path, *, to: str | None = None, wanted: Wanted | None = None
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: str | None = None,
+    to: str | None = None,
+    wanted: Wanted | None = None,
 ) -> ConvertResult:
     """Write the weights of a MODEL for another world: the container by the suffix of `target`, the dialect by `to`.
 
-    to: None for the usual dialect of the container. wanted: how a weight file is read, where it does not say enough.
+    model: the variant that SRC is, None to detect it. to: None for the usual dialect of the container. wanted: all else
+    about how a weight file is read.
     What is written is read back and compared. Errors as `vitrail.weights.load` and `save_as`; OutsideBound V801, and
     no file, when what was read back differs.
     """
     require_torch()
     from vitrail.weights import load, native_tensors, save_as
 
-    loaded = _read(source, wanted or Wanted())
+    asked = wanted or Wanted()
+    loaded = _read(source, replace(asked, model=model or asked.model))
     classifier, path = loaded.classifier, Path(target)
     if path.exists():
         raise UsageError("V006", f"`{path}` exists already", hint="name another file; nothing is overwritten")

@@ -14,7 +14,7 @@ from vitrail.models.configs import CCTConfig, ModelConfig, ViTConfig, family_of
 from vitrail.models.count import shapes
 from vitrail.models.tables import sine_table
 from vitrail.weights.detect import detect
-from vitrail.weights.dialects import written
+from vitrail.weights.dialects import tables, written
 from vitrail.weights.rules import write
 from vitrail.weights.saved import KEY, Saved, from_metadata, to_metadata
 
@@ -137,6 +137,18 @@ def test_a_network_of_no_variant_is_refused_with_the_nearest() -> None:
     text = "\n".join(caught.value.evidence)
     assert "nearest: cct_7_3x1_32" in text
     assert "classifier.blocks.7.norm1.weight" in text
+
+
+def test_the_nearest_is_of_the_world_whose_names_they_are() -> None:
+    config = replace(tiny(variant("vit_tiny_patch16_224").config), dim=30, heads=3)
+    with pytest.raises(WeightsError) as caught:
+        detect(tensors_of(config))
+    assert caught.value.evidence[0].startswith("nearest: vit_")
+    (table,) = (table for table in tables("mindspore", "beit") if table.form == "beit")
+    small = tiny(replace(variant("beit_base_patch16_224").config, block_bias=False, absolute_positions=True))
+    with pytest.raises(WeightsError) as caught:
+        detect(write(table, tensors_of(small), small).tensors)
+    assert "in dialect mindspore (beit)" in caught.value.evidence[0]
 
 
 def test_tensors_of_another_world_are_refused_by_name() -> None:

@@ -243,7 +243,7 @@ def _positions(c: ModelConfig) -> str:
 
 def _unexplained(tensors: Tensors, candidates: list[_Candidate]) -> WeightsError:
     evidence: list[str] = []
-    near = sorted(candidates, key=lambda c: (-c.score(), len(c.changed)))
+    near = sorted(candidates, key=lambda c: (len(c.left.unexplained), -c.score(), len(c.changed)))
     if near:
         best = near[0]
         evidence += [f"nearest: {best.name} in dialect {best.dialect}, {best.score():.0%} agree"]

@@ -135,22 +135,30 @@ def _unsaid(classifier: Classifier, table: Dialect, native: Tensors) -> list[str
         for name, theirs in world.items()
         if (ours := getattr(config, name)) != theirs
     ]
-    row = VARIANTS.get(variant) if isinstance(variant, str) else None
-    base = row.config if row is not None and type(row.config) is type(config) else None
-    if base is None and isinstance(config, ViTConfig) and config.pooling == "mean" and config.class_token:
-        base = replace(config, pooling="class")
     lines += _unnamed(classifier)
-    if base is None:
-        by_layout = any(rule.reshape is stack_heads for rule in table.rules)
-        if variant or by_layout or any("relative_position" in name for name in native):
-            return lines
-        return [*lines, f"no tensor shows heads {config.heads}, and no variant is so: open the file with its config"]
+    hidden = {
+        row.name: _hidden(config, row.config, native) for row in VARIANTS.values() if type(row.config) is type(config)
+    }
+    if [] in hidden.values():  # a variant that the file will be opened as
+        return lines
+    if isinstance(variant, str) and variant in hidden:
+        return lines + hidden[variant]
+    by_layout = any(rule.reshape is stack_heads for rule in table.rules)
+    if not by_layout and not any("relative_position" in name for name in native):
+        lines.append(f"no tensor shows heads {config.heads}, and no variant is so: open the file with its config")
+    if isinstance(config, ViTConfig):
+        lines += _hidden(config, replace(config, pooling="class" if config.class_token else "mean"), native)
+    return lines
+
+
+def _hidden(config: ModelConfig, base: ModelConfig, native: Tensors) -> list[str]:
+    """What is lost when the tensors alone say in what the network is another than `base`."""
     opened = shown(base, native)
-    hidden = [name for name in changed(opened, config) if name not in (*TRAINING_ONLY, *NUMERICS)]
-    return lines + [
+    return [
         f"no tensor shows {name} {getattr(config, name)}: the file will be opened with {getattr(opened, name)}, "
         "unless the config is given"
-        for name in hidden
+        for name in changed(opened, config)
+        if name not in (*TRAINING_ONLY, *NUMERICS)
     ]
 
 

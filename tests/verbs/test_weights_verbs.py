@@ -186,13 +186,13 @@ def test_wrong_use(cache: Path, capsys: pytest.CaptureFixture[str], words: list[
 def test_the_bar_counts_bytes_on_a_terminal_and_is_silent_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vitrail.cli.weights import Bytes
+    from vitrail.cli.progress import Counter
 
-    with Bytes("x") as bar:
+    with Counter("x", bytes=True) as bar:
         bar(1, 2)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with Bytes("x") as bar:
+    with Counter("x", bytes=True) as bar:
         bar(1, 2)
         bar(5, 10)  # the next file of a folder
     assert "5/10 bytes" in capsys.readouterr().err

@@ -15,8 +15,8 @@ from vitrail.models.count import shapes
 from vitrail.models.tables import sine_table
 from vitrail.weights.detect import detect
 from vitrail.weights.dialects import tables, written
-from vitrail.weights.rules import write
 from vitrail.weights.saved import KEY, Saved, from_metadata, to_metadata
+from vitrail.weights.translate import write
 
 TABLE = "classifier.positional_emb"
 

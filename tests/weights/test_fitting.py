@@ -18,7 +18,7 @@ from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.pictures.predict import Failed, Prediction
 from vitrail.weights import adapt, from_tensors, load, native_tensors, save_as
 from vitrail.weights.dialects import tables
-from vitrail.weights.rules import from_native, read
+from vitrail.weights.translate import from_native, read
 
 VIT = ViTConfig(image_size=(32, 32), patch=8, classes=6, dim=24, depth=2, heads=3, gelu="tanh")
 BEIT = BEiTConfig(image_size=(32, 32), patch=8, classes=6, dim=24, depth=2, heads=3)

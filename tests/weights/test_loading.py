@@ -26,7 +26,7 @@ from vitrail.models.configs import CCTConfig
 from vitrail.models.count import shapes
 from vitrail.weights import from_tensors, load, load_native, native_tensors, save_as
 from vitrail.weights.dialects import written
-from vitrail.weights.rules import from_native, to_native
+from vitrail.weights.translate import from_native, to_native
 
 SMALL = CCTConfig(image_size=(16, 16), classes=3, conv_layers=1, dim=12, depth=2, heads=2, mlp_ratio=2.0)
 HEAD = "classifier.fc.weight"

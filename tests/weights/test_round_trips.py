@@ -22,7 +22,8 @@ from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.pictures.policy import HALF, Policy
 from vitrail.weights import from_tensors, load, native_tensors, save_as
 from vitrail.weights.dialects import TABLES
-from vitrail.weights.rules import Dialect, from_native, read, write
+from vitrail.weights.rules import Dialect
+from vitrail.weights.translate import from_native, read, write
 
 KINDS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 SUFFIXES = (".safetensors", ".npz", ".pth", ".ckpt", ".h5", ".weights.h5")
@@ -205,6 +206,13 @@ def test_a_hugging_face_folder_gives_back_everything(tmp_path: Path, kind: torch
         back = load(tmp_path / f"{i}").classifier
         assert (back.config, back.classes, back.policy) == (config, classifier.classes, classifier.policy)
         assert bits(native_tensors(back.module)) == bits(native_tensors(classifier.module))
+
+
+def test_a_form_that_is_only_read_is_refused_by_name(tmp_path: Path) -> None:
+    plain = ViTConfig(image_size=(8, 8), patch=4, classes=3, dim=6, depth=2, heads=3)
+    with pytest.raises(WeightsError, match="only read"):
+        save_as(random_weights(plain, torch.float32, 0), tmp_path / "w.h5", "keras:checkpoint of objects")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_world_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.models.count import shapes
 from vitrail.weights.dialects import TABLES
 from vitrail.weights.reshapes import Array, convolution, output_heads, stack_heads, transpose
-from vitrail.weights.rules import Dialect, read, to_native, write
+from vitrail.weights.rules import Dialect
 from vitrail.weights.suggest import Suggestion, suggest
+from vitrail.weights.translate import read, to_native, write
 from vitrail.weights.user_dialect import read_dialect
 
 TINY: dict[str, Any] = {

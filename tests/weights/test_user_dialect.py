@@ -14,7 +14,8 @@ from vitrail.formats.stored import Stored, Tensors
 from vitrail.weights.dialects import TABLES
 from vitrail.weights.patterns import both_explain, compiled, letters, samples
 from vitrail.weights.reshapes import RESHAPES, stack_transposed, transpose
-from vitrail.weights.rules import Dialect, Rule, read, to_native
+from vitrail.weights.rules import Dialect, Rule
+from vitrail.weights.translate import read, to_native
 from vitrail.weights.user_dialect import JOINING, KEYS, read_dialect, write_dialect
 
 GOOD = """\

@@ -5,20 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from vitrail.cli.render import ACCENT, percent, say
 
 
-class Counter:
-    """A bar that counts pictures, on a terminal; nothing elsewhere. Called with (done, in all)."""
+class Bar:
+    """A bar on a terminal, taken down whatever happens; nothing elsewhere."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> Counter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -26,37 +25,40 @@ class Counter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Counter(Bar):
+    """A bar that counts pictures, or bytes with their speed. Called with (done, in all)."""
+
+    def __init__(self, what: str, *, bytes: bool = False) -> None:
+        super().__init__()
+        self._what = what
+        self._bytes = bytes
 
     def __call__(self, done: int, total: int) -> None:
         if self._bar is None:
             if not sys.stderr.isatty():
                 return
+            from rich import progress
             from rich.console import Console
-            from rich.progress import Progress as Bar
 
-            self._bar = Bar(console=Console(stderr=True), transient=True)
+            columns: tuple[progress.ProgressColumn, ...] = progress.Progress.get_default_columns()
+            if self._bytes:
+                left = progress.TimeRemainingColumn(compact=True)
+                columns = (progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn(), left)
+            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task(self._what, total=total)
             self._bar.start()
-        self._bar.update(self._task, completed=done)
+        self._bar.update(self._task, completed=done, total=total)
 
 
-class Progress:
-    """A listener of training events; also a context, so that the bar is taken down whatever happens."""
+class Progress(Bar):
+    """A listener of training events."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
+        super().__init__()
         self._loss = 0.0
         self._per_epoch = 1
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def __call__(self, event: Mapping[str, object]) -> None:
         handler = getattr(self, f"_on_{event['event']}", None)
@@ -80,9 +82,9 @@ class Progress:
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from rich.progress import Progress as Line
 
-        self._bar = Bar(
+        self._bar = Line(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None, complete_style=ACCENT, finished_style=ACCENT),
             MofNCompleteColumn(),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -52,42 +49,12 @@ def listed(words: tuple[str, ...], as_json: bool) -> None:
 @AS_JSON
 def pull(name: str, out: Path | None, as_json: bool) -> None:
     """Fetch published weights into the cache, or go on with it; checked against the published or first-seen hash."""
+    from vitrail.cli.progress import Counter
     from vitrail.cli.render import result, say
     from vitrail.verbs.weights import weights_pull
 
-    with Bytes(name) as progress:
+    with Counter(name, bytes=True) as progress:
         done = weights_pull(name, out=out, progress=progress)
     for note in done.notes:
         say(note)
     result([str(done.path)], done.to_json(), as_json=as_json)
-
-
-class Bytes:
-    """A bar that counts bytes, on a terminal; nothing elsewhere. Called with (bytes so far, bytes in all)."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> Bytes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._bar is None:
-            if not sys.stderr.isatty():
-                return
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True))
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(self._what, total=total)
-            self._bar.start()
-        self._bar.update(self._task, completed=done, total=total)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.models.configs import AttentionPath, BEiTConfig
-from vitrail.models.layers import DropPath, Mlp, PatchEmbed, attend, linear_rates, project, weigh
+from vitrail.models.layers import DropPath, Mlp, PatchEmbed, attend, init_layers, linear_rates, project, weigh
 from vitrail.models.tables import patch_places
 
 
@@ -174,23 +174,14 @@ class BEiT(nn.Module):
     def init_weights(self, generator: torch.Generator) -> None:
         """unilm's start: truncated normals of 0.02, torch's own patches, tables of 0, later blocks' outputs smaller."""
         c = self.config
+        init_layers(self, generator)
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
-            elif isinstance(module, nn.Conv2d):
-                bound = module.weight[0].numel() ** -0.5
-                for parameter in module.parameters(recurse=False):
-                    nn.init.uniform_(parameter, -bound, bound, generator=generator)
-            elif isinstance(module, nn.LayerNorm):
-                nn.init.ones_(module.weight)
-            elif isinstance(module, (Attention, RelativePositions)):
+            if isinstance(module, (Attention, RelativePositions)):
                 for parameter in module.parameters(recurse=False):  # biases and tables
                     nn.init.zeros_(parameter)
             elif isinstance(module, Block):
                 for parameter in module.parameters(recurse=False):  # the scales
                     nn.init.constant_(parameter, c.layer_scale_init)
-            if isinstance(module, (nn.Linear, nn.LayerNorm)) and module.bias is not None:
-                nn.init.zeros_(module.bias)
         for token in (self.cls_token, self.pos_embed):
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02, generator=generator)

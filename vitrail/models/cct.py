@@ -11,8 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from vitrail.models.configs import AttentionPath, CCTConfig
-from vitrail.models.layers import DropPath, SamePool, attend, gelu, linear_rates, project, weigh
+from vitrail.models.configs import CCTConfig
+from vitrail.models.layers import Attention, DropPath, SamePool, gelu, linear_rates
 from vitrail.models.tables import sine_table
 
 
@@ -41,31 +41,6 @@ def _pool(c: CCTConfig) -> nn.Module:
     return SamePool() if c.pool_padding == "same" else nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention, qkv without bias; with `first`, of the first tokens to all.  (B, N, D) -> (B, M, D)"""
-
-    def __init__(self, c: CCTConfig) -> None:
-        super().__init__()
-        self.heads = c.heads
-        self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=False)
-        self.proj = nn.Linear(c.dim, c.dim)
-        self.attn_drop = c.attention_dropout
-        self.proj_drop = nn.Dropout(c.dropout)
-        self.attention_path: AttentionPath = "explicit"
-
-    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        q, k, v = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
-        x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
-        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
-        x = self.proj_drop(x)
-        return x
-
-    def weights(self, x: Tensor, first: int | None = None) -> Tensor:
-        """What each token takes of each other one.  (B, N, D) -> (B, h, M, N)"""
-        q, k, _ = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
-        return weigh(q, k)
-
-
 class Block(nn.Module):
     """Attention, then MLP; the second norm sits on the stream itself; with `first`, for the first tokens alone.
 
@@ -76,7 +51,7 @@ class Block(nn.Module):
         super().__init__()
         hidden = int(c.dim * c.mlp_ratio)
         self.pre_norm = nn.LayerNorm(c.dim)
-        self.self_attn = Attention(c)
+        self.self_attn = Attention(c, bias=False)
         self.norm1 = nn.LayerNorm(c.dim)
         self.linear1 = nn.Linear(c.dim, hidden)
         self.linear2 = nn.Linear(hidden, c.dim)

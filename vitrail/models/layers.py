@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.models.configs import AttentionPath, BEiTConfig, Gelu, ViTConfig
+from vitrail.models.configs import AttentionPath, BEiTConfig, CCTConfig, Gelu, ViTConfig
 
 
 class Attends(Protocol):
@@ -83,6 +83,31 @@ class Mlp(nn.Module):
         return x
 
 
+class Attention(nn.Module):
+    """Multi-head self-attention; with `first`, of the first tokens to all.  (B, N, D) -> (B, M, D)"""
+
+    def __init__(self, c: ViTConfig | CCTConfig, *, bias: bool) -> None:
+        super().__init__()
+        self.heads = c.heads
+        self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=bias)
+        self.proj = nn.Linear(c.dim, c.dim)
+        self.attn_drop = c.attention_dropout
+        self.proj_drop = nn.Dropout(c.dropout)
+        self.attention_path: AttentionPath = "explicit"
+
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+        q, k, v = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
+        x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
+        x = self.proj_drop(x)
+        return x
+
+    def weights(self, x: Tensor, first: int | None = None) -> Tensor:
+        """What each token takes of each other one.  (B, N, D) -> (B, H, M, N)"""
+        q, k, _ = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
+        return weigh(q, k)
+
+
 def project(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, heads: int, first: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,6 +147,24 @@ def attend(
         mask = None if bias is None else bias[None]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     return F.dropout(weigh(q, k, bias), dropout) @ v
+
+
+def init_layers(network: nn.Module, generator: torch.Generator) -> None:
+    """The usual start of a transformer's layers: truncated normals of 0.02 and zero biases, norms that do nothing.
+
+    Convolutions keep torch's own start, uniform by their fan-in.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+        elif isinstance(module, nn.Conv2d):
+            bound = module.weight[0].numel() ** -0.5
+            for parameter in module.parameters(recurse=False):
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
+            nn.init.ones_(module.weight)
+        if isinstance(module, (nn.Linear, nn.LayerNorm, nn.GroupNorm)) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def same_padding(size: int, side: int, stride: int) -> tuple[int, int]:

@@ -12,34 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vitrail.models.configs import AttentionPath, ViTConfig
+from vitrail.models.configs import ViTConfig
 from vitrail.models.hybrid import HybridEmbed
-from vitrail.models.layers import DropPath, Mlp, PatchEmbed, attend, linear_rates, project, weigh
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention; with `first`, of the first tokens to all.  (B, N, D) -> (B, M, D)"""
-
-    def __init__(self, c: ViTConfig) -> None:
-        super().__init__()
-        self.heads = c.heads
-        self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=c.qkv_bias)
-        self.proj = nn.Linear(c.dim, c.dim)
-        self.attn_drop = c.attention_dropout
-        self.proj_drop = nn.Dropout(c.dropout)
-        self.attention_path: AttentionPath = "explicit"
-
-    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        q, k, v = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
-        x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
-        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
-        x = self.proj_drop(x)
-        return x
-
-    def weights(self, x: Tensor, first: int | None = None) -> Tensor:
-        """What each token takes of each other one.  (B, N, D) -> (B, H, M, N)"""
-        q, k, _ = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
-        return weigh(q, k)
+from vitrail.models.layers import Attention, DropPath, Mlp, PatchEmbed, init_layers, linear_rates
 
 
 class LayerScale(nn.Module):
@@ -62,7 +37,7 @@ class Block(nn.Module):
     def __init__(self, c: ViTConfig, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(c.dim, c.eps)
-        self.attn = Attention(c)
+        self.attn = Attention(c, bias=c.qkv_bias)
         self.ls1 = LayerScale(c.dim) if c.layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(c.dim, c.eps)
         self.mlp = Mlp(c)
@@ -148,19 +123,10 @@ class ViT(nn.Module):
     def init_weights(self, generator: torch.Generator) -> None:
         """timm's start: truncated normals of 0.02, tokens close to 0, torch's own patches, BiT's own ResNet."""
         c = self.config
+        init_layers(self, generator)
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
-            elif isinstance(module, nn.Conv2d):
-                bound = module.weight[0].numel() ** -0.5
-                for parameter in module.parameters(recurse=False):
-                    nn.init.uniform_(parameter, -bound, bound, generator=generator)
-            elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
-                nn.init.ones_(module.weight)
-            elif isinstance(module, LayerScale):
+            if isinstance(module, LayerScale):
                 nn.init.constant_(module.gamma, c.layer_scale_init)
-            if isinstance(module, (nn.Linear, nn.LayerNorm, nn.GroupNorm)) and module.bias is not None:
-                nn.init.zeros_(module.bias)
         if isinstance(self.patch_embed, HybridEmbed):
             self.patch_embed.init_weights(generator)
         nn.init.trunc_normal_(self.pos_embed, std=0.02, generator=generator)

@@ -17,9 +17,10 @@ from vitrail.models.count import shapes
 from vitrail.pictures.policy import Policy
 from vitrail.weights.dialects import TABLES, dialect_names
 from vitrail.weights.fit import lines, misfits
-from vitrail.weights.rules import Dialect, Translation, read
+from vitrail.weights.rules import Dialect
 from vitrail.weights.saved import NAME_IT, Saved
 from vitrail.weights.shown import changed, derived, shown
+from vitrail.weights.translate import Translation, read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,11 @@ from vitrail.models.configs import FAMILIES, TRAINING_ONLY, ModelConfig, family_
 from vitrail.models.count import shapes
 from vitrail.weights.detect import Detection, detect, numerics_of, translations, with_values
 from vitrail.weights.dialects import TABLES, tables
-from vitrail.weights.rules import Dialect, Translation, read
+from vitrail.weights.rules import Dialect
 from vitrail.weights.saved import Saved
 from vitrail.weights.shown import changed, shown
 from vitrail.weights.stated import Stated
+from vitrail.weights.translate import Translation, read
 from vitrail.weights.user_dialect import own_file
 
 

@@ -27,10 +27,10 @@ from vitrail.weights.heads import Head, by_name, first_rows, head_names, head_ro
 from vitrail.weights.identify import among, identify
 from vitrail.weights.names import numbered, placeholders
 from vitrail.weights.policies import policy_of, structure
-from vitrail.weights.rules import check_made, whole
 from vitrail.weights.shown import distance_from_sine, positions_of, shown
 from vitrail.weights.stated import Stated, stated
 from vitrail.weights.tensors import check_numbers, filled, native_tensors, stored_of
+from vitrail.weights.translate import check_made, whole
 
 LOG = logging.getLogger("vitrail.weights")
 

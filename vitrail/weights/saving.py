@@ -18,10 +18,11 @@ from vitrail.weights.detect import NUMERICS, numerics_of
 from vitrail.weights.dialects import dialect_names, written
 from vitrail.weights.names import placeholders
 from vitrail.weights.reshapes import stack_heads
-from vitrail.weights.rules import Dialect, Translation, whole, write
+from vitrail.weights.rules import Dialect
 from vitrail.weights.saved import Saved, to_metadata
 from vitrail.weights.shown import changed, shown
 from vitrail.weights.tensors import native_tensors
+from vitrail.weights.translate import Translation, whole, write
 from vitrail.weights.user_dialect import own_file
 
 SAFETENSORS = ".safetensors"

@@ -56,7 +56,12 @@ def tables(name: str | None = None, family: str | None = None) -> tuple[Dialect,
 
 
 def written(name: str, family: str, suffix: str = "") -> tuple[Dialect, ...]:
-    """The tables in which a dialect can be written to a file of that suffix, best first; errors as `tables`."""
+    """The tables in which a dialect can be written to a file of that suffix, best first; errors as `tables`.
+
+    WeightsError V205 for a form that is only read.
+    """
     open_tables = [table for table in tables(name, family) if table.rename is None]
+    if not open_tables:
+        raise WeightsError("V205", f"`{name}` is only read", hint=f"name the dialect alone: `{name.partition(':')[0]}`")
     made_for = [table for table in open_tables if suffix in table.containers]
     return tuple(made_for or [table for table in open_tables if not table.containers] or open_tables)

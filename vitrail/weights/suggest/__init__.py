@@ -25,7 +25,7 @@ from vitrail.weights.reshapes import (
     stack_heads,
     stack_transposed,
 )
-from vitrail.weights.rules import Dialect, Rule, read
+from vitrail.weights.rules import Dialect, Rule
 from vitrail.weights.suggest.names import (
     Module,
     Template,
@@ -36,6 +36,7 @@ from vitrail.weights.suggest.names import (
     words_of,
 )
 from vitrail.weights.suggest.roles import ROLES, Cast, Sizes, chained, flipped_by_bias, kernels_flipped
+from vitrail.weights.translate import read
 from vitrail.weights.user_dialect import rule_text
 
 NAME = "mine"

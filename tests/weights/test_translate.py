@@ -16,7 +16,8 @@ from vitrail.models.count import shapes
 from vitrail.weights.dialects import TABLES
 from vitrail.weights.patterns import fill
 from vitrail.weights.reshapes import Array, Reshape
-from vitrail.weights.rules import Dialect, Drop, Rule, from_native, read, to_native
+from vitrail.weights.rules import Dialect, Drop, Rule
+from vitrail.weights.translate import from_native, read, to_native
 
 
 def ranked(array: Array, rank: int) -> Array:

@@ -14,9 +14,9 @@ from tests.engines.networks import KINDS, NETWORKS, classifier, graph
 from vitrail.engines import bounds, onnx, openvino
 from vitrail.engines import graph as graphs
 from vitrail.engines import torch as torch_engine
-from vitrail.engines.facts import CCT_EPS, GROUP_EPS, NUMERICS, facts, wanted
+from vitrail.engines.facts import DECIDED, facts, wanted
 from vitrail.errors import BundleError
-from vitrail.models import hybrid
+from vitrail.models.configs import CCT_EPS
 
 
 @pytest.mark.parametrize("engine", [onnx, openvino], ids=["onnx", "openvino"])
@@ -36,11 +36,10 @@ def test_config_network_and_graph_say_the_same(name: str) -> None:
     said = wanted(config)
     assert torch_engine.facts(classifier(name).module, image=(config.channels, *config.image_size)) == said
     found = facts(graphs.read(graph(name)))
-    assert {key: found[key] for key in NUMERICS if key in found} == said
+    assert {key: found[key] for key in DECIDED if key in found} == said
 
 
 def test_the_epsilons_of_the_facts_are_those_of_the_networks() -> None:
-    assert GROUP_EPS == hybrid.GROUP_EPS
     assert torch.nn.LayerNorm(1).eps == CCT_EPS
 
 

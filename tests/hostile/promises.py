@@ -42,7 +42,7 @@ PROMISES: dict[str, Promise] = {
     "C10": Promise("the hash before the first byte is parsed", 30, "every item", (*ALL, "tests.formats.test_formats")),
     "C11": Promise("the bytes used are the bytes checked", 9, "200,000 loads", (*ALL, "tests.formats.test_held")),
     "C12": Promise("a conversion is all or nothing", 40, "every tensor of a tiny file of each world",
-                   (*ALL, "tests.weights.test_loading", "tests.weights.test_rules", "tests.weights.test_worlds")),
+                   (*ALL, "tests.weights.test_loading", "tests.weights.test_translate", "tests.weights.test_worlds")),
     "C20": Promise("downloads: hashes hold, https, nothing is run", 10, "the same", ("tests.test_remote",)),
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from vitrail.errors import SystemFault, VitrailError
-from vitrail.formats import npz
+from vitrail.formats import held, npz
 from vitrail.formats.stored import DTYPES
 
 FLOATS = bytes(range(24))
@@ -320,7 +320,7 @@ def test_A3_memory_that_does_not_suffice_is_told(tmp_path: Path, monkeypatch: py
     def full(size: int) -> bytearray:
         raise MemoryError
 
-    monkeypatch.setattr(npz, "bytearray", full, raising=False)
+    monkeypatch.setattr(held, "bytearray", full, raising=False)
     path = tmp_path / "x.npz"
     path.write_bytes(DEFLATED)
     with pytest.raises(SystemFault, match="bytes of memory"):

@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.engines.graph import Graph, Value, damaged
-from vitrail.models.configs import CCTConfig, ModelConfig, StemNumerics, ViTConfig
+from vitrail.models.configs import CCT_EPS, GROUP_EPS, CCTConfig, ModelConfig, ViTConfig
 
 CLASSES_KEY = "vitrail.classes"
 GELU_CONSTANTS = {"tanh": 0.044715, "quick": 1.702}
 
-CCT_EPS = 1e-5  # torch's own for LayerNorm, which SHI-Labs' networks use
-GROUP_EPS: dict[StemNumerics, float] = {"timm": 1e-5, "google": 1e-6}
-
-NUMERICS = ("gelu", "layernorm_eps", "groupnorm_eps")  # the facts that a config decides
+DECIDED = ("gelu", "layernorm_eps", "groupnorm_eps")  # the facts that a config decides
 
 # kind of a normalisation in a graph: its fact. A group norm is written as an instance norm between two reshapes.
 _EPSILONS = {"LayerNormalization": "layernorm_eps", "InstanceNormalization": "groupnorm_eps"}

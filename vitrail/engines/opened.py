@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitrail.bundle.manifest import WEIGHTS, Engine, Manifest, weights_hash
 from vitrail.bundle.read import Opened, check
-from vitrail.engines.facts import NUMERICS, classes, facts, wanted
+from vitrail.engines.facts import DECIDED, classes, facts, wanted
 from vitrail.engines.graph import Graph
 from vitrail.engines.table import ENGINES, Runner, installed, known, need
 from vitrail.errors import BundleError, UsageError
@@ -172,7 +172,7 @@ def check_facts(manifest: Manifest, engine: Engine, graph: Graph) -> None:
     found = facts(graph)
     wrong = [
         f"{name}: {side} {said.get(name)}, graph {found.get(name)}"
-        for side, said, names in (("manifest", engine.facts, found), ("config", wanted(manifest.config), NUMERICS))
+        for side, said, names in (("manifest", engine.facts, found), ("config", wanted(manifest.config), DECIDED))
         for name in names
         if said.get(name) != found.get(name)
     ]

@@ -39,12 +39,7 @@ class Held:
         return memoryview(self._fill(offset, length)).toreadonly()
 
     def _fill(self, offset: int, length: int, digest: hashlib._Hash | None = None) -> bytearray:
-        try:
-            buffer = bytearray(length)
-        except MemoryError as error:
-            raise SystemFault(
-                "V703", f"`{self.path}`: {length} bytes of memory are not to be had", hint="close other programs"
-            ) from error
+        buffer = room(length, self.path)
         view, done = memoryview(buffer), 0
         while done < length:
             try:
@@ -78,6 +73,16 @@ class Held:
                 evidence=[f"expected {sha256}", f"found    {digest.hexdigest()}"],
                 hint="fetch the file again; nothing of it was parsed",
             )
+
+
+def room(size: int, path: Path) -> bytearray:
+    """Memory for so many bytes of a file; SystemFault V703 where they are not to be had."""
+    try:
+        return bytearray(size)
+    except MemoryError as error:
+        raise SystemFault(
+            "V703", f"`{path}`: {size} bytes of memory are not to be had", hint="close other programs"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from vitrail import disk
-from vitrail.errors import SystemFault, UsageError, WeightsError, printable
+from vitrail.errors import UsageError, WeightsError, printable
 from vitrail.formats import mindspore_encrypted
 from vitrail.formats.bounds import (
     NAME_BYTES,
@@ -28,7 +28,7 @@ from vitrail.formats.bounds import (
     hostile,
     shown,
 )
-from vitrail.formats.held import Held, hold
+from vitrail.formats.held import Held, hold, room
 from vitrail.formats.stored import DTYPES, Stored, Tensors, bools_are_bits
 from vitrail.formats.wire import Readable, Span, Wire
 
@@ -253,12 +253,7 @@ def _tensor(entry: _Entry, shape: tuple[int, ...], content: _Content) -> Stored:
 def _together(entry: _Entry, content: _Content) -> memoryview:
     """The parts one after another in one buffer; at no time is a second copy of more than a piece held."""
     size = sum(part.size for part in entry.parts)
-    try:
-        found = bytearray(size)
-    except MemoryError as error:
-        raise SystemFault(
-            "V703", f"`{content.path}`: {size} bytes of memory are not to be had", hint="close other programs"
-        ) from error
+    found = room(size, content.path)
     done = 0
     for part in entry.parts:
         for at in range(part.start, part.end, disk.CHUNK):

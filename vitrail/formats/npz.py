@@ -20,9 +20,9 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from vitrail import disk
-from vitrail.errors import SystemFault, UsageError, WeightsError
+from vitrail.errors import UsageError, WeightsError
 from vitrail.formats.bounds import TENSORS, check_names, check_shape, damaged, hostile, shown
-from vitrail.formats.held import Held, hold
+from vitrail.formats.held import Held, hold, room
 from vitrail.formats.stored import DTYPES, Stored, Tensors, bools_are_bits
 from vitrail.formats.zip_directory import Member, members, stored_bytes
 
@@ -212,12 +212,7 @@ def _in_our_order(data: memoryview, head: _Head) -> memoryview:
 
 def _inflated(member: Member, file: Held) -> bytearray:
     """The bytes of a deflated member: exactly as many as the directory says, from exactly the bytes it names."""
-    try:
-        found = bytearray(member.size)
-    except MemoryError as error:
-        raise SystemFault(
-            "V703", f"`{file.path}`: {member.size} bytes of memory are not to be had", hint="close other programs"
-        ) from error
+    found = room(member.size, file.path)
     inflate, done, crc = zlib.decompressobj(-15), 0, 0
     try:
         for at in range(0, member.packed, disk.CHUNK):

@@ -252,6 +252,11 @@ FAMILIES: dict[str, type[ModelConfig]] = {"cct": CCTConfig, "vit": ViTConfig, "b
 # Fields that act in training only: networks that differ in nothing else have the same tensors and the same answers.
 TRAINING_ONLY = ("dropout", "attention_dropout", "drop_path", "layer_scale_init", "head_init")
 
+# Fields that no tensor shows and every answer depends on: how a network computes.
+NUMERICS = ("gelu", "eps", "stem_numerics", "pool_padding")
+GROUP_EPS: dict[StemNumerics, float] = {"timm": 1e-5, "google": 1e-6}  # of the ResNet's group norms
+CCT_EPS = 1e-5  # of a CCT's LayerNorms: torch's own, which SHI-Labs' networks use
+
 # Fields that a family got after files of it had been written; such a file means their defaults.
 _LATER: dict[str, tuple[str, ...]] = {"cct": ("pool_padding", "gelu")}
 

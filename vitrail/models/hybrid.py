@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.models.configs import StemNumerics, ViTConfig
+from vitrail.models.configs import GROUP_EPS, StemNumerics, ViTConfig
 from vitrail.models.layers import SamePool, same_padding
 
 GROUPS = 32
-GROUP_EPS: dict[StemNumerics, float] = {"timm": 1e-5, "google": 1e-6}
 
 
 class StdConv(nn.Conv2d):

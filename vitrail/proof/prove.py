@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.bundle.values import canonical
-from vitrail.engines.facts import NUMERICS, wanted
+from vitrail.engines.facts import DECIDED, wanted
 from vitrail.engines.facts import classes as classes_of
 from vitrail.engines.facts import facts as facts_of
 from vitrail.engines.graph import Graph
@@ -210,7 +210,7 @@ def _descriptions(source: Classifier, candidate: Model, graph: Graph | None) -> 
     said, real, found = wanted(source.config), facts(source.module, image=image), facts_of(graph)
     failures += [
         f"{name}: config {said.get(name)}, source {real.get(name)}, graph {found.get(name)}"
-        for name in NUMERICS
+        for name in DECIDED
         if not said.get(name) == real.get(name) == found.get(name)
     ]
     return failures

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from vitrail.data.sources import Source
 from vitrail.errors import DataError, RecipeError
+from vitrail.models.configs import NUMERICS
 from vitrail.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from vitrail.weights import Loaded
 
 # Settings of a model that no shape decides: left open, they are those of the weights that a run starts from.
-NUMERICS = ("gelu", "eps", "stem_numerics", "pool_padding", "key_bias")
+OPEN = (*NUMERICS, "key_bias")
 
 
 def settle(recipe: Recipe, source: Source) -> Recipe:
@@ -67,7 +68,7 @@ def started_from(recipe: Recipe, start: Loaded) -> Recipe:
         )
     config = start.classifier.config
     changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(recipe.config, f.name)]
-    assert set(changed) <= set(NUMERICS), changed
+    assert set(changed) <= set(OPEN), changed
     origins = {**recipe.origins, "weights.sha256": "weights"} | {f"model.{name}": "weights" for name in changed}
     policy = recipe.policy
     of_policy = {key: origin for key, origin in origins.items() if key.startswith("policy.")}
@@ -80,7 +81,7 @@ def started_from(recipe: Recipe, start: Loaded) -> Recipe:
 
 def numerics_open(recipe: Recipe) -> tuple[str, ...]:
     """The numerics of the model that the recipe leaves to its variant, and so to its start weights."""
-    return tuple(name for name in NUMERICS if recipe.origins.get(f"model.{name}") == "variant")
+    return tuple(name for name in OPEN if recipe.origins.get(f"model.{name}") == "variant")
 
 
 def as_chosen(wanted: Recipe, before: Recipe) -> Recipe:

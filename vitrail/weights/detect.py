@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from vitrail.errors import WeightsError
 from vitrail.formats.stored import Tensors
 from vitrail.models.catalog import VARIANTS, Variant
-from vitrail.models.configs import CCTConfig, ModelConfig, ViTConfig, family_of
+from vitrail.models.configs import NUMERICS, CCTConfig, ModelConfig, ViTConfig, family_of
 from vitrail.models.count import shapes
 from vitrail.pictures.policy import Policy
 from vitrail.weights.dialects import TABLES, dialect_names
@@ -137,9 +137,6 @@ def with_values(config: ModelConfig, values: Mapping[str, object], why: str) -> 
     if new == config:
         return config, []
     return new, [f"{why}: {', '.join(f'{name} {getattr(new, name)}' for name in changed(new, config))}"]
-
-
-NUMERICS = ("gelu", "eps", "stem_numerics", "pool_padding")  # what no tensor shows, and every answer depends on
 
 
 def numerics_of(config: ModelConfig, dialect: Dialect | None = None) -> dict[str, object]:

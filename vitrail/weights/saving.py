@@ -12,9 +12,9 @@ from vitrail.errors import UsageError, WeightsError, nearest
 from vitrail.formats.stored import Tensors
 from vitrail.models.catalog import VARIANTS
 from vitrail.models.classifier import Classifier
-from vitrail.models.configs import TRAINING_ONLY, ModelConfig, ViTConfig, family_of
+from vitrail.models.configs import NUMERICS, TRAINING_ONLY, ModelConfig, ViTConfig, family_of
 from vitrail.pictures.policy import Policy
-from vitrail.weights.detect import NUMERICS, numerics_of
+from vitrail.weights.detect import numerics_of
 from vitrail.weights.dialects import dialect_names, written
 from vitrail.weights.names import placeholders
 from vitrail.weights.reshapes import stack_heads

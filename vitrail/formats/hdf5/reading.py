@@ -26,7 +26,7 @@ import numpy as np
 from vitrail.errors import SystemFault, UsageError, WeightsError
 from vitrail.formats.bounds import NESTING, TENSORS, check_names, check_shape, damaged, hostile, shown
 from vitrail.formats.hdf5 import child
-from vitrail.formats.held import Held, hold
+from vitrail.formats.held import Held, hold, room
 from vitrail.formats.stored import Stored, Tensors, bools_are_bits
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -178,12 +178,7 @@ class _Conversation:
             raise self._broken()
 
     def _sent(self, size: int) -> memoryview:
-        try:
-            buffer = bytearray(size)
-        except MemoryError as error:
-            raise SystemFault(
-                "V703", f"`{self._file.path}`: {size} bytes of memory are not to be had", hint="close other programs"
-            ) from error
+        buffer = room(size, self._file.path)
         at = 0
         while at < size:
             kind, body = self._frame()

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # init: new weights. order: permutation of an epoch. split: held-out samples. drop: masks of one step.
-# The others are drawn per sample (crop, flip) or per step (mix).
-Stream = Literal["init", "order", "split", "drop", "crop", "flip", "mix"]
+# The others are drawn per sample (crop, flip, replace: what stands in for a bad one) or per step (mix).
+Stream = Literal["init", "order", "split", "drop", "crop", "flip", "mix", "replace"]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MUL1 = np.uint64(0xBF58476D1CE4E5B9)

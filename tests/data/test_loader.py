@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitrail.data.augment.crops import random_box
+from vitrail.data.batches import TrainBatch
 from vitrail.data.configs import Augment, Data, PadCrop, RandomResizedCrop
 from vitrail.data.loader import TrainLoader, evaluation_batches, find_bad
 from vitrail.data.order import epoch_order, split
 from vitrail.data.sources import Source, open_source
-from vitrail.errors import DataError
+from vitrail.errors import DataError, PictureError
 from vitrail.pictures.policy import CIFAR10, Policy
 
 POLICY = Policy(size=(16, 16), mean=CIFAR10.mean, std=CIFAR10.std)
@@ -45,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 
 def _loader(source: Source, augment: Augment, workers: int = 0, seed: int = 0) -> TrainLoader:
-    return TrainLoader(source, POLICY, augment, seed=seed, batch=5, workers=workers)
+    return TrainLoader(source, POLICY, augment, Data(batch=5, workers=workers), seed)
 
 
 @pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS.keys())
@@ -57,7 +59,7 @@ def test_workers_and_start_change_nothing(which: str, augment: Augment, request:
     whole = list(loader.iterate(0, stop))
     for workers in (1, 2, 4):
         for start in (0, 1, stop - 2):
-            again = list(replace(loader, workers=workers).iterate(start, stop))
+            again = list(replace(loader, data=replace(loader.data, workers=workers)).iterate(start, stop))
             assert [b.step for b in again] == list(range(start, stop))
             for one, other in zip(whole[start:], again, strict=True):
                 assert (one.indices == other.indices).all() and one.epoch == other.epoch
@@ -72,7 +74,7 @@ def test_a_sample_does_not_depend_on_its_batch(digits: Source) -> None:
         for b in _loader(digits, augment).iterate(0, 20)
         for i, image in zip(b.indices, b.images, strict=True)
     }
-    large = next(iter(TrainLoader(digits, POLICY, augment, seed=0, batch=64, workers=0).iterate(0, 1)))
+    large = next(iter(TrainLoader(digits, POLICY, augment, Data(batch=64, workers=0), 0).iterate(0, 1)))
     for index, image in zip(large.indices, large.images, strict=True):
         assert int(index) not in small or (small[int(index)] == image).all()
     assert len(set(small) & set(large.indices.tolist())) == 64
@@ -98,7 +100,7 @@ def test_epochs_differ_and_cover(folder: Source) -> None:
 
 def test_too_large_a_batch_is_refused(folder: Source) -> None:
     with pytest.raises(DataError, match="more than the 20 pictures"):
-        list(replace(_loader(folder, Augment()), batch=21).iterate(0, 1))
+        list(TrainLoader(folder, POLICY, Augment(), Data(batch=21), 0).iterate(0, 1))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 359, 1000])
@@ -152,3 +154,48 @@ def test_split_takes_its_part_of_each_class() -> None:
     labels = np.repeat(np.arange(4), [2, 5, 10, 100])
     held = split(labels, 4, part=0.2, seed=5, classes=list("abcd"))
     assert np.bincount(labels[held]).tolist() == [1, 1, 2, 20]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> tuple[Source, set[int]]:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(10):
+            pixels = np.full((9, 9, 3), 20 * index, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
+    source = open_source(Data(root=str(tmp_path)))
+    bad = {int(source.training[3]), int(source.training[9])}
+    for index in bad:
+        (tmp_path / source.title(index)).write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    return source, bad
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_B01_a_bad_picture_is_skipped_replaced_or_ends_training(damaged: tuple[Source, set[int]], workers: int) -> None:
+    source, bad = damaged
+    epoch = len(source.training) // 4
+
+    def batches(on_bad: Literal["error", "skip", "replace"]) -> list[TrainBatch]:
+        loader = TrainLoader(source, POLICY, Augment(), Data(batch=4, workers=workers, on_bad=on_bad), 0)
+        return list(loader.iterate(0, epoch))
+
+    skipped = batches("skip")
+    assert {one.index for batch in skipped for one in batch.bad} == bad
+    assert sorted(np.concatenate([b.indices for b in skipped])) == sorted({*source.training.tolist()} - bad)
+    replaced = batches("replace")
+    assert {one.index for batch in replaced for one in batch.bad} == bad
+    assert all(len(batch.labels) == 4 for batch in replaced)
+    for batch in (*skipped, *replaced):
+        assert (batch.labels == source.labels[batch.indices]).all() and not bad & {*batch.indices.tolist()}
+        assert len(batch.images) == len(batch.labels)
+    with pytest.raises(PictureError, match=source.title(min(bad)).replace(".", "[.]") + "|" + source.title(max(bad))):
+        batches("error")
+
+
+def test_B01_a_batch_of_bad_pictures_alone_is_refused(damaged: tuple[Source, set[int]]) -> None:
+    source, bad = damaged
+    alone = replace(source, training=np.array(sorted(bad)))
+    for on_bad in ("skip", "replace"):
+        loader = TrainLoader(alone, POLICY, Augment(), Data(batch=2, workers=0, on_bad=on_bad), 0)
+        with pytest.raises(DataError, match="cannot be read"):
+            list(loader.iterate(0, 1))

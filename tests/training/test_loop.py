@@ -31,8 +31,8 @@ from tests.training.tiny import (
     story,
     top1,
 )
-from vitrail.data.batches import TrainBatch
-from vitrail.errors import NumbersBroke, Stopped, SystemFault
+from vitrail.data.batches import BadPicture, TrainBatch
+from vitrail.errors import DataError, NumbersBroke, PictureError, Stopped, SystemFault
 from vitrail.models import build
 from vitrail.training import checkpoint, configs
 from vitrail.training.checkpoint import best_of, generations, load
@@ -546,3 +546,32 @@ def test_the_learning_rate_of_each_step_is_the_schedule_s(tmp_path: Path) -> Non
     train(plan(tmp_path, schedule=config, optimizer=ADAMW), resume=None, listener=silent)
     rates = [row["lr"] for row in read(tmp_path / JOURNAL) if row["event"] == "step"]
     assert rates == pytest.approx([0.2, 0.3, 0.4, 0.5, 0.4, 0.2])
+
+
+def with_bad(*steps: int) -> Loader:
+    """A loader whose batches of these steps lack a picture, another one each time."""
+
+    def hook(batch: TrainBatch) -> TrainBatch:
+        if batch.step not in steps:
+            return batch
+        error = PictureError("V302", f"`{batch.step}.jpg` is truncated", hint="replace it")
+        bad = BadPicture(batch.step, f"{batch.step}.jpg", error)
+        return replace(batch, indices=batch.indices[1:], images=batch.images[1:], labels=batch.labels[1:], bad=(bad,))
+
+    return Loader(hook)
+
+
+def test_B01_bad_pictures_are_told_once_each_and_survive_a_resume(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    train(plan(tmp_path / "whole", loader=with_bad(1, 3, 4), bad_allowed=3), resume=None, listener=silent)
+    bad = [row for row in story(tmp_path / "whole") if row["event"] == "bad"]
+    assert [(row["step"], row["name"], row["why"]) for row in bad] == [
+        (step, f"{step}.jpg", f"`{step}.jpg` is truncated") for step in (1, 3, 4)
+    ]
+    (tmp_path / "cut").mkdir()
+    with pytest.raises(DataError, match="2 pictures could not be read, 1 may be bad") as caught:
+        train(plan(tmp_path / "cut", loader=with_bad(1, 3, 4), bad_allowed=1), resume=None, listener=silent)
+    assert caught.value.evidence == ("3.jpg: `3.jpg` is truncated (V302)",)
+    again = plan(tmp_path / "cut", loader=with_bad(1, 3, 4), bad_allowed=3)
+    train(again, resume=saved(tmp_path / "cut"), listener=silent)
+    assert story(tmp_path / "cut") == story(tmp_path / "whole")

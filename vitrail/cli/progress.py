@@ -58,6 +58,7 @@ class Progress(Bar):
     def __init__(self) -> None:
         super().__init__()
         self._loss = 0.0
+        self._bad: set[int] = set()
         self._per_epoch = 1
 
     def __call__(self, event: Mapping[str, object]) -> None:
@@ -101,6 +102,11 @@ class Progress(Bar):
         if self._bar is not None:
             epoch = str(int(event["epoch"]) + 1)
             self._bar.update(self._task, completed=int(event["step"]), epoch=epoch, loss=f"{self._loss:.3f}")
+
+    def _on_bad(self, event: Mapping[str, Any]) -> None:
+        if event["index"] not in self._bad:
+            self._bad.add(int(event["index"]))
+            self._line(f"warning: {event['why']}")
 
     def _on_skipped(self, event: Mapping[str, Any]) -> None:
         self._line(f"warning: step {event['step']} skipped: loss {event['loss']}, gradient norm {event['norm']}")

@@ -11,6 +11,15 @@ from vitrail.errors import PictureError
 
 
 @dataclass(frozen=True)
+class BadPicture:
+    """A picture that could not be read: where it stands, and why."""
+
+    index: int
+    name: str
+    error: PictureError
+
+
+@dataclass(frozen=True)
 class TrainBatch:
     """One step's pictures: images float32 (B, C, H, W) normalised, labels int64 (B,), indices into the source (B,)."""
 
@@ -19,15 +28,7 @@ class TrainBatch:
     indices: NDArray[np.int64]
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class BadPicture:
-    """A picture that could not be read: where it stands, and why."""
-
-    index: int
-    name: str
-    error: PictureError
+    bad: tuple[BadPicture, ...] = ()  # those of the batch that could not be read, and are not in it
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ class Data:
     holdout: float = 0.2  # part of each class held out when the source has no validation split
     batch: int = 128  # of all devices together
     workers: int = 2  # threads that prepare batches; any number gives the same batches
+    # A picture that cannot be read ends training, is left out of its batch, or gives its place to another one.
+    on_bad: Literal["error", "skip", "replace"] = "error"
+    bad_limit: float = 0.001  # part of the pictures to train on that may be bad; at least one may
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ threads gives the same ones.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 
 from vitrail.data.augment import augmented, augmented_batch, wants_originals
 from vitrail.data.batches import BadPicture, EvalBatch, TrainBatch
-from vitrail.data.configs import Augment
+from vitrail.data.configs import Augment, Data
 from vitrail.data.order import epoch_order
 from vitrail.data.sources import Source
 from vitrail.errors import DataError, PictureError
 from vitrail.pictures.decode import from_array
 from vitrail.pictures.policy import Policy
+from vitrail.randomness import words
 
 T = TypeVar("T")
+REPLACEMENTS = 16  # pictures drawn in the place of a bad one before its row is left out
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,19 @@ class TrainLoader:
     source: Source
     policy: Policy
     augment: Augment
+    data: Data
     seed: int
-    batch: int
-    workers: int
 
     @property
     def steps_per_epoch(self) -> int:
-        return len(self.source.training) // self.batch
+        return len(self.source.training) // self.data.batch
 
     def iterate(self, start: int, stop: int) -> Iterator[TrainBatch]:
         """Batches number `start` to `stop` - 1, counted over the whole run. Closing the iterator stops the threads."""
         if self.steps_per_epoch == 0:
             raise DataError(
                 "V404",
-                f"data.batch {self.batch} is more than the {len(self.source.training)} pictures to train on",
+                f"data.batch {self.data.batch} is more than the {len(self.source.training)} pictures to train on",
                 hint=f"give data.batch={len(self.source.training)} or less",
             )
         fixed = self._fixed_pixels()
@@ -62,10 +63,10 @@ class TrainLoader:
             permuted = order.get(epoch)
             if permuted is None:
                 permuted = epoch_order(self.source.training, seed=self.seed, epoch=epoch)
-            indices = permuted[place * self.batch : (place + 1) * self.batch]
+            indices = permuted[place * self.data.batch : (place + 1) * self.data.batch]
             return self._make(step, epoch, indices, fixed)
 
-        return ahead(make, start, stop, self.workers)
+        return ahead(make, start, stop, self.data.workers)
 
     def _fixed_pixels(self) -> NDArray[np.uint8] | None:
         """All pictures as the policy wants them, where they lie in memory and no crop needs the originals."""
@@ -74,12 +75,37 @@ class TrainLoader:
         return policied(self.source.memory, self.policy)
 
     def _make(self, step: int, epoch: int, indices: NDArray[np.int64], fixed: NDArray[np.uint8] | None) -> TrainBatch:
+        bad: list[BadPicture] = []
         if fixed is not None:
             pixels = augmented_batch(fixed[indices], self.augment, seed=self.seed, epoch=epoch, indices=indices)
         else:
-            pixels = np.stack([self._one(int(index), epoch) for index in indices])
+            indices, pixels = self._readable(indices, epoch, bad)
         images = self.policy.normalise(pixels)
-        return TrainBatch(step, epoch, indices, images, self.source.labels[indices])
+        return TrainBatch(step, epoch, indices, images, self.source.labels[indices], tuple(bad))
+
+    def _readable(
+        self, indices: NDArray[np.int64], epoch: int, bad: list[BadPicture]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """The pictures of a batch that can be read, by `data.on_bad`, and which they are; `bad` takes the others."""
+        rows = [row for index in indices if (row := self._row(int(index), epoch, bad)) is not None]
+        if not rows:
+            raise unreadable(bad, len(indices), self.source.place)
+        return np.array([index for index, _ in rows], np.int64), np.stack([pixels for _, pixels in rows])
+
+    def _row(self, index: int, epoch: int, bad: list[BadPicture]) -> tuple[int, NDArray[np.uint8]] | None:
+        """Picture `index` or, where it is bad and `data.on_bad` says so, one drawn in its place, or None."""
+        others = self.source.training
+        draws = words(self.seed, "replace", epoch, np.array([index]), REPLACEMENTS)[0] % np.uint64(len(others))
+        for candidate in (index, *others[draws.astype(np.int64)].tolist()):
+            try:
+                return candidate, self._one(candidate, epoch)
+            except PictureError as error:
+                if self.data.on_bad == "error":
+                    raise
+                bad.append(BadPicture(candidate, self.source.title(candidate), error))
+                if self.data.on_bad == "skip":
+                    return None
+        return None
 
     def _one(self, index: int, epoch: int) -> NDArray[np.uint8]:
         picture = from_array(self.source.read(index), channels=self.policy.channels)
@@ -144,3 +170,19 @@ def find_bad(source: Source, *, workers: int) -> list[BadPicture]:
         return []
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="scan") as pool:
         return [bad for bad in pool.map(look, range(len(source.labels))) if bad is not None]
+
+
+def bad_allowed(source: Source, data: Data) -> int:
+    """How many pictures to train on may be bad."""
+    return 0 if data.on_bad == "error" else max(1, int(data.bad_limit * len(source.training)))
+
+
+def unreadable(bad: Sequence[BadPicture], of: int, place: str) -> DataError:
+    """V406 with the names of the first ten."""
+    return DataError(
+        "V406",
+        f"{len(bad)} of {of:,} pictures in `{place}` cannot be read",
+        evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in bad[:10]]
+        + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
+        hint="repair or remove them, or give data.on_bad=skip with a data.bad_limit that they keep",
+    )

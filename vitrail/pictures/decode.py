@@ -50,13 +50,15 @@ _WITH_PALETTE = ("P", "PA")
 _BY_PILLOW = ("CMYK", "YCbCr", "RGBA", "RGBX")
 
 
-def decode(picture: Path | str | bytes, *, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Pixels (H, W, channels) of a file, or of the bytes of one. channels: 1 or 3.
+def decode(
+    picture: Path | str | bytes, *, channels: int = 3, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Pixels:
+    """Pixels (H, W, channels) of a file, or of the bytes of one. channels: 1 or 3. name: how errors call it.
 
     PictureError: V301 no picture of an allowed format, V302 damaged, V303 a limit, V304 cannot be opened,
     V305 a kind of pixels that is refused.
     """
-    name = name_of(picture)
+    name = f"`{name}`" if name else name_of(picture)
     data = picture if isinstance(picture, bytes) else _read(picture, name)
     if len(data) > MAX_BYTES:
         raise beyond(name, f"{len(data)} bytes, the limit is {MAX_BYTES}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from vitrail import disk
 from vitrail.data.batches import TrainBatch
-from vitrail.errors import Stopped, SystemFault
+from vitrail.errors import DataError, Stopped, SystemFault, printable
 from vitrail.training import average, checkpoint, journal, memory, optimizers
 from vitrail.training.configs import Average, Checkpoint, CrossEntropy, Evaluation, Optimizer, Schedule, Train
 from vitrail.training.groups import describe
@@ -55,6 +55,7 @@ class Plan:
     precision: Literal["fp32", "bf16"]
     device: str = "cpu"
     loader: Loader
+    bad_allowed: int = 0  # different pictures that may turn out bad in one process
     mix: Mixer | None
     evaluate: Evaluate | None
     folder: Path
@@ -88,6 +89,7 @@ class _Run:
     total: int
     began: float  # on the monotonic clock, moved back by the time of the parts before
     saved: int  # the step of the newest checkpoint; -1: none
+    bad: set[int] = field(default_factory=set)  # the pictures that this process could not read
 
     def tell(self, event: str, **more: object) -> None:
         row = {"event": event, "step": self.state.step, **more}
@@ -177,6 +179,7 @@ def _steps(run: _Run) -> None:
             began = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - began
+            _tell_bad(run, batch)
             _one(run, batch, waited)
             _settle(run)
             if run.stop.caught is not None:
@@ -184,6 +187,20 @@ def _steps(run: _Run) -> None:
     finally:
         if isinstance(batches, Generator):
             batches.close()
+
+
+def _tell_bad(run: _Run, batch: TrainBatch) -> None:
+    """Every picture of a batch that could not be read, counted; DataError V406 when there are more than allowed."""
+    for one in batch.bad:
+        run.bad.add(one.index)
+        run.tell("bad", epoch=batch.epoch, index=one.index, name=printable(one.name), why=one.error.what)
+    if len(run.bad) > run.plan.bad_allowed:
+        raise DataError(
+            "V406",
+            f"{len(run.bad)} pictures could not be read, {run.plan.bad_allowed} may be bad",
+            evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in batch.bad[:10]],
+            hint="repair or remove them and go on with --resume; `data.bad_limit` says how many may be bad",
+        )
 
 
 def _one(run: _Run, batch: TrainBatch, waited: float) -> None:

@@ -13,7 +13,7 @@ from vitrail import __version__
 from vitrail.data.sources import Source, open_source
 from vitrail.disk import free_space, locked, make_folder, remove_leftovers, write_file
 from vitrail.engines.table import need
-from vitrail.errors import DataError, RunError, SystemFault, UsageError
+from vitrail.errors import RunError, SystemFault, UsageError
 from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
@@ -102,7 +102,7 @@ def train(
     for note in source.notes:
         listener({"event": "note", "text": note})
     if not (folder / RECIPE).is_file():
-        _refuse_bad(source, wanted, listener)
+        _look_through(source, wanted, listener)
     make_folder(folder)
     with locked(folder):
         if (folder / RECIPE).is_file() and not resume:  # again: somebody was faster
@@ -124,9 +124,9 @@ def _exists(folder: Path) -> RunError:
     )
 
 
-def _refuse_bad(source: Source, recipe: Recipe, listener: Listener) -> None:
-    """Every picture decoded once, so that a bad one is found before the first step."""
-    from vitrail.data.loader import find_bad
+def _look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
+    """Every picture decoded once, so that bad ones are known before the first step."""
+    from vitrail.data.loader import bad_allowed, find_bad, unreadable
 
     if source.memory is not None:
         return
@@ -134,14 +134,10 @@ def _refuse_bad(source: Source, recipe: Recipe, listener: Listener) -> None:
         listener({"event": "note", "text": f"more than {SCANNED_WHOLE:,} pictures: not looked through beforehand"})
         return
     bad = find_bad(source, workers=recipe.data.workers)
-    if bad:
-        raise DataError(
-            "V406",
-            f"{len(bad)} of {len(source.labels):,} pictures in `{source.place}` cannot be read",
-            evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in bad[:10]]
-            + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
-            hint="repair or remove them, then start again",
-        )
+    if len(bad) > bad_allowed(source, recipe.data):
+        raise unreadable(bad, len(source.labels), source.place)
+    for one in bad:
+        listener({"event": "note", "text": f"cannot be read: {one.name}: {one.error.what} ({one.error.code})"})
 
 
 class _Run:
@@ -267,7 +263,7 @@ class _Run:
     def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
         import torch
 
-        from vitrail.data.loader import TrainLoader
+        from vitrail.data.loader import TrainLoader, bad_allowed
         from vitrail.machine import keep_fp32_true
         from vitrail.models import build, set_attention
         from vitrail.training.loop import Plan
@@ -279,9 +275,7 @@ class _Run:
         torch.set_num_threads(recipe.train.threads)
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
         set_attention(module, "fused" if recipe.train.attention == "fused" else "explicit")
-        loader = TrainLoader(
-            self.source, recipe.policy, recipe.augment, recipe.train.seed, recipe.data.batch, recipe.data.workers
-        )
+        loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, recipe.train.seed)
         self._enough_space(module)
         plan = Plan(
             module=module,
@@ -295,6 +289,7 @@ class _Run:
             precision="bf16" if recipe.precision == "bf16" else "fp32",
             device="cpu",
             loader=loader,
+            bad_allowed=bad_allowed(self.source, recipe.data),
             mix=_mixer(recipe),
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from vitrail.data.configs import Data
 from vitrail.data.order import split
 from vitrail.data.sources import cifar, digits, folder
-from vitrail.data.sources.found import Found
+from vitrail.data.sources.found import Found, Stored
 from vitrail.errors import DataError
+from vitrail.pictures.decode import decode
 
 FINDERS: dict[str, Callable[[Data], Found]] = {
     "folder": folder.find,
@@ -31,7 +32,8 @@ class Source:
     """Labelled pictures, split into a training and a held-out part.
 
     classes are in label order; labels int64 (N,); training and held_out are sorted indices into 0..N-1.
-    read(i) decodes picture i to uint8 (H, W, C) or raises PictureError; title(i) names it in messages and tables.
+    picture(i) is picture i as it is stored, read(i) decodes it to uint8 (H, W, C) or raises PictureError; title(i)
+    names it in messages and tables.
     memory holds all pictures (N, H, W, C) where they fit and have one size. notes say what was understood.
     """
 
@@ -41,13 +43,18 @@ class Source:
     labels: NDArray[np.int64]
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]
-    read: Callable[[int], NDArray[np.uint8]]
+    picture: Callable[[int], Stored]
     title: Callable[[int], str]
     memory: NDArray[np.uint8] | None
     notes: tuple[str, ...]
     split_notes: tuple[str, ...]  # those of the notes that speak of the split
     own_split: bool  # whether the layout itself says what is held out
     fingerprint: str  # SHA-256 over classes, titles, labels, file sizes or pixels in memory; not over the split
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Pixels (H, W, C) of picture `index`, decoded whole; PictureError V301 to V305 names it by its title."""
+        stored = self.picture(index)
+        return stored if isinstance(stored, np.ndarray) else decode(stored, name=self.title(index))
 
     def count(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Pictures per class (K,) among `indices`."""
@@ -104,7 +111,7 @@ def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:
         labels=found.labels,
         training=training,
         held_out=held_out,
-        read=found.read,
+        picture=found.picture,
         title=found.title,
         memory=found.memory,
         notes=(*found.notes, *split_notes),

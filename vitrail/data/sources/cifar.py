@@ -87,7 +87,7 @@ def find(data: Data) -> Found:
         classes=classes,
         labels=labels,
         held_out=None if only and not held.any() else held,
-        read=lambda index: pixels[index],
+        picture=lambda index: pixels[index],
         title=lambda index: f"train-{index:05d}" if index < first_held else f"test-{index - first_held:05d}",
         memory=pixels,
         notes=(f"{layout}: {len(training)} training files, {len(held_out)} test files",),

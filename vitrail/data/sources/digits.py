@@ -37,7 +37,7 @@ def find(data: Data) -> Found:
         classes=tuple("0123456789"),
         labels=labels,
         held_out=rank % HELD_OUT_EVERY == HELD_OUT_EVERY - 1,
-        read=lambda index: pictures[index],
+        picture=lambda index: pictures[index],
         title=lambda index: f"digit-{index:04d}",
         memory=pictures,
         notes=(f"scikit-learn's {len(labels):,} digits, every {HELD_OUT_EVERY}th of each class held out",),

@@ -14,7 +14,6 @@ import numpy as np
 from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
 from vitrail.errors import DataError, printable
-from vitrail.pictures.decode import decode
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 TRAIN = ("train", "training")
@@ -55,7 +54,7 @@ def find(data: Data) -> Found:
         labels=np.asarray(labels, np.int64),
         held_out=held,
         sizes=np.array([_size(path) for path in paths], np.int64),
-        read=lambda index: decode(paths[index]),
+        picture=lambda index: paths[index],
         title=lambda index: os.path.relpath(paths[index], root),
         memory=None,
         notes=tuple(notes),

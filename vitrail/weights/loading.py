@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -40,11 +40,13 @@ class Loaded:
     """A classifier and a line for everything that was found, dropped, fitted, replaced or assumed on the way.
 
     policy_stated: whether the policy came with the weights; otherwise it is that of a variant, or assumed.
+    numerics: in what the weights' own world computes otherwise than a config that was asked for (GELU, epsilons).
     """
 
     classifier: Classifier
     report: tuple[str, ...]
     policy_stated: bool
+    numerics: Mapping[str, object] = field(default_factory=dict)
 
 
 def load(
@@ -220,7 +222,7 @@ def _made(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, provenan
         source["form"] = found.dialect.form
     module = filled(build(config, device="meta"), native)
     policy_stated = found.policy is not None and not said.policy_assumed
-    return Loaded(Classifier(module, config, policy, names, source), tuple(report), policy_stated)
+    return Loaded(Classifier(module, config, policy, names, source), tuple(report), policy_stated, found.numerics)
 
 
 def _another_head(asked: _Asked, found: Detection, rows: int | None) -> bool:

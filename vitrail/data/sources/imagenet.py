@@ -54,7 +54,8 @@ def _flat(tree: Tree) -> str | None:
     """The flat folder: "" for the place itself, or one of val, valid, validation, test; None where there is none."""
     if any("/" not in path and folder.is_picture(path) for path in tree.paths):
         return ""
-    names = [name for name in folder.folders(tree) if any(_pictures(tree, f"{name}/"))]
+    held = (*folder.VAL, *folder.TEST)
+    names = [name for name in folder.folders(tree) if name.lower() in held and _pictures(tree, f"{name}/")]
     return folder.held_out_name(names, "val")
 
 

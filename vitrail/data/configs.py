@@ -7,7 +7,7 @@ from typing import Literal
 
 from vitrail.pictures.policy import Interpolation
 
-SourceName = Literal["auto", "folder", "cifar", "digits"]
+SourceName = Literal["auto", "folder", "cifar", "digits", "shards", "parquet", "huggingface"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vitrail.data.configs import Data
 from vitrail.data.order import split
-from vitrail.data.sources import cifar, digits, folder
+from vitrail.data.sources import cifar, digits, folder, parquet, shards
 from vitrail.data.sources.found import Found, Stored
 from vitrail.errors import DataError
 from vitrail.pictures.decode import decode
@@ -21,6 +21,8 @@ FINDERS: dict[str, Callable[[Data], Found]] = {
     "folder": folder.find,
     "cifar": cifar.find,
     "digits": digits.find,
+    "shards": shards.find,
+    "parquet": parquet.find,
 }
 
 # Sources that need no root: their name is one.
@@ -79,7 +81,11 @@ def _detect(data: Data) -> str:
         raise DataError("V402", "no data.root is given", hint=f"name a folder of pictures, or {', '.join(BUILT_IN)}")
     if data.root in BUILT_IN and not Path(data.root).exists():
         return data.root
-    return "cifar" if cifar.is_here(Path(data.root)) else "folder"
+    if cifar.is_here(Path(data.root)):
+        return "cifar"
+    if shards.is_here(data.root):
+        return "shards"
+    return "parquet" if parquet.is_here(Path(data.root)) else "folder"
 
 
 def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:

@@ -96,8 +96,18 @@ def test_words_of_the_path_say_what_is_held_out(tmp_path: Path, layout: str) -> 
     assert source.own_split and len(source.training) == 9 and len(source.held_out) == 6
     assert any("left alone: 1 files `test`" in note for note in source.notes)
     assert source.read(int(source.held_out[0]))[0, 0, 0] == 9
+    assert len(opened(tmp_path, held_out="test").held_out) == 3
     shard(tmp_path / f"extra{sep}000.tar", range(18, 20), cls)
     assert "extra" in refused("V402", tmp_path).what
+
+
+def test_what_is_held_out_may_lie_elsewhere_and_names_may_be_given(tmp_path: Path) -> None:
+    shard(tmp_path / "a" / "0.tar", range(9), cls)
+    shard(tmp_path / "b" / "0.tar", range(9, 12), cls)
+    source = opened(tmp_path / "a", val=str(tmp_path / "b"), classes=("cat", "dog", "fox"))
+    assert source.classes == ("cat", "dog", "fox") and source.own_split
+    assert source.title(int(source.held_out[0])) == "b/0.tar/000009.png"
+    assert source.read(int(source.held_out[0]))[0, 0, 0] == 9
 
 
 def test_a_pattern_and_a_single_shard(tmp_path: Path) -> None:

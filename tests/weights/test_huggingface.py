@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitrail.class_names.numbered import numbered
 from vitrail.errors import WeightsError
 from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.pictures.policy import HALF, IMAGENET, Policy
 from vitrail.weights.huggingface import CONFIG, PROCESSOR, config_of, states_policy, write_config
-from vitrail.weights.names import numbered
 from vitrail.weights.saved import Saved
 
 TINY: dict[str, Any] = {

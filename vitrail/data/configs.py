@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from vitrail.pictures.policy import Interpolation
 
-SourceName = Literal["auto", "folder", "cifar", "digits", "shards", "parquet", "huggingface"]
+SourceName = Literal[
+    "auto", "folder", "imagenet", "table", "flowers102", "arrays", "cifar", "digits",
+    "shards", "parquet", "huggingface",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +21,15 @@ class Data:
     source: SourceName = "auto"  # `auto` looks at what lies under root
     root: str | None = None
     val: str | None = None  # another place for the held-out pictures
+    held_out: Literal["val", "test"] = "val"  # which part is held out where a source has both
     holdout: float = 0.2  # part of each class held out when the source has no validation split
     batch: int = 128  # of all devices together
     workers: int = 2  # threads that prepare batches; any number gives the same batches
+    # The order of the classes: None is that of the source, or of the bytes of their names.
+    class_order: Literal["bytes", "natural"] | None = None
+    classes: tuple[str, ...] | str | None = None  # names in their order, a text file of them, or `imagenet1k`
+    rename: Mapping[str, str] | None = None  # name in the data -> name of the class
+    follow_outside: bool = False  # whether links may lead out of the folder
     # A picture that cannot be read ends training, is left out of its batch, or gives its place to another one.
     on_bad: Literal["error", "skip", "replace"] = "error"
     bad_limit: float = 0.001  # part of the pictures to train on that may be bad; at least one may

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitrail.class_names.numbered import numbered, placeholders
 from vitrail.errors import SystemFault, UsageError, WeightsError, nearest
 from vitrail.formats import read_tensors
 from vitrail.formats.stored import Stored, Tensors
@@ -25,7 +26,6 @@ from vitrail.weights.fit import check
 from vitrail.weights.fitting import Changes, fitted, start_of
 from vitrail.weights.heads import Head, by_name, first_rows, head_names, head_rows, without, zeroed
 from vitrail.weights.identify import among, identify
-from vitrail.weights.names import numbered, placeholders
 from vitrail.weights.policies import policy_of, structure
 from vitrail.weights.shown import distance_from_sine, positions_of, shown
 from vitrail.weights.stated import Stated, stated

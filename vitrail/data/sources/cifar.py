@@ -91,6 +91,7 @@ def find(data: Data) -> Found:
         title=lambda index: f"train-{index:05d}" if index < first_held else f"test-{index - first_held:05d}",
         memory=pixels,
         notes=(f"{layout}: {len(training)} training files, {len(held_out)} test files",),
+        own_order=True,
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitrail import disk
+from vitrail.data.configs import Data
+from vitrail.data.sources.classes import listed
+from vitrail.data.sources.found import Found, held_beside
 from vitrail.errors import DataError, printable
 from vitrail.formats import json
 
@@ -40,9 +43,11 @@ class Parts:
         return (*self.training, *self.held_out)
 
 
-def parts_of(names: Sequence[str], place: str) -> Parts:
-    """Files by a word of their path, `train` or one of `val`, `valid`, `validation`, else `test`; all to train on
-    where none has one. DataError V402 where some have one and some have none.
+def parts_of(names: Sequence[str], place: str, *, first: str = "val") -> Parts:
+    """Files by a word of their path: `train`, one of `val`, `valid`, `validation`, or `test`; all to train on where
+    none has one. first: which of `val` and `test` is held out where there are both.
+
+    DataError V402 where some have a word and some have none.
     """
     words = [_word(name) for name in names]
     if not any(words):
@@ -54,12 +59,22 @@ def parts_of(names: Sequence[str], place: str) -> Parts:
             evidence=[f"{sum(word is not None for word in words)} of {len(words)} files say so in their names"],
             hint="put `train` or `val` into its name, or the files of each into a folder of that name",
         )
-    held = "val" if "val" in words else "test"
+    held, other = (
+        ("test", "val") if words.count("test") and (first == "test" or "val" not in words) else ("val", "test")
+    )
     numbers = {word: tuple(i for i, mine in enumerate(words) if mine == word) for word in ("train", "val", "test")}
     notes = [f"{len(numbers['train'])} files `train`, {len(numbers[held])} files `{held}` held out"]
-    if held == "val" and numbers["test"]:
-        notes.append(f"left alone: {len(numbers['test'])} files `test`")
+    if numbers[other]:
+        notes.append(f"left alone: {len(numbers[other])} files `{other}`")
     return Parts(numbers["train"], numbers[held], tuple(notes))
+
+
+def with_val(find: Callable[[Data], Found], data: Data) -> Found:
+    """What `find` makes of data.root, with all of data.val held out where that is given."""
+    if data.val is None:
+        return find(data)
+    val = find(replace(data, root=data.val, val=None))
+    return held_beside(find(replace(data, val=None)), val, lead=f"{os.path.basename(os.path.abspath(data.val))}/")
 
 
 def _word(name: str) -> str | None:
@@ -80,24 +95,19 @@ def label_of(text: bytes, where: str) -> Label:
 
 
 def numbered(
-    labels: Sequence[Label], names: Sequence[str] | None, place: str
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The classes, and labels (N,) as numbers. Names are sorted by their bytes where no order is given.
+    labels: Sequence[Label], names: Sequence[str] | None, data: Data
+) -> tuple[tuple[str, ...], NDArray[np.int64], bool]:
+    """The classes, labels (N,) as numbers, and whether the source itself says their order.
 
-    DataError V404 for numbers beside names, or labels beyond the classes.
+    names: of the numbers, in their order; without them `data.classes`, else numbers are names. DataError V404 for
+    numbers beside names, or labels beyond the classes.
     """
+    place = data.root or ""
     if all(isinstance(label, int) for label in labels):
+        if names is None and data.classes is not None:
+            names = listed(data.classes)
         values = np.array(labels, np.int64)
-        count = len(names) if names is not None else int(values.max(initial=-1)) + 1
-        wrong = np.flatnonzero((values < 0) | (values >= min(count, _CLASSES)))
-        if wrong.size:
-            raise DataError(
-                "V404",
-                f"label {values[wrong[0]]} in `{place}`, there are {count:,} classes",
-                evidence=[f"{wrong.size:,} of {len(values):,} labels are none of 0 to {count - 1}"],
-                hint="check the labels, and the list of class names",
-            )
-        return tuple(names) if names is not None else tuple(map(str, range(count))), values
+        return (*_by_number(values, names, place), True)
     if not all(isinstance(label, str) for label in labels):
         raise DataError("V404", f"labels in `{place}` are numbers and names", hint="write all as one of them")
     words = [printable(str(label)) for label in labels]
@@ -111,7 +121,22 @@ def numbered(
             evidence=unknown[:5],
             hint="add them to the list of class names",
         )
-    return classes, np.array([number[word] for word in words], np.int64)
+    return classes, np.array([number[word] for word in words], np.int64), names is not None
+
+
+def _by_number(
+    values: NDArray[np.int64], names: Sequence[str] | None, place: str
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    count = len(names) if names is not None else min(int(values.max(initial=-1)) + 1, _CLASSES)
+    wrong = np.flatnonzero((values < 0) | (values >= count))
+    if wrong.size:
+        raise DataError(
+            "V404",
+            f"label {values[wrong[0]]} in `{place}`, there are {count:,} classes",
+            evidence=[f"{wrong.size:,} of {len(values):,} labels are none of 0 to {count - 1}"],
+            hint="check the labels, and the list of class names",
+        )
+    return tuple(names) if names is not None else tuple(map(str, range(count))), values
 
 
 def names_beside(folder: Path) -> tuple[str, ...] | None:

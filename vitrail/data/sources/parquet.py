@@ -17,7 +17,7 @@ import numpy as np
 
 from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
-from vitrail.data.sources.labelled import checked_names, names_beside, numbered, parts_of
+from vitrail.data.sources.labelled import checked_names, names_beside, numbered, parts_of, with_val
 from vitrail.errors import DataError, PictureError, VitrailError
 from vitrail.formats.archives import archive_kind
 from vitrail.formats.parquet import CACHE_BYTES, GroupCache, Table, open_table
@@ -37,13 +37,17 @@ def is_here(root: Path) -> bool:
 
 
 def find(data: Data) -> Found:
-    """All rows of the files; DataError V401, V402 or V404, UsageError V003 without pyarrow."""
+    """All samples of `data.root`, and those of `data.val` held out. DataError V401 to V405."""
+    return with_val(_find, data)
+
+
+def _find(data: Data) -> Found:
     root = Path(data.root or ".")
     paths = [root] if root.is_file() else _files(root) if root.is_dir() else []
     if not paths:
         raise DataError("V401", f"no Parquet files in `{root}`", hint="give a .parquet file, or a folder of them")
     beside = root if root.is_dir() else root.parent
-    parts = parts_of([os.path.relpath(path, beside) for path in paths], str(root))
+    parts = parts_of([os.path.relpath(path, beside) for path in paths], str(root), first=data.held_out)
     used = [paths[number] for number in parts.used]
     with as_data(), ThreadPoolExecutor(_THREADS, thread_name_prefix="parquet") as pool:
         tables = list(pool.map(open_table, used))
@@ -52,7 +56,7 @@ def find(data: Data) -> Found:
         labels = [label for mine in pool.map(lambda table: table.labels(label_column), tables) for label in mine]
     if not labels:
         raise DataError("V401", f"no rows in the {len(paths)} Parquet files of `{root}`", hint="check the files")
-    classes, numbers = numbered(labels, _names(tables, label_column, beside), str(root))
+    classes, numbers, own_order = numbered(labels, _names(tables, label_column, beside), data)
     places = np.array(
         [(t, g, r) for t, table in enumerate(tables) for g, rows in enumerate(table.groups) for r in range(rows)],
         np.int32,
@@ -85,6 +89,7 @@ def find(data: Data) -> Found:
         picture=picture,
         title=title,
         memory=None,
+        own_order=own_order,
         notes=(f"{len(used)} Parquet files, `{picture_column}` and `{label_column}`", *parts.notes, *_advice(tables)),
         sizes=np.array([tables[table].file.size for table in places[:, 0]], np.int64),  # seen by the fingerprint
     )

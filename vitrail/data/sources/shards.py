@@ -20,7 +20,7 @@ import numpy as np
 from vitrail.data.configs import Data
 from vitrail.data.sources.folder import ENDINGS
 from vitrail.data.sources.found import Found
-from vitrail.data.sources.labelled import Label, label_of, names_beside, numbered, parts_of
+from vitrail.data.sources.labelled import Label, label_of, names_beside, numbered, parts_of, with_val
 from vitrail.errors import DataError, PictureError, VitrailError
 from vitrail.formats import json
 from vitrail.formats.archives import archive_kind
@@ -48,20 +48,23 @@ def is_here(root: str) -> bool:
 
 
 def find(data: Data) -> Found:
-    """All samples of the shards; DataError V401, V402 or V404 names the shard and the sample that does not stand."""
+    """All samples of `data.root`, and those of `data.val` held out. DataError V401 to V405."""
+    return with_val(_find, data)
+
+
+def _find(data: Data) -> Found:
     root = data.root or "."
     shards = _shards(root)
     beside = shards[0].parent if not Path(root).is_dir() else Path(root)
-    parts = parts_of([os.path.relpath(shard, beside) for shard in shards], root)
+    parts = parts_of([os.path.relpath(shard, beside) for shard in shards], root, first=data.held_out)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="shards") as pool:
         files = list(pool.map(ranges, shards))
         found = dict(zip(parts.used, pool.map(lambda number: _read(files[number]), parts.used), strict=True))
     rows = [(number, sample) for number in parts.used for sample, _ in found[number]]
     if not rows:
         raise DataError("V401", f"no pictures in the {len(shards)} shards of `{root}`", hint=_EXPECTED)
-    classes, labels = numbered(
-        [label for number in parts.used for _, label in found[number]], names_beside(beside), root
-    )
+    words = [label for number in parts.used for _, label in found[number]]
+    classes, labels, own_order = numbered(words, names_beside(beside), data)
     held = set(parts.held_out)
 
     def title(index: int) -> str:
@@ -83,6 +86,7 @@ def find(data: Data) -> Found:
         picture=picture,
         title=title,
         memory=None,
+        own_order=own_order,
         notes=(f"{len(shards)} tar shards", *parts.notes),
         sizes=np.array([sample.size for _, sample in rows], np.int64),
     )

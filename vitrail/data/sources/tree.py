@@ -34,8 +34,9 @@ class Tree:
     paths: Sequence[str]
     sizes: NDArray[np.int64]
     picture: Callable[[int], Path | bytes]
-    empty: Sequence[str] = ()  # folders without any entry
+    empty: Sequence[str] = ()  # folders without any entry that counts
     notes: tuple[str, ...] = ()
+    above: Path | None = None  # the folder that holds the place, where that is one on the disk
 
     def find(self, path: str) -> int | None:
         """The number of a file, or None."""
@@ -104,9 +105,8 @@ def listed(root: Path, *, follow_outside: bool = False) -> Listing:
             status = os.stat(folder)
             chain: _Chain = ((status.st_dev, status.st_ino), above)
             with os.scandir(folder) as entries:
-                count = 0
+                before = len(found.paths) + len(waiting)
                 for entry in entries:
-                    count += 1
                     if entry.name[0] == ".":
                         continue
                     if entry.is_symlink():
@@ -120,7 +120,7 @@ def listed(root: Path, *, follow_outside: bool = False) -> Listing:
             raise read_fault(error, folder) from error
         found.folders.append(lead)
         found.stamps.extend(stamp(status))
-        if not count:
+        if len(found.paths) + len(waiting) == before:
             found.empty.append(lead[:-1])
     return found
 
@@ -141,12 +141,8 @@ def _follow(found: Listing, real: str, path: str, chain: _Chain, waiting: list[t
     """A link: its file is listed, its folder waits to be walked, unless the way down has passed through it."""
     whole = os.path.join(found.root, path)
     target = os.path.realpath(whole)
-    if not found.follow_outside and target != real and not target.startswith(real.rstrip("/") + "/"):
-        raise DataError(
-            "V402",
-            f"`{whole}` is a link that leads out of `{found.root}`, to `{target}`",
-            hint="copy the files in its place, or allow it with data.follow_outside=true",
-        )
+    if not found.follow_outside and not _within(target, real):
+        raise leads_out(whole, found.root)
     found.linked += 1
     try:
         status = os.stat(whole)
@@ -190,4 +186,46 @@ def on_disk(
     notes: tuple[str, ...] = (),
 ) -> Tree:
     """The tree of files that lie below `root`."""
-    return Tree(root, paths, sizes, lambda index: Path(root, paths[index]), empty, notes)
+    above = Path(os.path.abspath(root)).parent
+    return Tree(root, paths, sizes, lambda index: Path(root, paths[index]), empty, notes, above)
+
+
+def named_files(root: Path, paths: Sequence[str], *, follow_outside: bool = False) -> Tree:
+    """The tree of these files alone, sorted by their bytes: no other is looked at. -1 is the size of an absent one.
+
+    DataError V402 for one that a link leads out of the folder to.
+    """
+    real = os.path.realpath(root)
+    inside: dict[str, bool] = {}
+    sizes = array("q")
+    for path in paths:
+        whole = os.path.join(root, path)
+        try:
+            status = os.lstat(whole)
+            folder = os.path.dirname(whole)
+            if folder not in inside:
+                inside[folder] = _within(os.path.realpath(folder), real)
+            stays = inside[folder]
+            if stat.S_ISLNK(status.st_mode):
+                stays = _within(os.path.realpath(whole), real)
+                status = os.stat(whole)
+        except (OSError, ValueError):
+            sizes.append(-1)
+            continue
+        if not (stays or follow_outside):
+            raise leads_out(whole, str(root))
+        sizes.append(status.st_size)
+    return on_disk(os.fspath(root), paths, np.frombuffer(sizes, np.int64) if paths else np.zeros(0, np.int64))
+
+
+def _within(target: str, real: str) -> bool:
+    return target == real or target.startswith(real.rstrip("/") + "/")
+
+
+def leads_out(path: str, root: str) -> DataError:
+    """The refusal of a link."""
+    return DataError(
+        "V402",
+        f"`{path}` is a link that leads out of `{root}`, to `{os.path.realpath(path)}`",
+        hint="copy the files in its place, or allow it with data.follow_outside=true",
+    )

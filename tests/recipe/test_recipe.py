@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from vitrail.data.configs import SourceName
 from vitrail.errors import RecipeError
 from vitrail.recipe import Recipe, load_recipe, recipe_names
 from vitrail.recipe.read import parse_recipe
@@ -56,7 +58,7 @@ data: {batch: 1.5, source: cifr}
         "line 4: augment.crop.scale has no effect: it belongs to `random_resized`, not to `pad`",
         "line 4: augment.flip is 2, must lie in 0 to 1",
         "line 5: data.batch must be a whole number, not `1.5`",
-        "line 5: data.source `cifr` is not one of auto, folder, cifar, digits",
+        f"line 5: data.source `cifr` is not one of {', '.join(get_args(SourceName))}",
     ]
 
 

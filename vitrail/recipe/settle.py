@@ -43,7 +43,13 @@ def settle(recipe: Recipe, source: Source) -> Recipe:
             f"data.batch is {recipe.data.batch}, there are {len(source.training)} pictures to train on",
             hint=f"give data.batch={max(1, len(source.training) // 4)}",
         )
-    data = replace(recipe.data, source=source.name, root=recipe.data.root or source.name)  # type: ignore[arg-type]
+    data = replace(
+        recipe.data,
+        source=source.name,  # type: ignore[arg-type]
+        root=recipe.data.root or source.name,
+        class_order=source.class_order,
+        classes=None if recipe.data.classes is None else source.classes,
+    )
     if recipe.data.source == "auto":
         origins["data.source"] = "data"
     return replace(recipe, config=config, classes_given=True, data=data, origins=origins)

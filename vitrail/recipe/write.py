@@ -72,11 +72,11 @@ def to_yaml(recipe: Recipe, *, version: str) -> str:
 def _emit(lines: list[str], name: str, value: object, origins: Mapping[str, str], key: str, depth: int) -> None:
     lead = "  " * depth
     if isinstance(value, dict):
-        lines.append(f"{lead}{name}:")
+        lines.append(f"{lead}{scalar_text(name)}:")
         for child, inner in value.items():
             _emit(lines, child, inner, origins, f"{key}.{child}", depth + 1)
         return
-    text = f"{lead}{name}: {_scalar(value)}"
+    text = f"{lead}{scalar_text(name)}: {_scalar(value)}"
     origin = origins.get(key)
     lines.append(f"{text.ljust(COLUMN)} # {origin}" if origin else text)
 

@@ -14,7 +14,7 @@ from vitrail import __version__
 from vitrail.bundle.manifest import Manifest
 from vitrail.bundle.read import read_manifest
 from vitrail.data.configs import Data
-from vitrail.data.sources import BUILT_IN, open_source
+from vitrail.data.sources import BUILT_IN, is_data, open_source
 from vitrail.disk import make_folder, write_file
 from vitrail.engines.opened import provenance
 from vitrail.errors import DataError, UsageError, nearest
@@ -53,12 +53,14 @@ def show(subject: str) -> Shown:
         return _recipe(subject)
     if not path.exists() and subject in recipe_names():
         return _recipe(subject)
+    if path.is_file() and is_data(subject):
+        return _data(subject)
     kind = _kind(subject)
     if kind == "published":
         return _published(subject)
     if kind is not None:
         return _model(subject, kind)
-    if path.is_dir() or subject in BUILT_IN:
+    if is_data(subject):
         return _data(subject)
     known = [*LISTS, *recipe_names(), *VARIANTS, *BUILT_IN, *published.names()]
     raise UsageError(
@@ -100,6 +102,10 @@ def _recipes() -> Shown:
 def _datasets() -> Shown:
     layouts = {
         "FOLDER": "one folder of pictures per class, alone or below train and val (valid, validation, test)",
+        "IMAGENET": "train with class folders, a flat val with val_label.txt in it or beside it; or that val alone",
+        "TABLE": "a CSV or TSV file: path,label and, where it is given, split",
+        "FLOWERS102": "the Oxford flowers as published: jpg, imagelabels.mat, setid.mat",
+        "ARRAYS": "a .npz file with x_train, y_train, x_test, y_test",
         "CIFAR": "cifar-10-batches-bin, cifar-10-batches-py, cifar-100-binary, cifar-100-python, or their parent",
     }
     return Shown("datasets", [{"name": name, "about": about} for name, about in {**BUILT_IN, **layouts}.items()])

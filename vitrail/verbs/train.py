@@ -214,9 +214,12 @@ class _Run:
 
     def _start(self, recipe: Recipe) -> Loaded | None:
         """The network to start from, where the recipe names weights."""
+        from vitrail.verbs.evaluate import refuse_open_order
         from vitrail.verbs.start import start
 
         loaded = start(recipe, self.source.classes)
+        if loaded is not None and loaded.by_position:
+            refuse_open_order(self.source, f"`{recipe.weights.path if recipe.weights else ''}`")
         for line in loaded.report if loaded else ():
             self.tell({"event": "note", "text": line})
         return loaded

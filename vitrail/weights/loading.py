@@ -40,11 +40,13 @@ class Loaded:
     """A classifier and a line for everything that was found, dropped, fitted, replaced or assumed on the way.
 
     policy_stated: whether the policy came with the weights; otherwise it is that of a variant, or assumed.
+    by_position: whether rows of the file's head were given to wanted names by their places, for it states no names.
     """
 
     classifier: Classifier
     report: tuple[str, ...]
     policy_stated: bool
+    by_position: bool = False
 
 
 def load(
@@ -220,7 +222,11 @@ def _made(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, provenan
         source["form"] = found.dialect.form
     module = filled(build(config, device="meta"), native)
     policy_stated = found.policy is not None and not said.policy_assumed
-    return Loaded(Classifier(module, config, policy, names, source), tuple(report), policy_stated)
+    nameless = rows is not None and _said(found, rows) is None and isinstance(asked.classes, tuple)
+    by_position = nameless and not new_head and asked.head != "zero" and bool(config.classes)
+    if by_position:
+        report.append("head rows kept by their places: the file states no names of classes")
+    return Loaded(Classifier(module, config, policy, names, source), tuple(report), policy_stated, by_position)
 
 
 def _another_head(asked: _Asked, found: Detection, rows: int | None) -> bool:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,6 +58,7 @@ class Source:
     split_notes: tuple[str, ...]  # those of the notes that speak of the split
     own_split: bool  # whether the layout itself says what is held out
     fingerprint: str  # SHA-256 over classes, titles, labels, file sizes or pixels in memory; not over split or order
+    class_order: Literal["bytes", "natural"] | None = None  # None: the source's own, or a given list
     open_order: bool = False  # whether numbers in the names would order the classes otherwise, and nobody has chosen
 
     def read(self, index: int) -> NDArray[np.uint8]:
@@ -159,6 +161,7 @@ def _finish(name: str, raw: Found, data: Data, seed: int | None) -> Source:
         split_notes=split_notes,
         own_split=found.held_out is not None,
         fingerprint=_fingerprint(name, found),
+        class_order=arranged.class_order,
         open_order=arranged.open_order,
     )
 

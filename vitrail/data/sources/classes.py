@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -34,10 +35,12 @@ def natural(name: str) -> list[tuple[int, str]]:
 class Ordered:
     """A source with its classes in the order that was asked for.
 
+    class_order: by what the names are ordered; None where the source numbers them itself or a list is given.
     open_order: whether bytes and numbers would order the names differently and nobody has said which is meant.
     """
 
     found: Found
+    class_order: Literal["bytes", "natural"] | None
     open_order: bool
 
 
@@ -47,6 +50,8 @@ def ordered(found: Found, data: Data) -> Ordered:
     notes = []
     if words != found.classes:
         notes.append(f"classes are ImageNet's synsets, called by their words ({found.classes[0]}: {words[0]})")
+    order: Literal["bytes", "natural"] | None = None
+    free = False
     if data.classes is not None:
         wanted = _given(data.classes, found, words)
         notes.append(f"class order: as given by data.classes, {len(wanted)} names")
@@ -61,6 +66,8 @@ def ordered(found: Found, data: Data) -> Ordered:
     else:
         by_bytes = sorted(range(len(words)), key=lambda label: os.fsencode(found.classes[label]))
         by_number = sorted(by_bytes, key=lambda label: natural(found.classes[label]))
+        order = data.class_order or "bytes"
+        free = data.class_order is None and by_bytes != by_number
         chosen = by_number if data.class_order == "natural" else by_bytes
         wanted = tuple(words[label] for label in chosen)
         if by_bytes != by_number:
@@ -69,8 +76,7 @@ def ordered(found: Found, data: Data) -> Ordered:
     number = {name: label for label, name in enumerate(wanted)}
     moved = np.array([number[name] for name in words], np.int64)
     changed = replace(found, classes=wanted, labels=moved[found.labels], notes=(*found.notes, *notes))
-    free = data.classes is None and data.class_order is None and not found.own_order
-    return Ordered(changed, free and by_bytes != by_number)
+    return Ordered(changed, order, free)
 
 
 def _given(classes: Sequence[str] | str, found: Found, words: tuple[str, ...]) -> tuple[str, ...]:

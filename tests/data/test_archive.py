@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.formats.archive_files import END, PACKERS, header, member, tar_of, zip_of
+from vitrail.data.configs import Data
+from vitrail.data.sources import is_data, open_source
 from vitrail.data.sources.archive import archive_tree, is_archive
 from vitrail.errors import DataError, PictureError
 
@@ -96,3 +99,33 @@ def test_B15_a_damaged_member_is_a_bad_picture_of_that_name(tmp_path: Path) -> N
     with pytest.raises(PictureError, match=r"a/1\.jpg"):
         tree.picture(0)
     assert tree.picture(1) == b"other" * 10
+
+
+def _png(value: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), (value, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+_CLASSES = {f"{name}/{i}.png": _png(10 * i) for name in ("cat", "dog") for i in range(3)}
+LAYOUTS = {
+    "folder": _CLASSES,
+    "train and val": {f"{part}/{path}": data for part in ("train", "val") for path, data in _CLASSES.items()},
+    "imagenet": {f"train/{path}": data for path, data in _CLASSES.items()}
+    | {"val/a.png": _png(1), "val/b.png": _png(2), "val/val_label.txt": b"a.png cat\nb.png dog\n"},
+    "table": {f"images/{i}.png": _png(i) for i in range(6)}
+    | {"labels.csv": b"path,label\n" + b"".join(b"images/%d.png,%d\n" % (i, i % 2) for i in range(6))},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pack", ["deflated zip", "pax tar"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_of_folders_opens_inside_an_archive(tmp_path: Path, layout: str, pack: str) -> None:
+    (tmp_path / "x").write_bytes(PACK[pack]({f"set/{path}": data for path, data in LAYOUTS[layout].items()}))
+    for path, data in LAYOUTS[layout].items():
+        (tmp_path / "set" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / path).write_bytes(data)
+    plain, packed = (open_source(Data(root=str(tmp_path / name))) for name in ("set", "x"))
+    assert (packed.name, packed.classes, packed.fingerprint) == (plain.name, plain.classes, plain.fingerprint)
+    assert packed.held_out.tolist() == plain.held_out.tolist() and is_data(str(tmp_path / "x"))
+    assert all((packed.read(i) == plain.read(i)).all() for i in range(len(plain.labels)))

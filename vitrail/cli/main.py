@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Prove a bundle again, on any machine."),
     "show": ("show", "Say what a model, recipe, source or list holds."),
     "weights": ("weights", "List and pull published weight files."),
+    "data": ("data", "Make data sets ready for use."),
 }
 
 

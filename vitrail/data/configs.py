@@ -8,7 +8,10 @@ from typing import Literal
 
 from vitrail.pictures.policy import Interpolation
 
-SourceName = Literal["auto", "folder", "imagenet", "table", "flowers102", "arrays", "cifar", "digits"]
+SourceName = Literal[
+    "auto", "folder", "imagenet", "table", "flowers102", "arrays", "cifar", "digits",
+    "shards", "parquet", "huggingface",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

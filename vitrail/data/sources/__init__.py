@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitrail.data.configs import Data
 from vitrail.data.order import split
-from vitrail.data.sources import arrays, cifar, digits, layouts
+from vitrail.data.sources import archive, arrays, cifar, digits, layouts, parquet, shards
 from vitrail.data.sources.classes import ordered, renamed
 from vitrail.data.sources.found import Found, Stored
 from vitrail.errors import DataError
@@ -27,6 +27,8 @@ FINDERS: dict[str, Callable[[Data], Found]] = {
     "cifar": cifar.find,
     "digits": digits.find,
     "arrays": arrays.find,
+    "shards": shards.find,
+    "parquet": parquet.find,
 }
 
 # Sources that need no root: their name is one.
@@ -93,13 +95,19 @@ def _own(data: Data) -> str | None:
         return root
     if arrays.is_here(Path(root)):
         return "arrays"
-    return "cifar" if cifar.is_here(Path(root)) else None
+    if cifar.is_here(Path(root)):
+        return "cifar"
+    if shards.is_here(root):
+        return "shards"
+    return "parquet" if parquet.is_here(Path(root)) else None
 
 
 def is_data(place: str) -> bool:
-    """Whether a name or a path means pictures, not a model: a folder, a table, arrays of pictures, a built-in name."""
+    """Whether a name or a path means pictures, not a model: a folder, an archive, a table, arrays, a built-in name."""
     path = Path(place)
-    return path.is_dir() or layouts.is_table(path) or arrays.is_here(path) or place in BUILT_IN
+    if path.is_dir() or layouts.is_table(path) or arrays.is_here(path) or place in BUILT_IN:
+        return True
+    return archive.is_archive(path) or parquet.is_here(path) or shards.is_here(place)
 
 
 def from_arrays(

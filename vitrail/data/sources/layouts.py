@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vitrail.data.configs import Data
 from vitrail.data.sources import flowers102, folder, imagenet, table
+from vitrail.data.sources.archive import archive_tree, is_archive
 from vitrail.data.sources.classes import listed, renamed
 from vitrail.data.sources.found import Asked, Found, held_beside
 from vitrail.data.sources.index import indexed_tree
@@ -54,8 +55,12 @@ def tree_at(place: Path, data: Data, *, key: str = "data.root") -> Tree:
         return indexed_tree(place, follow_outside=data.follow_outside)
     if is_table(place):
         return table.tree_of_file(place, follow_outside=data.follow_outside)
+    if is_archive(place):
+        return archive_tree(place)
     raise DataError(
-        "V402", f"{key} `{place}` is no folder and no table", hint="give a folder of pictures, or a CSV or TSV file"
+        "V402",
+        f"{key} `{place}` is no folder, archive or table",
+        hint="give a folder of pictures, a zip or tar of one, or a CSV or TSV file",
     )
 
 

@@ -1,4 +1,4 @@
-"""Hashes of resized and prepared pixels, to be equal under every version of Pillow.
+"""Hashes of resized, prepared and augmented pixels, to be equal under every version of Pillow.
 
 python tests/oracles/pixels.py write FILE     (under one version)
 python tests/oracles/pixels.py check FILE     (under another; exit 1 with the first difference)
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
+from vitrail.data.augment.perform import GRADED, MOVED, WHOLE, operate
 from vitrail.pictures.policy import INTERPOLATIONS, Policy
 from vitrail.pictures.resize import resize
 
@@ -33,9 +34,24 @@ def pictures() -> Iterator[tuple[str, np.ndarray]]:
             yield f"ramp {height}x{width}x{channels}", np.repeat(ramp[..., None], channels, axis=2)
 
 
+def operations() -> Iterator[tuple[str, np.ndarray]]:
+    """What every operation of augmentation makes of small pictures, at arguments all over its range."""
+    random = np.random.Generator(np.random.PCG64(8))
+    reach = {"posterize": 9, "solarize": 257, "solarize_add": 129, "rotate": 60, "hue": 1}
+    for channels in (1, 3):
+        planes = random.integers(0, 256, (12, channels, 29, 33), np.uint8)
+        for name in (*WHOLE, *GRADED, *MOVED):
+            spread = reach.get(name, 20 if name.startswith("translate") else 2)
+            arguments = np.linspace(0, spread, 12, endpoint=False)
+            if name in MOVED or name == "hue":
+                arguments -= spread / 2
+            for sampling in ("nearest", "bilinear", "bicubic") if name in MOVED else (None,):
+                yield f"{name} {channels} {sampling}", operate(planes, name, arguments, sampling, (9, 99, 199))
+
+
 def hashes() -> dict[str, str]:
     """What every case gives here."""
-    found = {}
+    found = {name: hashlib.sha256(pixels.tobytes()).hexdigest() for name, pixels in operations()}
     for name, picture in pictures():
         for target in TARGETS:
             for interpolation in INTERPOLATIONS:

@@ -16,7 +16,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.augment import augmented, augmented_batch, wants_originals
+from vitrail.data.augment.draws import Draws
+from vitrail.data.augment.erase import erase
+from vitrail.data.augment.pictures import augmented, augmented_batch, wants_originals
 from vitrail.data.batches import BadPicture, EvalBatch, TrainBatch
 from vitrail.data.configs import Augment, Data
 from vitrail.data.order import epoch_order
@@ -70,17 +72,21 @@ class TrainLoader:
 
     def _fixed_pixels(self) -> NDArray[np.uint8] | None:
         """All pictures as the policy wants them, where they lie in memory and no crop needs the originals."""
-        if self.source.memory is None or wants_originals(self.augment):
+        if self.source.memory is None:
             return None
+        if wants_originals(self.augment):
+            return with_channels(self.source.memory, self.policy.channels)
         return policied(self.source.memory, self.policy)
 
     def _make(self, step: int, epoch: int, indices: NDArray[np.int64], fixed: NDArray[np.uint8] | None) -> TrainBatch:
         bad: list[BadPicture] = []
         if fixed is not None:
-            pixels = augmented_batch(fixed[indices], self.augment, seed=self.seed, epoch=epoch, indices=indices)
+            pixels = augmented_batch(fixed[indices], self.augment, self.policy, Draws(self.seed, epoch, indices))
         else:
             indices, pixels = self._readable(indices, epoch, bad)
         images = self.policy.normalise(pixels)
+        if self.augment.erase is not None:
+            images = erase(images, self.augment.erase, Draws(self.seed, epoch, indices))
         return TrainBatch(step, epoch, indices, images, self.source.labels[indices], tuple(bad))
 
     def _readable(
@@ -109,7 +115,14 @@ class TrainLoader:
 
     def _one(self, index: int, epoch: int) -> NDArray[np.uint8]:
         picture = from_array(self.source.read(index), channels=self.policy.channels)
-        return augmented(picture, self.augment, self.policy, seed=self.seed, epoch=epoch, index=index)
+        return augmented(picture, self.augment, self.policy, Draws(self.seed, epoch, np.array([index])))
+
+
+def with_channels(memory: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Pictures (N, h, w, c) with as many channels as the policy has."""
+    if memory.shape[3] == channels:
+        return memory
+    return np.stack([from_array(picture, channels=channels) for picture in memory])
 
 
 def policied(memory: NDArray[np.uint8], policy: Policy) -> NDArray[np.uint8]:

@@ -370,9 +370,9 @@ def _mixer(recipe: Recipe) -> Callable[..., Any] | None:
     def mixer(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
         from vitrail.data.mix import apply, draw
 
-        size = (int(images.shape[-2]), int(images.shape[-1]))
-        mixing = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, size=size)
-        return (images, labels) if mixing is None else apply(mixing, images, labels, recipe.config.classes)
+        shape = (len(images), int(images.shape[-2]), int(images.shape[-1]))
+        mixings = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, shape=shape)
+        return (images, labels) if mixings is None else apply(mixings, images, labels, recipe.config.classes)
 
     return mixer
 

@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+from numpy.typing import NDArray
 
+from vitrail.data.augment.draws import Draws
 from vitrail.data.configs import RandomResizedCrop
-from vitrail.randomness import uniforms
+from vitrail.pictures.policy import Interpolation
 
 TRIES = 10
+Box = tuple[int, int, int, int]  # top, left, height, width
 
 
-def random_box(
-    size: tuple[int, int], crop: RandomResizedCrop, *, seed: int, epoch: int, index: int
-) -> tuple[int, int, int, int]:
-    """(top, left, height, width) inside a picture of `size` (height, width).
+def random_box(size: tuple[int, int], crop: RandomResizedCrop, *, seed: int, epoch: int, index: int) -> Box:
+    """The box of one picture of `size` (height, width), as in `random_boxes`."""
+    top, left, height, width = random_boxes(size, crop, Draws(seed, epoch, np.array([index])))[0].tolist()
+    return top, left, height, width
+
+
+def random_boxes(size: tuple[int, int], crop: RandomResizedCrop, draws: Draws) -> NDArray[np.int64]:
+    """Boxes (B, 4), each (top, left, height, width), inside pictures of `size` (height, width).
 
     Area uniform in `scale` of the picture, aspect log-uniform in `ratio`; after ten tries that do not fit, the
     largest centred box within `ratio`.
     """
     rows, columns = size
-    draws = uniforms(seed, "crop", epoch, np.array([index]), 4 * TRIES)[0].reshape(TRIES, 4)
-    low, high = math.log(crop.ratio[0]), math.log(crop.ratio[1])
-    for area_draw, aspect_draw, top_draw, left_draw in draws.tolist():
-        area = rows * columns * (crop.scale[0] + (crop.scale[1] - crop.scale[0]) * area_draw)
-        aspect = math.exp(low + (high - low) * aspect_draw)
-        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < width <= columns and 0 < height <= rows:
-            return int(top_draw * (rows - height + 1)), int(left_draw * (columns - width + 1)), height, width
+    drawn = draws.uniforms("crop", 4 * TRIES).reshape(-1, TRIES, 4)
+    low, high = np.log(crop.ratio[0]), np.log(crop.ratio[1])
+    area = rows * columns * (crop.scale[0] + (crop.scale[1] - crop.scale[0]) * drawn[..., 0])
+    aspect = np.exp(low + (high - low) * drawn[..., 1])
+    widths, heights = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+    fits = (widths > 0) & (widths <= columns) & (heights > 0) & (heights <= rows)
+    first = fits.argmax(axis=1)
+    each = np.arange(len(first))
+    height, width = heights[each, first], widths[each, first]
+    top = drawn[each, first, 2] * (rows - height + 1)
+    left = drawn[each, first, 3] * (columns - width + 1)
+    boxes = np.stack([top, left, height, width], axis=1).astype(np.int64)
+    boxes[~fits.any(axis=1)] = _largest(rows, columns, crop)
+    return boxes
+
+
+def _largest(rows: int, columns: int, crop: RandomResizedCrop) -> Box:
     height, width = rows, columns
     if columns / rows < crop.ratio[0]:
         height = min(rows, max(1, round(columns / crop.ratio[0])))
     elif columns / rows > crop.ratio[1]:
         width = min(columns, max(1, round(rows * crop.ratio[1])))
     return (rows - height) // 2, (columns - width) // 2, height, width
+
+
+def interpolations(crop: RandomResizedCrop, draws: Draws) -> list[Interpolation]:
+    """How each picture's crop is resized."""
+    if crop.interpolation != "random":
+        return [crop.interpolation] * len(draws.indices)
+    return ["bilinear" if draw < 0.5 else "bicubic" for draw in draws.uniforms("interpolation", 1)[:, 0]]

@@ -50,8 +50,8 @@ def pad_crop_batch(pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.in
     return np.ascontiguousarray(windows[np.arange(count), tops, lefts].transpose(0, 2, 3, 1))
 
 
-def flip_batch(pixels: Pixels, which: NDArray[np.bool_]) -> Pixels:
-    """A batch (B, H, W, C) with the pictures of `which` (B,) mirrored left to right."""
-    flipped = pixels.copy()
-    flipped[which] = pixels[which, :, ::-1]
+def flip_batch(pixels: Pixels, which: NDArray[np.bool_], *, axis: int = 2) -> Pixels:
+    """A batch (B, H, W, C) with the pictures of `which` (B,) mirrored left to right, or along axis 1 top to bottom."""
+    flipped = pixels.copy("K")  # planes apart stay so
+    flipped[which] = np.flip(pixels[which], axis)
     return flipped

@@ -7,8 +7,13 @@ the one at hand. To record anew, which only a new definition of the tensor may a
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +21,11 @@ import pytest
 
 from tests.pictures.made import catalogue, flat, jpeg, png, webp
 from tests.pictures.made.draw import Draw
+from vitrail.data.configs import Data
+from vitrail.data.loader import evaluation_batches
+from vitrail.data.sources import Source, open_source
 from vitrail.pictures.decode import decode
-from vitrail.pictures.policy import INTERPOLATIONS, MODES
+from vitrail.pictures.policy import IMAGENET, INTERPOLATIONS, MODES, Policy
 
 GOLDEN = Path(__file__).parent / "golden_made.json"
 QUICK = [number for number in range(3, catalogue.COUNT, 7) if number not in catalogue.WHOLE]
@@ -75,6 +83,75 @@ def test_B06_a_made_picture_gives_the_recorded_tensor(number: int, tmp_path: Pat
 @pytest.mark.prove
 def test_B06_every_made_picture_gives_the_recorded_tensor() -> None:
     assert [catalogue.row(number) for number in range(catalogue.COUNT)] == recorded()
+
+
+# ---------------------------------------------------------------- any worker count, any run, any process
+
+
+POLICY = Policy(size=(48, 40), mode="pad", crop=0.9, mean=IMAGENET.mean, std=IMAGENET.std)
+
+
+def _folder(place: Path, numbers: Iterable[int]) -> Source:
+    for number in numbers:
+        picture = catalogue.made(number)
+        path = place / f"class{number % 3}" / f"{number:04d}.{type(picture.kind).__name__.lower()}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture.data())
+    return open_source(Data(root=str(place)), split_it=False)
+
+
+def _through_the_loader(source: Source, workers: int) -> str:
+    batches = evaluation_batches(source, source.held_out, POLICY, batch=7, workers=workers)
+    found = hashlib.sha256()
+    for batch in batches:
+        assert not batch.bad
+        found.update(batch.images.tobytes())
+    return found.hexdigest()
+
+
+def _alone(source: Source) -> str:
+    """Each by itself, from its bytes."""
+    found = hashlib.sha256()
+    for index in source.held_out:
+        stored = source.picture(int(index))
+        assert isinstance(stored, Path)
+        found.update(POLICY.normalise(POLICY.pixels(stored.read_bytes())[None]).tobytes())
+    return found.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, str]:
+    source = _folder(tmp_path_factory.mktemp("made"), QUICK[::2])
+    return source, _alone(source)
+
+
+@pytest.mark.parametrize("run", range(3))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_B06_workers_and_runs_give_the_same_bytes(workers: int, run: int, spread: tuple[Source, str]) -> None:
+    source, expected = spread
+    assert len(source.held_out) == len(QUICK[::2]) >= 60
+    assert _through_the_loader(source, workers) == expected
+
+
+@pytest.mark.prove
+def test_B06_workers_and_runs_with_every_picture(tmp_path: Path) -> None:
+    source = _folder(tmp_path, range(catalogue.COUNT))
+    expected = _alone(source)
+    assert {_through_the_loader(source, workers) for workers in (0, 2) for _ in range(3)} == {expected}
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_B06_another_process_gives_the_same_bytes(seed: str) -> None:
+    """Also where hashes of texts and the locale differ."""
+    numbers = QUICK[::9]
+    script = f"from tests.pictures.made.catalogue import row\nfor n in {numbers}: print(row(n)[1])"
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "LC_ALL": "C", "TZ": "Asia/Tokyo"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == [recorded()[number][1] for number in numbers]
+
+
+# ---------------------------------------------------------------- the encoders are right
 
 
 @pytest.mark.parametrize("sampling", jpeg.SAMPLINGS)

@@ -35,7 +35,7 @@ from vitrail.errors import PictureError, SystemFault
 from vitrail.pictures.exif import orientation
 from vitrail.pictures.headers import read_bmp, read_gif, read_png, read_webp
 from vitrail.pictures.jpeg import lengthened, read_jpeg
-from vitrail.pictures.limits import MAX_BYTES, MAX_PIXELS, Header, beyond, damaged, refused_kind
+from vitrail.pictures.limits import MAX_BYTES, MAX_PIXELS, Header, beyond, damaged, refused_kind, unknown_format
 
 Pixels = NDArray[np.uint8]
 Strip = tuple[slice, Pixels]  # some rows of a picture
@@ -152,12 +152,7 @@ def _reader(data: bytes) -> Callable[[bytes, str], Header] | None:
 def _header(data: bytes, name: str) -> Header:
     read = _reader(data)
     if read is None:
-        start = f"it starts with {data[:8].hex(' ')}" if data else "it is empty"
-        raise PictureError(
-            "V301",
-            f"{name} is no picture of an allowed format: {start}",
-            hint="allowed are JPEG, PNG, WebP, BMP and GIF, whatever the file is called",
-        )
+        raise unknown_format(name, data)
     return read(data, name)
 
 

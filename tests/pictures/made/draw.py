@@ -55,7 +55,7 @@ def packed(values: NDArray[np.int64], lengths: NDArray[np.int64], fill: int = 0)
     return np.packbits(whole).tobytes()
 
 
-def exif(orientation: int, big_endian: bool) -> bytes:
+def exif(orientation: int, big_endian: bool = False) -> bytes:
     """A TIFF block that holds an orientation and nothing else."""
     order = "big" if big_endian else "little"
 

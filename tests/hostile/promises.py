@@ -1,8 +1,8 @@
-"""Which tests keep which promise about foreign bytes: how many of them are quick, and the campaign at full length.
+"""Which tests keep which promise about foreign bytes and pictures: how many are quick, and the campaign at full length.
 
-The numbers C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the quick count
-is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by `make prove`; the
-figures of one run lie in `results/hostile.json`.
+The numbers B1, C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the quick
+count is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by `make prove`; the
+figures of one run lie in `results/hostile.json` and `results/pictures.json`.
 
 The wording of a hostile list is held in the same way: each of its phrases names an item that stands for it.
 """
@@ -28,9 +28,18 @@ ALL = tuple(f"{HERE}hostile_{name}" for name in READERS) + tuple(
     f"{HERE}{name}" for name in ("front_door", "mutants", "races", "conversions")
 )
 
+PICTURES = tuple(f"tests.pictures.test_{name}" for name in ("decode", "decode_hostile", "made", "policy"))
+
 PROMISES: dict[str, Promise] = {
+    "B01": Promise("no picture crashes, hangs or stops a run", 250, "2,000,000 mutants", PICTURES),
+    "B02": Promise("the pixel limit is an error before decoding", 25, "1,000 sizes of each format", PICTURES),
+    "B03": Promise("only named decoders are ever called", 15, "the same", PICTURES),
+    "B04": Promise("a cut picture is an error, never grey", 50, "every length of 20 files", PICTURES),
+    "B05": Promise("decoders say nothing on the terminal", 200, "5,000 mutants of TIFF and of others", PICTURES),
+    "B06": Promise("the same bytes give the same tensor", 150, "1,000 pictures x workers {0, 2} x 3 runs", PICTURES),
     "B12": Promise("archives: nothing outside, nothing left", 240, "50,000 mutants, a million members",
                    (f"{HERE}archives", "tests.data.test_archive")),
+    "B19": Promise("work is bounded before decoding", 28, "1,000 pictures of many scans", PICTURES),
     "C01": Promise("loading never runs code from a file", 60, "500,000 mutants of legacy pickles; texts", ALL),
     "C02": Promise(".pth is read by an own opcode reader", 45, "1,000,000 mutants", ALL),
     "C03": Promise("safetensors: stricter than the reference", 55, "1,000,000 mutants against the reference", ALL),

@@ -2,6 +2,7 @@
 
 python tests/oracles/pixels.py write FILE     (under one version)
 python tests/oracles/pixels.py check FILE     (under another; exit 1 with the first difference)
+python tests/oracles/pixels.py golden SHARED  (under each: the thousand made pictures, the odd ones, as recorded)
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+from PIL import features
 
+from tests.pictures import odd
+from tests.pictures.made import catalogue
 from vitrail.data.augment.perform import GRADED, MOVED, WHOLE, operate
-from vitrail.pictures.policy import INTERPOLATIONS, Policy
+from vitrail.pictures.policy import INTERPOLATIONS, MODES, Policy
 from vitrail.pictures.resize import resize
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(1, 1), (5, 3), (37, 52), (61, 97), (97, 61), (200, 20), (20, 200), (300, 200), (200, 301), (500, 375)]
 TARGETS = [(1, 1), (24, 40), (32, 32), (63, 57), (224, 224)]
 
@@ -57,7 +62,7 @@ def hashes() -> dict[str, str]:
             for interpolation in INTERPOLATIONS:
                 pixels = resize(picture, target, interpolation)
                 found[f"{name} {interpolation} {target}"] = hashlib.sha256(pixels.tobytes()).hexdigest()
-        for mode in ("crop", "squash"):
+        for mode in MODES:
             for crop in (0.875, 1.0):
                 policy = Policy(size=(48, 64), mode=mode, crop=crop, mean=(0.5,) * 3, std=(0.5,) * 3)
                 pixels = policy.pixels(picture)
@@ -65,8 +70,30 @@ def hashes() -> dict[str, str]:
     return found
 
 
+def golden(shared: Path) -> int:
+    """Hold what every file gives here against what is recorded: files to tensors, through the whole policy."""
+    made = json.loads((ROOT / "tests" / "pictures" / "golden_made.json").read_text())
+    mine = dict(catalogue.row(number) for number in range(catalogue.COUNT))
+    differing = [name for name in made if mine.get(name) != made[name]]
+    if mine.keys() != made.keys():
+        differing.append("the names")
+    counts = f"{len(made)} made pictures"
+    if (shared / odd.ARCHIVE).exists():
+        recorded = json.loads(odd.GOLDEN.read_text())
+        found = {name: odd.outcome(data) for name, data in odd.pictures(shared).items()}
+        differing += [name for name in recorded | found if recorded.get(name) != found.get(name)]
+        counts += f", {len(recorded)} odd ones"
+    versions = ", ".join(f"{name} {features.version(name)}" for name in ("libjpeg_turbo", "webp", "zlib"))
+    print(f"Pillow {PIL.__version__} ({versions}): {counts}: {len(differing)} differ from what is recorded")
+    if differing:
+        print(f"first: {differing[0]}")
+    return 1 if differing else 0
+
+
 def main(what: str, file: Path) -> int:
     """Write the hashes, or hold ours against written ones."""
+    if what == "golden":
+        return golden(file)
     mine = hashes()
     if what == "write":
         file.write_text(json.dumps(mine))

@@ -23,7 +23,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,10 @@ from vitrail.errors import PictureError, SystemFault
 from vitrail.pictures.exif import orientation
 from vitrail.pictures.headers import read_bmp, read_gif, read_png, read_webp
 from vitrail.pictures.jpeg import lengthened, read_jpeg
-from vitrail.pictures.limits import MAX_BYTES, MAX_PIXELS, Header, beyond, damaged, refused_kind
+from vitrail.pictures.limits import MAX_BYTES, MAX_PIXELS, Header, beyond, damaged, refused_kind, unknown_format
 
 Pixels = NDArray[np.uint8]
+Strip = tuple[slice, Pixels]  # some rows of a picture
 Picture = Path | str | bytes | Image.Image | Pixels  # everything that `load` takes
 
 # Pillow's plug-ins raise all of these on damaged bytes. Warning: under `-W error` a warning is raised, too.
@@ -47,6 +48,7 @@ _PILLOW_RAISES = (
 )  # fmt: skip
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_PALETTE = ("P", "PA")
+_STRIP = 1 << 20  # pixels
 _BY_PILLOW = ("CMYK", "YCbCr", "RGBA", "RGBX")
 
 
@@ -64,10 +66,10 @@ def decode(
         raise beyond(name, f"{len(data)} bytes, the limit is {MAX_BYTES}")
     header = _header(data, name)
     _check_size(header.width, header.height, name, max_pixels)
-    stored = _stored(header, header.data, name)
+    stored = _joined(_stored(header, header.data, name), header.height)
     if header.format == "JPEG" and _may_be_cut(stored):
         again = _stored(header, lengthened(header.data), name)
-        if not np.array_equal(stored, again):
+        if not all(np.array_equal(stored[rows], strip) for rows, strip in again):
             raise damaged(name, "the coded pixels end early")
     return _with_channels(_turned(stored, header.orientation), channels, name)
 
@@ -78,7 +80,7 @@ def from_pil(image: Image.Image, *, channels: int = 3) -> Pixels:
     _check_size(*image.size, name, MAX_PIXELS)
     exif = image.info.get("exif")
     turn = orientation(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else 1
-    return _with_channels(_turned(_loaded(image, name), turn), channels, name)
+    return _with_channels(_turned(_joined(_loaded(image, name), image.height), turn), channels, name)
 
 
 def from_array(array: Pixels, channels: int = 3) -> Pixels:
@@ -150,12 +152,7 @@ def _reader(data: bytes) -> Callable[[bytes, str], Header] | None:
 def _header(data: bytes, name: str) -> Header:
     read = _reader(data)
     if read is None:
-        start = f"it starts with {data[:8].hex(' ')}" if data else "it is empty"
-        raise PictureError(
-            "V301",
-            f"{name} is no picture of an allowed format: {start}",
-            hint="allowed are JPEG, PNG, WebP, BMP and GIF, whatever the file is called",
-        )
+        raise unknown_format(name, data)
     return read(data, name)
 
 
@@ -166,7 +163,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise beyond(name, f"{width} x {height} pixels, the limit is {max_pixels} in all")
 
 
-def _stored(header: Header, data: bytes, name: str) -> Pixels:
+def _stored(header: Header, data: bytes, name: str) -> Iterator[Strip]:
     """Pixels as they are stored, before orientation, with 1 or 3 channels."""
     try:
         image = Image.open(io.BytesIO(data), formats=[header.format])
@@ -175,17 +172,35 @@ def _stored(header: Header, data: bytes, name: str) -> Pixels:
     with image:
         if image.size != (header.width, header.height):
             raise damaged(name, f"its parts disagree on its size: {image.size} and {(header.width, header.height)}")
-        return _loaded(image, name)
+        yield from _loaded(image, name)
 
 
-def _loaded(image: Image.Image, name: str) -> Pixels:
+def _loaded(image: Image.Image, name: str) -> Iterator[Strip]:
+    """A large picture some rows at a time, or it would be held three times on its way out of Pillow."""
     try:
         image.load()
-        return _plain(image, name)
+        width, height = image.size
+        rows = max(_STRIP // width, 1)
+        for top in range(0, height, rows):
+            whole = rows >= height
+            strip = image if whole else image.crop((0, top, width, min(top + rows, height)))
+            yield slice(top, top + rows), _plain(strip, name)
     except MemoryError as error:
         raise SystemFault("V703", f"not enough memory for {name}", hint="close other programs") from error
     except _PILLOW_RAISES as error:
         raise damaged(name, f"Pillow says {_short(error)}") from error
+
+
+def _joined(strips: Iterator[Strip], height: int) -> Pixels:
+    """The strips as one array (H, W, C)."""
+    rows, first = next(strips)
+    if len(first) == height:
+        return first
+    pixels = np.empty((height, *first.shape[1:]), np.uint8)
+    pixels[rows] = first
+    for rows, strip in strips:
+        pixels[rows] = strip
+    return pixels
 
 
 def _plain(image: Image.Image, name: str) -> Pixels:

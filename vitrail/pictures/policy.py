@@ -24,7 +24,7 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 MAX_SIZE = 4096
 MAX_CHANNELS = 64
 
-Mode = Literal["crop", "squash"]
+Mode = Literal["crop", "squash", "pad"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
@@ -48,6 +48,8 @@ class Policy:
 
     mode `crop`: the short side is resized to size / crop, then the centre is cut out.
     mode `squash`: both sides are resized to size / crop whatever their ratio, then the centre is cut out.
+    mode `pad`: the long side is resized to size / crop, what is larger than size is cut to its centre, and what is
+    smaller gets bars of the rounded mean. With crop 1 the whole picture is there.
 
     >>> import numpy as np
     >>> policy = Policy(size=(224, 224), crop=0.9, mean=HALF.mean, std=HALF.std)
@@ -106,20 +108,32 @@ class Policy:
                 f"the limit is {MAX_PIXELS}",
             )
         resized = resize(stored, (height, width), self.interpolation)
-        top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)  # half to even, as timm
-        return np.ascontiguousarray(resized[top : top + self.size[0], left : left + self.size[1]])
+        (top, above), (left, before) = (_place(*sides) for sides in zip((height, width), self.size, strict=True))
+        kept = resized[top : top + self.size[0], left : left + self.size[1]]
+        if kept.shape[:2] == self.size:
+            return np.ascontiguousarray(kept)
+        framed = np.empty((*self.size, self.channels), np.uint8)
+        framed[:] = self.bars
+        framed[above : above + kept.shape[0], before : before + kept.shape[1]] = kept
+        return framed
+
+    @property
+    def bars(self) -> tuple[int, ...]:
+        """What mode `pad` fills with, one value for each channel: the mean in 0..255, half to even."""
+        return tuple(round(255 * min(max(value, 0.0), 1.0)) for value in self.mean)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Size before the crop; the roundings are timm's and torchvision's."""
         tall, wide = (math.floor(side / self.crop) for side in self.size)
         if self.mode == "squash":
             return tall, wide
-        if tall == wide:
+        if self.mode == "crop" and tall == wide:
             if height <= width:
                 return tall, int(tall * width / height)
             return int(wide * height / width), wide
-        ratio = min(height / tall, width / wide)
-        return round(height / ratio), round(width / ratio)
+        fit = max if self.mode == "pad" else min
+        ratio = fit(height / tall, width / wide)
+        return max(round(height / ratio), 1), max(round(width / ratio), 1)
 
     def table(self) -> NDArray[np.float32]:
         """Normalisation as a table (channels, 256): entry u of a channel is float32((u / 255 - mean) / std)."""
@@ -159,6 +173,11 @@ class Policy:
         if found:
             raise ValueError(f"policy: {'; '.join(found)}")
         return policy
+
+
+def _place(resized: int, side: int) -> tuple[int, int]:
+    """Of one axis: where the cut begins in what was resized, and where the picture begins in what is handed out."""
+    return (round((resized - side) / 2), 0) if resized > side else (0, (side - resized) // 2)  # half to even, as timm
 
 
 def _key_problems(values: dict[Any, Any]) -> list[str]:

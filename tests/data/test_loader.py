@@ -15,8 +15,9 @@ from PIL import Image
 from vitrail.data.augment.crops import random_box
 from vitrail.data.batches import TrainBatch
 from vitrail.data.configs import Augment, Data, PadCrop, RandomResizedCrop
-from vitrail.data.loader import TrainLoader, evaluation_batches, find_bad
+from vitrail.data.loader import TrainLoader, evaluation_batches
 from vitrail.data.order import epoch_order, split
+from vitrail.data.scan import find_bad
 from vitrail.data.sources import Source, open_source
 from vitrail.errors import DataError, PictureError
 from vitrail.pictures.policy import CIFAR10, Policy
@@ -121,7 +122,7 @@ def test_bad_pictures_are_found_and_counted(tmp_path: Path) -> None:
     (tmp_path / "b" / "2.jpg").write_bytes(b"")
     (tmp_path / "b" / "3.jpg").write_text("hello")
     source = open_source(Data(root=str(tmp_path)))
-    bad = find_bad(source, workers=2)
+    bad = find_bad(source, workers=2, folder=tmp_path / "kept")
     assert [(one.name, one.error.code) for one in bad] == [
         ("a/1.jpg", "V302"),
         ("b/2.jpg", "V301"),

@@ -35,6 +35,7 @@ class Data:
     # A picture that cannot be read ends training, is left out of its batch, or gives its place to another one.
     on_bad: Literal["error", "skip", "replace"] = "error"
     bad_limit: float = 0.001  # part of the pictures to train on that may be bad; at least one may
+    patience: float = 120.0  # seconds without a batch after which the file that is read is named; 0: for ever
 
 
 @dataclass(frozen=True, kw_only=True)

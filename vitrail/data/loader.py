@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from vitrail.data.batches import BadPicture, EvalBatch, TrainBatch
 from vitrail.data.configs import Augment, Data
 from vitrail.data.order import epoch_order
 from vitrail.data.sources import Source
+from vitrail.data.threads import PATIENCE, Later, Threads, working_on
 from vitrail.errors import DataError, PictureError
 from vitrail.pictures.decode import from_array
 from vitrail.pictures.policy import Policy
@@ -68,7 +69,7 @@ class TrainLoader:
             indices = permuted[place * self.data.batch : (place + 1) * self.data.batch]
             return self._make(step, epoch, indices, fixed)
 
-        return ahead(make, start, stop, self.data.workers)
+        return ahead(make, start, stop, self.data.workers, self.data.patience)
 
     def _fixed_pixels(self) -> NDArray[np.uint8] | None:
         """All pictures as the policy wants them, where they lie in memory and no crop needs the originals."""
@@ -104,7 +105,8 @@ class TrainLoader:
         draws = words(self.seed, "replace", epoch, np.array([index]), REPLACEMENTS)[0] % np.uint64(len(others))
         for candidate in (index, *others[draws.astype(np.int64)].tolist()):
             try:
-                return candidate, self._one(candidate, epoch)
+                with working_on(self.source.title(candidate)):
+                    return candidate, self._one(candidate, epoch)
             except PictureError as error:
                 if self.data.on_bad == "error":
                     raise
@@ -143,7 +145,8 @@ def evaluation_batches(
         bad = []
         for row, index in enumerate(mine):
             try:
-                pixels[row] = policy.pixels(source.read(int(index)))
+                with working_on(source.title(int(index))):
+                    pixels[row] = policy.pixels(source.read(int(index)))
             except PictureError as error:
                 bad.append(BadPicture(int(index), source.title(int(index)), error))
         return EvalBatch(mine, policy.normalise(pixels), source.labels[mine], tuple(bad))
@@ -151,38 +154,25 @@ def evaluation_batches(
     return ahead(make, 0, -(-len(indices) // batch), workers)
 
 
-def ahead(make: Callable[[int], T], start: int, stop: int, workers: int) -> Iterator[T]:
-    """make(start) to make(stop - 1) in order, up to `workers` of them prepared ahead in threads."""
+def ahead(make: Callable[[int], T], start: int, stop: int, workers: int, patience: float = PATIENCE) -> Iterator[T]:
+    """make(start) to make(stop - 1) in order, up to `workers` of them prepared ahead in threads.
+
+    SystemFault V702 names what is being read when nothing came for `patience` seconds.
+    """
     if workers == 0:
         yield from map(make, range(start, stop))
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
-    waiting: deque[Future[T]] = deque()
+    threads = Threads(workers, patience=patience)
+    waiting: deque[Later[T]] = deque()
     try:
         for number in range(start, stop):
-            waiting.append(pool.submit(make, number))
+            waiting.append(threads.submit(partial(make, number)))
             if len(waiting) > workers:
-                yield waiting.popleft().result()
+                yield threads.result(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield threads.result(waiting.popleft())
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def find_bad(source: Source, *, workers: int) -> list[BadPicture]:
-    """Every picture of the source that cannot be read, each decoded whole once."""
-
-    def look(index: int) -> BadPicture | None:
-        try:
-            source.read(index)
-        except PictureError as error:
-            return BadPicture(index, source.title(index), error)
-        return None
-
-    if source.memory is not None:
-        return []
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="scan") as pool:
-        return [bad for bad in pool.map(look, range(len(source.labels))) if bad is not None]
+        threads.close()
 
 
 def bad_allowed(source: Source, data: Data) -> int:

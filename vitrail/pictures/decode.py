@@ -61,10 +61,10 @@ def decode(
     V305 a kind of pixels that is refused.
     """
     name = f"`{name}`" if name else name_of(picture)
-    data = picture if isinstance(picture, bytes) else _read(picture, name)
+    data = picture if isinstance(picture, bytes) else read_bytes(picture, name)
     if len(data) > MAX_BYTES:
         raise beyond(name, f"{len(data)} bytes, the limit is {MAX_BYTES}")
-    header = _header(data, name)
+    header = header_of(data, name)
     _check_size(header.width, header.height, name, max_pixels)
     stored = _joined(_stored(header, header.data, name), header.height)
     if header.format == "JPEG" and _may_be_cut(stored):
@@ -118,8 +118,8 @@ def name_of(picture: Picture) -> str:
     return f"`{picture}`"
 
 
-def _read(path: str | Path, name: str) -> bytes:
-    """The bytes of a regular file: nothing that could block is ever waited for."""
+def read_bytes(path: str | Path, name: str) -> bytes:
+    """The bytes of a regular file: nothing that could block is ever waited for. PictureError V303 or V304."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
@@ -149,7 +149,8 @@ def _reader(data: bytes) -> Callable[[bytes, str], Header] | None:
     return read_bmp if data.startswith(b"BM") else None
 
 
-def _header(data: bytes, name: str) -> Header:
+def header_of(data: bytes, name: str) -> Header:
+    """What the bytes say of their picture, before any pixel is decoded; PictureError V301, V302, V303 or V305."""
     read = _reader(data)
     if read is None:
         raise unknown_format(name, data)

@@ -103,6 +103,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "data.repeats": _within(1, 1000),
     "data.workers": _within(0, 256),
     "data.bad_limit": _within(0, 1),
+    "data.patience": _least(0),
     "augment.crop.scale": ((lambda value: 0 < value <= 1), "must lie above 0, up to 1"),
     "augment.crop.ratio": ABOVE_0,
     "augment.crop.padding": _within(0, 4096),

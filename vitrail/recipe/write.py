@@ -54,7 +54,7 @@ def fingerprint(recipe: Recipe) -> str:
     if recipe.weights is not None:
         values["weights"] = recipe.weights.sha256
     data = dict(cast(Mapping[str, object], values["data"]))
-    for key in ("root", "val", "workers"):
+    for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

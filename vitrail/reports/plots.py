@@ -97,6 +97,29 @@ def confusion(evaluation: Evaluation, path: Path) -> bytes:
     return _save(figure, path)
 
 
+def class_sizes(classes: Sequence[str], training: Sequence[int], held_out: Sequence[int], path: Path) -> bytes:
+    """How many pictures each class has, to train on and held out, the largest first. Returns the PNG's bytes."""
+    from matplotlib.figure import Figure
+
+    order = np.argsort(-(np.array(training) + np.array(held_out)), kind="stable")
+    first, second = np.array(training)[order], np.array(held_out)[order]
+    figure = Figure(figsize=(9.2, 2.9), layout="constrained", facecolor=PAPER)
+    axes = figure.add_subplot()
+    _bare(axes)
+    _title(axes, "Pictures of each class")
+    width = 0.8 if len(classes) <= 200 else 1.0
+    places = np.arange(len(classes))
+    if first.any():
+        axes.bar(places, first, width, color=ACCENT, label="to train on")
+    axes.bar(places, second, width, bottom=first, color="#a9c1e6", label="held out" if first.any() else "all")
+    named = len(classes) <= LARGEST_NAMED
+    names = [drawable(elide(classes[i], 18)) for i in order] if named else []
+    axes.set_xticks(places if named else [], names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_xlim(-0.6, len(classes) - 0.4)
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=MUTED, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    return _save(figure, path)
+
+
 def pictures(tiles: Sequence[tuple[NDArray[np.uint8], str, bool]], path: Path) -> bytes:
     """A contact sheet: at most six in a row, each with its caption (up to three lines) and a mark. Returns the bytes.
 

@@ -23,9 +23,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "Write weights for another world, read back and compared."),
     "verify": ("verify", "Prove a bundle again, on any machine."),
     "show": ("show", "Say what a model, recipe, source or list holds."),
-    "data": ("data", "Look sources of pictures through."),
+    "data": ("data", "Audit, pack and prepare sources of pictures."),
     "weights": ("weights", "List and pull published weight files."),
-    "data": ("data", "Make data sets ready for use."),
 }
 
 

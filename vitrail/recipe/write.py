@@ -71,7 +71,7 @@ def to_yaml(recipe: Recipe, *, version: str) -> str:
 
 def _emit(lines: list[str], name: str, value: object, origins: Mapping[str, str], key: str, depth: int) -> None:
     lead = "  " * depth
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         lines.append(f"{lead}{scalar_text(name)}:")
         for child, inner in value.items():
             _emit(lines, child, inner, origins, f"{key}.{child}", depth + 1)
@@ -82,10 +82,14 @@ def _emit(lines: list[str], name: str, value: object, origins: Mapping[str, str]
 
 
 def _scalar(value: object) -> str:
+    if value == {}:
+        return "{}"
     if isinstance(value, float):
         # PyYAML writes 1e-05 so that it reads back as text: always with a point
         text = repr(value)
         return text if "e" not in text or "." in text.split("e")[0] else text.replace("e", ".0e")
     if isinstance(value, list):
-        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+        # inside brackets more texts need quotes than outside
+        items = (scalar_text([item])[1:-1] if isinstance(item, str) else _scalar(item) for item in value)
+        return f"[{', '.join(items)}]"
     return scalar_text(value)

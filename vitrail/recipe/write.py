@@ -81,6 +81,12 @@ def _emit(lines: list[str], name: str, value: object, origins: Mapping[str, str]
     lines.append(f"{text.ljust(COLUMN)} # {origin}" if origin else text)
 
 
+def _item(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        return _scalar(value)
+    return scalar_text([value])[1:-1]
+
+
 def _scalar(value: object) -> str:
     if value == {}:
         return "{}"
@@ -90,6 +96,5 @@ def _scalar(value: object) -> str:
         return text if "e" not in text or "." in text.split("e")[0] else text.replace("e", ".0e")
     if isinstance(value, list):
         # inside brackets more texts need quotes than outside
-        items = (scalar_text([item])[1:-1] if isinstance(item, str) else _scalar(item) for item in value)
-        return f"[{', '.join(items)}]"
+        return f"[{', '.join(map(_item, value))}]"
     return scalar_text(value)

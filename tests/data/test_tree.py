@@ -150,9 +150,16 @@ def test_B08_files_that_a_table_names_are_held_inside_too(tmp_path: Path) -> Non
 
 
 def test_HD09_a_thousand_folders_deep(tmp_path: Path) -> None:
-    deep = "/".join(["d"] * 1000)
-    lay(tmp_path, f"{deep}/x")
-    assert list(folder_tree(tmp_path).paths) == [f"{deep}/x"]
+    folders = [os.path.join(tmp_path, *["d"] * depth) for depth in range(1, 1001)]
+    for folder in folders:  # makedirs and rmtree would recurse too deep
+        os.mkdir(folder)
+    file = os.path.join(folders[-1], "x")
+    with open(file, "wb"):
+        pass
+    assert list(folder_tree(tmp_path).paths) == ["d/" * 1000 + "x"]
+    os.unlink(file)
+    for folder in reversed(folders):
+        os.rmdir(folder)
 
 
 def test_HD10_what_vanishes_while_it_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,8 @@ ALL = tuple(f"{HERE}hostile_{name}" for name in READERS) + tuple(
 PROMISES: dict[str, Promise] = {
     "B12": Promise("archives: nothing outside, nothing left", 240, "50,000 mutants, a million members",
                    (f"{HERE}archives", "tests.data.test_archive")),
+    "B13": Promise("fetches that break midway", 60, "300 random schedules",
+                   ("tests.test_remote", "tests.test_remote_storage")),
     "C01": Promise("loading never runs code from a file", 60, "500,000 mutants of legacy pickles; texts", ALL),
     "C02": Promise(".pth is read by an own opcode reader", 45, "1,000,000 mutants", ALL),
     "C03": Promise("safetensors: stricter than the reference", 55, "1,000,000 mutants against the reference", ALL),

@@ -39,6 +39,8 @@ PROMISES: dict[str, Promise] = {
     "B06": Promise("the same bytes give the same tensor", 150, "1,000 pictures x workers {0, 2} x 3 runs", PICTURES),
     "B12": Promise("archives: nothing outside, nothing left", 240, "50,000 mutants, a million members",
                    (f"{HERE}archives", "tests.data.test_archive")),
+    "B13": Promise("fetches that break midway", 60, "300 random schedules",
+                   ("tests.test_remote", "tests.test_remote_storage")),
     "B19": Promise("work is bounded before decoding", 28, "1,000 pictures of many scans", PICTURES),
     "C01": Promise("loading never runs code from a file", 60, "500,000 mutants of legacy pickles; texts", ALL),
     "C02": Promise(".pth is read by an own opcode reader", 45, "1,000,000 mutants", ALL),

@@ -22,6 +22,7 @@ from vitrail.data.sources.classes import ordered, renamed
 from vitrail.data.sources.found import Found, Stored
 from vitrail.errors import DataError
 from vitrail.pictures.decode import decode
+from vitrail.remote import fetched, is_address
 
 FINDERS: dict[str, Callable[[Data], Found]] = {
     "cifar": cifar.find,
@@ -78,6 +79,8 @@ def open_source(data: Data, *, seed: int = 0, split_it: bool = True) -> Source:
 
     DataError V401 to V407 when it holds nothing, is not understood, or its classes do not stand.
     """
+    given = data
+    data = replace(given, root=_local(given.root), val=_local(given.val))
     if data.root is None and data.source not in BUILT_IN:
         raise DataError("V402", "no data.root is given", hint=f"name a folder of pictures, or {', '.join(BUILT_IN)}")
     own = data.source if data.source in FINDERS else _own(data) if data.source == "auto" else None
@@ -85,7 +88,15 @@ def open_source(data: Data, *, seed: int = 0, split_it: bool = True) -> Source:
         name, found = layouts.find(data)
     else:
         name, found = own, renamed([FINDERS[own](data)], data.rename)[0]
-    return _finish(name, found, data, seed if split_it else None)
+    source = _finish(name, found, data, seed if split_it else None)
+    places = zip((given.root, given.val), (data.root, data.val), strict=True)
+    notes = [f"`{url}` lies in `{path}`" for url, path in places if url != path]
+    return replace(source, notes=(*notes, *source.notes))
+
+
+def _local(place: str | None) -> str | None:
+    """Where data lie on this machine: an address is fetched once into the cache."""
+    return str(fetched(place)) if place is not None and is_address(place) else place
 
 
 def _own(data: Data) -> str | None:
@@ -104,6 +115,7 @@ def _own(data: Data) -> str | None:
 
 def is_data(place: str) -> bool:
     """Whether a name or a path means pictures, not a model: a folder, an archive, a table, arrays, a built-in name."""
+    place = _local(place) or place
     path = Path(place)
     if path.is_dir() or layouts.is_table(path) or arrays.is_here(path) or place in BUILT_IN:
         return True

@@ -11,7 +11,7 @@ import pytest
 from tests.data.layouts import SYNSETS, class_folders, flowers, imagenet, matlab, matlab_row, png
 from vitrail.class_names import class_names
 from vitrail.class_names import flowers as flower_names
-from vitrail.data.augment import wants_originals
+from vitrail.data.augment.pictures import wants_originals
 from vitrail.data.configs import Augment, Data, NoCrop
 from vitrail.data.loader import TrainLoader, evaluation_batches
 from vitrail.data.sources import Source, from_arrays, open_source

@@ -204,7 +204,7 @@ def test_B02_a_thousand_sizes_around_the_limit(form: str) -> None:
 def _around_the_limit(form: str, draw: random.Random) -> None:
     height, width = work.size_around(MAX_PIXELS, draw, most=work.SIZED[form])
     data = work.header(form, height, width)
-    stated = decoding._header(data, "x")
+    stated = decoding.header_of(data, "x")
     assert (stated.height, stated.width) == (height, width)
     if height * width > MAX_PIXELS:
         assert verdict(data) == "V303"
@@ -361,7 +361,7 @@ def test_B19_work_is_bounded_before_decoding(kind: str, monkeypatch: pytest.Monk
     """At each bound the header is read, one step beyond it is refused, and Pillow is never asked."""
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow was asked"))
     make, limit = work.WORK[kind]
-    decoding._header(make(limit), "x")
+    decoding.header_of(make(limit), "x")
     for more in (1, 2, limit):
         assert verdict(make(limit + more)) == "V303"
 

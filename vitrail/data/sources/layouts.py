@@ -41,6 +41,12 @@ def find(data: Data) -> tuple[str, Found]:
     asked = Asked(held_out=data.held_out, val_elsewhere=data.val is not None, classes=given)
     parts, lead = LAYOUTS[name].find(tree, asked), ""
     if data.val is not None:
+        if os.path.realpath(data.val) == os.path.realpath(data.root or "."):
+            raise DataError(
+                "V402",
+                f"data.val `{data.val}` is the same place as data.root: what is trained on would be held out, too",
+                hint="name another folder, or leave data.val out to hold out a part of each class",
+            )
         val = tree_at(Path(data.val), data, key="data.val")
         held_out = LAYOUTS[_layout(val)].find(val, replace(asked, val_elsewhere=False, classes=parts[0].classes))
         parts = [parts[0], held_out[-1]]
@@ -61,7 +67,7 @@ def tree_at(place: Path, data: Data, *, key: str = "data.root") -> Tree:
     raise DataError(
         "V402",
         f"{key} `{place}` is no folder, archive or table",
-        hint="give a folder of pictures, a zip or tar of one, or a CSV or TSV file",
+        hint="give a folder with one folder of pictures per class, a zip or tar of one, or a CSV or TSV file",
     )
 
 

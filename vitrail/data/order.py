@@ -27,6 +27,8 @@ def split(
     draw = words(seed, "split", 0, np.arange(len(labels)), 1)[:, 0]
     for label in range(count):
         mine = np.flatnonzero(labels == label)
+        if not len(mine):
+            continue  # a class that a given list names, without pictures
         if len(mine) < 2:
             raise DataError(
                 "V407",

@@ -26,6 +26,12 @@ def settle(recipe: Recipe, source: Source) -> Recipe:
             f"`{source.place}` holds one class, `{source.classes[0]}`: there is nothing to tell apart",
             hint="give the folder that holds the class folders",
         )
+    if not len(source.training):
+        raise DataError(
+            "V401",
+            f"`{source.place}` holds nothing to train on: all of its {len(source.labels):,} pictures are held out",
+            hint="name the training pictures as data.root, and these as data.val",
+        )
     origins = dict(recipe.origins)
     config = recipe.config
     if recipe.classes_given and config.classes != len(source.classes):

@@ -48,7 +48,8 @@ class EvaluateResult:
     def write_rows(self, path: str | Path) -> None:
         """Write a CSV file with one row a picture."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, ROW_FIELDS, lineterminator="\n")
+        # every text in quotes: a carriage return in a name would otherwise stand bare and end its row
+        writer = csv.DictWriter(text, ROW_FIELDS, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
         writer.writerows(self.evaluation.rows(self.source.title))
         write_file(Path(path), text.getvalue().encode("utf-8", "backslashreplace"))

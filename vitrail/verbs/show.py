@@ -17,7 +17,7 @@ from vitrail.data.configs import Data
 from vitrail.data.sources import BUILT_IN, is_data, open_source
 from vitrail.disk import make_folder, write_file
 from vitrail.engines.opened import provenance
-from vitrail.errors import DataError, UsageError, nearest
+from vitrail.errors import DataError, UsageError, nearest, printable
 from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.configs import ModelConfig, family_of
 from vitrail.models.count import macs, parameters
@@ -183,6 +183,11 @@ def _data(subject: str) -> Shown:
     return Shown("data", {"source": source.name, "notes": list(source.notes), "classes": rows})
 
 
+def _file_name(text: str) -> str:
+    """A name that every disk takes: printable, without folders, its end kept where it is too long."""
+    return printable(text).replace("/", "-").encode("utf-8")[-200:].decode("utf-8", "ignore") + ".png"
+
+
 def show_pictures(subject: str, folder: Path, *, count: int = 12) -> list[Path]:
     """The first held-out pictures of a DATA, class by class in turn, as PNG files that say what they are."""
     from PIL import Image
@@ -195,7 +200,7 @@ def show_pictures(subject: str, folder: Path, *, count: int = 12) -> list[Path]:
     order = by_class[np.lexsort((labels[by_class], turn))]
     written = []
     for index in source.held_out[order[:count]].tolist():
-        name = f"{source.title(index).replace('/', '-')}-is-{source.classes[source.labels[index]]}.png"
+        name = _file_name(f"{source.title(index)}-is-{source.classes[source.labels[index]]}")
         pixels = source.read(index)
         buffer = BytesIO()
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")

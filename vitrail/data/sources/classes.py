@@ -75,6 +75,8 @@ def ordered(found: Found, data: Data) -> Ordered:
             notes.append(f"class order: {word}: {', '.join(wanted[:4])} ...")
     number = {name: label for label, name in enumerate(wanted)}
     moved = np.array([number[name] for name in words], np.int64)
+    if len(wanted) > len(words):
+        notes.append(f"{len(wanted) - len(words)} of {len(wanted)} classes have no picture")
     changed = replace(found, classes=wanted, labels=moved[found.labels], notes=(*found.notes, *notes))
     return Ordered(changed, order, free)
 

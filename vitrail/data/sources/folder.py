@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from vitrail.data.sources.found import Asked, Found, held_beside, in_tree
+from vitrail.data.sources.found import Asked, Found, in_tree
 from vitrail.data.sources.tree import Tree
 from vitrail.errors import DataError, printable
 
@@ -20,19 +20,19 @@ VAL = ("val", "valid", "validation")
 TEST = ("test",)
 
 
-def find(tree: Tree, asked: Asked) -> Found:
-    """All pictures of a tree. DataError V401 to V405."""
+def find(tree: Tree, asked: Asked) -> list[Found]:
+    """All pictures of a tree, or those to train on and those held out. DataError V401 to V405."""
     names = folders(tree)
     train, held = _split_folders(tree, names, asked)
     if train is None:
-        return class_folders(tree)
+        return [class_folders(tree)]
     training = class_folders(tree, train)
     if held is None:
-        return training
+        return [training]
     notes = [f"`{printable(train)}` to train on, `{printable(held)}` held out"]
     unused = [printable(name) for name in names if name not in (train, held)]
     notes += [f"left alone: `{'`, `'.join(unused)}`"] if unused else []
-    return replace(held_beside(training, class_folders(tree, held), notes=notes), place=tree.place)
+    return [replace(training, notes=(*notes, *training.notes)), class_folders(tree, held)]
 
 
 def folders(tree: Tree) -> list[str]:

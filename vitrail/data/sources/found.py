@@ -69,8 +69,8 @@ def in_tree(
     )
 
 
-def held_beside(training: Found, held_out: Found, *, notes: Sequence[str] = (), lead: str = "") -> Found:
-    """Both in one: what `training` trains on, and all of `held_out`, its labels matched by name.
+def held_beside(training: Found, held_out: Found, *, lead: str = "") -> Found:
+    """Both in one: what `training` trains on, and what `held_out` holds out, or all of it; labels matched by name.
 
     lead: before the titles of the held-out ones. DataError V403 when one has classes that the other lacks.
     """
@@ -79,20 +79,27 @@ def held_beside(training: Found, held_out: Found, *, notes: Sequence[str] = (), 
     moved = np.array([number[name] for name in held_out.classes], np.int64)
     kept = np.arange(len(training.labels)) if training.held_out is None else np.flatnonzero(~training.held_out)
     left = len(training.labels) - len(kept)
+    theirs = np.arange(len(held_out.labels)) if held_out.held_out is None else np.flatnonzero(held_out.held_out)
     first = len(kept)
     sizes = None
     if training.sizes is not None and held_out.sizes is not None:
-        sizes = np.concatenate([training.sizes[kept], held_out.sizes])
+        sizes = np.concatenate([training.sizes[kept], held_out.sizes[theirs]])
+
+    def other(at: int) -> int:
+        return int(theirs[at - first])
+
     alone = (f"left alone: {left:,} pictures that `{printable(training.place)}` holds out itself",) if left else ()
     return replace(
         training,
-        labels=np.concatenate([training.labels[kept], moved[held_out.labels]]),
-        held_out=np.arange(first + len(held_out.labels)) >= first,
-        picture=lambda at: training.picture(int(kept[at])) if at < first else held_out.picture(at - first),
-        title=lambda at: training.title(int(kept[at])) if at < first else lead + held_out.title(at - first),
+        labels=np.concatenate([training.labels[kept], moved[held_out.labels[theirs]]]),
+        held_out=np.arange(first + len(theirs)) >= first,
+        picture=lambda at: training.picture(int(kept[at])) if at < first else held_out.picture(int(theirs[at - first])),
+        title=lambda at: (
+            training.title(int(kept[at])) if at < first else lead + held_out.title(int(theirs[at - first]))
+        ),
         memory=None,
         sizes=sizes,
-        notes=tuple(dict.fromkeys((*notes, *training.notes, *held_out.notes, *alone))),
+        notes=tuple(dict.fromkeys((*training.notes, *held_out.notes, *alone))),
     )
 
 

@@ -10,9 +10,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from vitrail.class_names import wnids
 from vitrail.data.sources import folder
-from vitrail.data.sources.found import Asked, Found, held_beside, in_tree
+from vitrail.data.sources.found import Asked, Found, in_tree
 from vitrail.data.sources.lists import are_numbers, labels_of, refuse, text_of
 from vitrail.data.sources.tree import Tree
 from vitrail.disk import read_file
@@ -30,8 +32,8 @@ def is_here(tree: Tree) -> bool:
     return flat is not None and _list_of(tree, flat) is not None
 
 
-def find(tree: Tree, asked: Asked) -> Found:
-    """Pictures by a list. DataError V402 to V404."""
+def find(tree: Tree, asked: Asked) -> list[Found]:
+    """The class folders to train on, where there are, and the pictures of the list. DataError V402 to V404."""
     flat = _flat(tree)
     listed = None if flat is None else _list_of(tree, flat)
     if flat is None or listed is None:
@@ -41,20 +43,21 @@ def find(tree: Tree, asked: Asked) -> Found:
     train = next((name for name in folder.folders(tree) if name.lower() in folder.TRAIN), None) if flat else None
     training = None if train is None else folder.class_folders(tree, train)
     if training is not None and asked.val_elsewhere:
-        return training
+        return [training]
     known = training.classes if training is not None else asked.classes
     held = _listed(tree, flat, listed, known)
     if training is None:
-        return held
+        return [replace(held, held_out=np.ones(len(held.labels), bool))]  # made to measure by, not to train on
     note = f"`{printable(train or '')}` to train on, `{printable(flat)}` held out"
-    return replace(held_beside(training, held, notes=(note,)), place=tree.place)
+    return [replace(training, notes=(note, *training.notes)), held]
 
 
 def _flat(tree: Tree) -> str | None:
     """The flat folder: "" for the place itself, or one of val, valid, validation, test; None where there is none."""
     if any("/" not in path and folder.is_picture(path) for path in tree.paths):
         return ""
-    names = [name for name in folder.folders(tree) if any(_pictures(tree, f"{name}/"))]
+    held = (*folder.VAL, *folder.TEST)
+    names = [name for name in folder.folders(tree) if name.lower() in held and _pictures(tree, f"{name}/")]
     return folder.held_out_name(names, "val")
 
 

@@ -19,10 +19,10 @@ from vitrail.errors import DataError
 
 
 class Layout(NamedTuple):
-    """is_here tells a tree of this layout, find gives its pictures."""
+    """is_here tells a tree of this layout; find gives its pictures, or those to train on and those to hold out."""
 
     is_here: Callable[[Tree], bool]
-    find: Callable[[Tree, Asked], Found]
+    find: Callable[[Tree, Asked], list[Found]]
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -39,14 +39,21 @@ def find(data: Data) -> tuple[str, Found]:
     name = _layout(tree) if data.source == "auto" else data.source
     given = None if data.classes is None else listed(data.classes)
     asked = Asked(held_out=data.held_out, val_elsewhere=data.val is not None, classes=given)
-    found = LAYOUTS[name].find(tree, asked)
-    if data.val is None:
-        return name, renamed([found], data.rename)[0]
-    val = tree_at(Path(data.val), data, key="data.val")
-    held_out = LAYOUTS[_layout(val)].find(val, replace(asked, val_elsewhere=False, classes=found.classes))
-    found, held_out = renamed([found, held_out], data.rename)
-    lead = "" if val.place.endswith(table.ENDINGS) else f"{os.path.basename(os.path.abspath(val.place))}/"
-    return name, replace(held_beside(found, held_out, lead=lead), place=tree.place)
+    parts, lead = LAYOUTS[name].find(tree, asked), ""
+    if data.val is not None:
+        if os.path.realpath(data.val) == os.path.realpath(data.root or "."):
+            raise DataError(
+                "V402",
+                f"data.val `{data.val}` is the same place as data.root: what is trained on would be held out, too",
+                hint="name another folder, or leave data.val out to hold out a part of each class",
+            )
+        val = tree_at(Path(data.val), data, key="data.val")
+        held_out = LAYOUTS[_layout(val)].find(val, replace(asked, val_elsewhere=False, classes=parts[0].classes))
+        parts = [parts[0], held_out[-1]]
+        lead = "" if is_table(Path(data.val)) else f"{os.path.basename(os.path.abspath(data.val))}/"
+    training, *held = renamed(parts, data.rename)
+    found = held_beside(training, held[0], lead=lead) if held else training
+    return name, replace(found, place=tree.place)
 
 
 def tree_at(place: Path, data: Data, *, key: str = "data.root") -> Tree:
@@ -60,7 +67,7 @@ def tree_at(place: Path, data: Data, *, key: str = "data.root") -> Tree:
     raise DataError(
         "V402",
         f"{key} `{place}` is no folder, archive or table",
-        hint="give a folder of pictures, a zip or tar of one, or a CSV or TSV file",
+        hint="give a folder with one folder of pictures per class, a zip or tar of one, or a CSV or TSV file",
     )
 
 

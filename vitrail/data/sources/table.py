@@ -51,7 +51,7 @@ def tree_of_file(path: Path, *, follow_outside: bool = False) -> Tree:
     return replace(tree, place=str(path))
 
 
-def find(tree: Tree, asked: Asked) -> Found:
+def find(tree: Tree, asked: Asked) -> list[Found]:
     """The pictures of the one table at the top of a tree. DataError V402, or V404 with every bad line."""
     tables = [Path(tree.place).name] if tree.place.lower().endswith(ENDINGS) else _tables(tree)
     if len(tables) != 1:
@@ -76,7 +76,7 @@ def find(tree: Tree, asked: Asked) -> Found:
         held_out=held[taken] if any(row.split for row in rows) else None,
         notes=notes,
     )
-    return _with_all_classes(found, place)
+    return [_with_all_classes(found, place)]
 
 
 def _with_all_classes(found: Found, place: str) -> Found:

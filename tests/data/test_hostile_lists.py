@@ -50,7 +50,7 @@ LISTS: dict[str, tuple[str | bytes, str]] = {
     "short": (lines(l3=None), f"a picture without a line: {NAME}"),
     "short by five": ("\n".join(GOOD[:1]), "1 lines for 6 pictures"),
     "empty": ("", "0 lines for 6 pictures"),
-    "long": (lines() + "ILSVRC2012_val_00000007.JPEG 0\n", "line 7: no picture is called `ILSVRC2012_val_00000007.JPEG`"),
+    "long": (lines() + "ILSVRC2012_val_00000007.JPEG 0\n", "line 7: no picture is called `ILSVRC2012_val_0"),
     "names without a picture": (lines(l3="nothing.JPEG 2"), "line 3: no picture is called `nothing.JPEG`"),
     "a path that leads out": (lines(l3=f"../train/{NAME} 2"), "line 3: "),
     "UTF-16": ("\n".join(GOOD).encode("utf-16"), "zero bytes"),

@@ -8,7 +8,7 @@ import click
 
 from vitrail.cli.options import AS_JSON
 
-WHAT = ("archive",)
+WHAT = ("imagenet", "cifar10", "cifar100", "archive")
 
 
 @click.group("data", no_args_is_help=True)

@@ -8,7 +8,7 @@ import click
 
 from vitrail.cli.options import AS_JSON
 
-WHAT = ("archive",)
+WHAT = ("imagenet", "cifar10", "cifar100", "archive")
 
 
 @click.command("prepare", short_help="Bring a published data set into the layout that opens.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -73,10 +73,16 @@ def extract(archive: Path, into: Path, *, limits: Limits | None = None, progress
         if kind == "zip":
             _unzip(file, read, below, limits.ratio, progress)
         elif kind == "tar":
-            _untar(read, archive, below, lambda done: progress and progress(done, file.size))
+            _take(read, archive, tar.members(read, archive), below, lambda done: progress and progress(done, file.size))
         else:
             stream = inflated(read, kind, archive, ratio=limits.ratio)
-            _untar(stream, archive, below, lambda done: progress and progress(done, max(done, file.size)))
+            _take(
+                stream,
+                archive,
+                tar.members(stream, archive),
+                below,
+                lambda done: progress and progress(done, max(done, file.size)),
+            )
     return Extracted(below.files, below.bytes)
 
 
@@ -96,8 +102,24 @@ def _unzip(file: Ranges, read: Read, below: _Below, ratio: int, progress: Progre
             progress(below.bytes, total)
 
 
-def _untar(read: Read, path: Path, below: _Below, progress: Callable[[int], object]) -> None:
-    for member in tar.members(read, path):
+def extract_members(read: Read, archive: Path, members: Iterable[tar.Member], into: Path) -> Extracted:
+    """Some members of a tar that is open, in the new folder `into`, as safely as `extract` does it."""
+    limits = Limits()
+    disk.make_folder(into.absolute().parent)
+    allowed = min(limits.bytes, disk.free_space(into.absolute().parent) - limits.reserve)
+    with (
+        as_data(),
+        disk.new_folder(into) as folder,
+        _Below(folder, archive, limits.members, allowed) as below,
+    ):
+        _take(read, archive, members, below, lambda done: None)
+    return Extracted(below.files, below.bytes)
+
+
+def _take(
+    read: Read, path: Path, members: Iterable[tar.Member], below: _Below, progress: Callable[[int], object]
+) -> None:
+    for member in members:
         if member.kind == "folder":
             below.folder(member.name)
             continue

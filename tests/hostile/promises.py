@@ -1,8 +1,8 @@
-"""Which tests keep which promise about foreign bytes: how many of them are quick, and the campaign at full length.
+"""Which tests keep which promise about data and foreign bytes: how many are quick, and the campaign at full length.
 
-The numbers C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the quick count
-is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by `make prove`; the
-figures of one run lie in `results/hostile.json`.
+The numbers B1 ..., C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the
+quick count is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by
+`make prove`; the figures of one run lie in `results/hostile.json`.
 
 The wording of a hostile list is held in the same way: each of its phrases names an item that stands for it.
 """
@@ -28,7 +28,12 @@ ALL = tuple(f"{HERE}hostile_{name}" for name in READERS) + tuple(
     f"{HERE}{name}" for name in ("front_door", "mutants", "races", "conversions")
 )
 
+CHANGING = ("tests.data.test_changing_files",)
+
 PROMISES: dict[str, Promise] = {
+    "B15": Promise("files that change during a run: a bad picture, never a wrong label", 20, "200 moments", CHANGING),
+    "B16": Promise("overlap and copies are counted exactly", 2, "100,000 files", CHANGING),
+    "B18": Promise("a reader that hangs, fails or lacks memory is named", 12, "40 hangs", CHANGING),
     "C01": Promise("loading never runs code from a file", 60, "500,000 mutants of legacy pickles; texts", ALL),
     "C02": Promise(".pth is read by an own opcode reader", 45, "1,000,000 mutants", ALL),
     "C03": Promise("safetensors: stricter than the reference", 55, "1,000,000 mutants against the reference", ALL),

@@ -33,6 +33,7 @@ PICTURES = tuple(f"tests.pictures.test_{name}" for name in ("decode", "decode_ho
 NAMES, LISTS_OF_LABELS, TREES, CLASSES = (
     f"tests.data.test_{name}" for name in ("hostile_names", "hostile_lists", "tree", "classes")
 )
+CHANGING = ("tests.data.test_changing_files",)
 
 PROMISES: dict[str, Promise] = {
     "B01": Promise("no picture crashes, hangs or stops a run", 250, "2,000,000 mutants", PICTURES),
@@ -51,6 +52,9 @@ PROMISES: dict[str, Promise] = {
     "B13": Promise("fetches that break midway", 60, "300 random schedules",
                    ("tests.test_remote", "tests.test_remote_storage")),
     "B14": Promise("the index of huge folders, kept and never stale", 26, "3 times 1,000,000 files", (TREES,)),
+    "B15": Promise("files that change during a run: a bad picture, never a wrong label", 20, "200 moments", CHANGING),
+    "B16": Promise("overlap and copies are counted exactly", 2, "100,000 files", CHANGING),
+    "B18": Promise("a reader that hangs, fails or lacks memory is named", 12, "40 hangs", CHANGING),
     "B19": Promise("work is bounded before decoding", 28, "1,000 pictures of many scans", PICTURES),
     "C01": Promise("loading never runs code from a file", 60, "500,000 mutants of legacy pickles; texts", ALL),
     "C02": Promise(".pth is read by an own opcode reader", 45, "1,000,000 mutants", ALL),

@@ -135,9 +135,15 @@ def policied(memory: NDArray[np.uint8], policy: Policy) -> NDArray[np.uint8]:
 
 
 def evaluation_batches(
-    source: Source, indices: NDArray[np.int64], policy: Policy, *, batch: int, workers: int
+    source: Source,
+    indices: NDArray[np.int64],
+    policy: Policy,
+    *,
+    batch: int,
+    workers: int,
+    patience: float = PATIENCE,
 ) -> Iterator[EvalBatch]:
-    """The pictures `indices` once each, in order, as evaluation sees them."""
+    """The pictures `indices` once each, in order, as evaluation sees them. patience: of `ahead`."""
 
     def make(number: int) -> EvalBatch:
         mine = indices[number * batch : (number + 1) * batch]
@@ -151,7 +157,7 @@ def evaluation_batches(
                 bad.append(BadPicture(int(index), source.title(int(index)), error))
         return EvalBatch(mine, policy.normalise(pixels), source.labels[mine], tuple(bad))
 
-    return ahead(make, 0, -(-len(indices) // batch), workers)
+    return ahead(make, 0, -(-len(indices) // batch), workers, patience)
 
 
 def ahead(make: Callable[[int], T], start: int, stop: int, workers: int, patience: float = PATIENCE) -> Iterator[T]:

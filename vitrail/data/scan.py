@@ -14,7 +14,7 @@ from vitrail.data.sources import Source
 from vitrail.data.threads import PATIENCE, Later, Threads, working_on
 
 Progress = Callable[[int, int], object]  # (pictures done, pictures in all)
-Seen = tuple[int, Path | None, Stamp | None, Look]  # index, file, its stamp before it was read, what was seen
+Seen = tuple[Path | None, Stamp | None, Look]  # the file, its stamp where there is something to keep, what was seen
 TOGETHER = 256  # looks that are kept in one go
 
 
@@ -23,20 +23,20 @@ def scan(
 ) -> tuple[Look, ...]:
     """A look at each picture, in order. folder: of the kept looks. SystemFault V702 where a read never returns."""
     total = len(source.labels)
-    looks: dict[int, Look] = {}
+    looks: list[Look] = []
     with kept_looks(folder) as kept:
-        waiting: list[tuple[Path | None, Stamp | None, Look]] = []
-        for index, path, stamp, seen in _seen(source, kept, max(1, workers)):
-            looks[index] = seen
-            if stamp is not None or path is None:
-                waiting.append((path, stamp, seen))
+        waiting: list[Seen] = []
+        for seen in _seen(source, kept, max(1, workers)):
+            looks.append(seen[2])
+            if seen[0] is None or seen[1] is not None:
+                waiting.append(seen)
             if len(waiting) == TOGETHER:
                 kept.keep(waiting)
                 waiting.clear()
             if progress is not None:
                 progress(len(looks), total)
         kept.keep(waiting)
-    return tuple(looks[index] for index in range(total))
+    return tuple(looks)
 
 
 def find_bad(
@@ -51,17 +51,12 @@ def find_bad(
 
 
 def _seen(source: Source, kept: Kept, workers: int) -> Iterator[Seen]:
-    """Looks as they come; known ones carry no stamp, as there is nothing to keep."""
+    """Looks in order of their pictures; everything that touches a file is done by threads, as it may hang."""
     threads = Threads(workers, patience=PATIENCE)
     waiting: deque[Later[Seen]] = deque()
     try:
         for index in range(len(source.labels)):
-            stored = source.picture(index)
-            stamp = Stamp.of(stored) if isinstance(stored, Path) else None
-            if isinstance(stored, Path) and stamp is not None and (known := kept.known(stored, stamp)) is not None:
-                yield index, stored, None, known
-                continue
-            waiting.append(threads.submit(partial(_look, source, kept, index, stamp)))
+            waiting.append(threads.submit(partial(_look, source, kept, index)))
             if len(waiting) > 4 * workers:
                 yield threads.result(waiting.popleft())
         while waiting:
@@ -70,12 +65,15 @@ def _seen(source: Source, kept: Kept, workers: int) -> Iterator[Seen]:
         threads.close()
 
 
-def _look(source: Source, kept: Kept, index: int, stamp: Stamp | None) -> Seen:
-    """A look at one picture, with its stamp if nobody touched the file meanwhile."""
+def _look(source: Source, kept: Kept, index: int) -> Seen:
+    """A look at one picture; with its stamp where it is new and nobody touched the file meanwhile."""
     title = source.title(index)
     with working_on(title):
         stored = source.picture(index)
+        if not isinstance(stored, Path):
+            return None, None, look(stored, title, known=kept.of_content)
+        stamp = Stamp.of(stored)
+        if stamp is not None and (known := kept.known(stored, stamp)) is not None:
+            return stored, None, known
         found = look(stored, title, known=kept.of_content)
-    if not isinstance(stored, Path):
-        return index, None, None, found
-    return index, stored, stamp if stamp == Stamp.of(stored) else None, found
+        return stored, stamp if stamp == Stamp.of(stored) else None, found

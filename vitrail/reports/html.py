@@ -196,8 +196,8 @@ def tiles(title: str, shown: Sequence[Tile], *, groups: bool = False) -> str:
 
 def _tile(tile: Tile, side: int) -> str:
     head, *rest = (text(line) for line in tile.caption.split("\n"))
-    mark = "good" if tile.good else "wrong"
-    caption = "<br>".join([f'<b class="{mark}">{head}</b>', *rest])
+    mark = "" if tile.good is None else ' class="good"' if tile.good else ' class="wrong"'
+    caption = "<br>".join([f"<b{mark}>{head}</b>", *rest])
     small = max(tile.image.shape[:2]) <= side  # the browser enlarges it by whole squares
     image = fit(tile.image, max(tile.image.shape[:2]) if small else side)
     return f'<figure><img alt="{head}" src="{_data(png(image))}"><figcaption>{caption}</figcaption></figure>\n'

@@ -120,7 +120,7 @@ def class_sizes(classes: Sequence[str], training: Sequence[int], held_out: Seque
     return _save(figure, path)
 
 
-def pictures(tiles: Sequence[tuple[NDArray[np.uint8], str, bool]], path: Path) -> bytes:
+def pictures(tiles: Sequence[tuple[NDArray[np.uint8], str, bool | None]], path: Path) -> bytes:
     """A contact sheet: at most six in a row, each with its caption (up to three lines) and a mark. Returns the bytes.
 
     Small pictures are enlarged by whole pixels, large ones reduced; blue with a tick is good, red with a cross is not.
@@ -149,10 +149,10 @@ def _place(figure: Figure, tile: Tile, box: tuple[int, int, int]) -> None:
     axes = figure.add_axes((corner[0] / across, corner[1] / up, width / across, height / up))
     axes.imshow(image, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
-    mark, colour = ("\u2713", ACCENT) if tile.good else ("\u2717", WRONG)
+    mark, colour = ("\u2713", ACCENT) if tile.good else ("\u2717" if tile.good is False else "", WRONG)
     for line, text in enumerate([mark, *tile.caption.split("\n")[:3]]):
         figure.text(
-            (left + (18 if line else 0)) / across,
+            (left + (18 if line and mark else 0)) / across,
             (top - side - 8 - 17 * max(line - 1, 0)) / up,
             drawable(elide(text, 22)),
             color=colour if line == 0 else INK if line == 1 else MUTED,

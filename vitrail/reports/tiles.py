@@ -12,11 +12,11 @@ from PIL import Image
 
 
 class Tile(NamedTuple):
-    """A picture uint8 (H, W, 1 or 3) with what is said of it: a caption of short lines, and whether it went well."""
+    """A picture uint8 (H, W, 1 or 3) with a caption of short lines, and whether it went well (None: unsaid)."""
 
     image: NDArray[np.uint8]
     caption: str
-    good: bool
+    good: bool | None
 
 
 def fit(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

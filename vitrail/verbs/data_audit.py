@@ -104,7 +104,7 @@ def write_audit(done: Audit, folder: Path) -> Path:
     write_file(folder / "audit.json", (json.dumps(done.to_json(), indent=1, allow_nan=False) + "\n").encode())
     sheets: list[tuple[Finding, tuple[Tile, ...]]] = []
     for one in done.findings:
-        tiles = tuple(_tile(done, one, place) for place, row in enumerate(one.rows[:SHOWN]) if row.pictures)
+        tiles = tuple(_tile(done, one, place) for place, row in enumerate(one.rows[:SHOWN]) if one.drawn)
         sheets.append((one, tiles))
         if tiles:
             pictures(tiles, folder / f"{one.kind.replace(' ', '-')}.png")
@@ -131,11 +131,8 @@ def _tile(done: Audit, finding: Finding, place: int) -> Tile:
     names = [done.source.title(i) for i in row.pictures]
     shown = beside([_pixels(done, i) for i in row.pictures[:OF_A_GROUP]])
     more = [f"and {len(names) - OF_A_GROUP} more"] if len(names) > OF_A_GROUP else []
-    if finding.kind == "broken":
-        code, _, what = row.note.partition(" ")
-        return Tile(shown, f"{code}\n{names[0]}\n{what.partition(': ')[2] or what}", False)
     head = [row.note] if row.note else [f"{len(names)} times the same"]
-    return Tile(shown, "\n".join([*head, *names[:OF_A_GROUP], *more]), finding.weight == "advice")
+    return Tile(shown, "\n".join([*head, *names[:OF_A_GROUP], *more]), None if finding.weight == "advice" else False)
 
 
 def _pixels(done: Audit, index: int) -> NDArray[np.uint8]:

@@ -349,6 +349,7 @@ class _Run:
             recipe.policy,
             batch=recipe.evaluation.batch,
             workers=recipe.data.workers,
+            patience=recipe.data.patience,
         )
         return evaluate(model.logits, batches, self.source.classes)
 

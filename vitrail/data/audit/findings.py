@@ -53,6 +53,11 @@ class Finding:
         return KINDS[self.kind][0]
 
     @property
+    def drawn(self) -> bool:
+        """Whether its pictures can be shown."""
+        return self.kind != "broken" and any(row.pictures for row in self.rows)
+
+    @property
     def heading(self) -> str:
         """The title of its section."""
         return KINDS[self.kind][1]

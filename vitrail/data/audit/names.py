@@ -29,8 +29,8 @@ def clashes(names: Sequence[str]) -> list[tuple[tuple[int, ...], str]]:
 
 def _plain(name: str) -> str:
     """What is left of a name where nothing but what prints counts."""
-    visible = "".join(c for c in printable(unicodedata.normalize("NFC", name)) if unicodedata.category(c) != "Cf")
-    return "/".join(" ".join(part.split()) for part in visible.split("/"))
+    visible = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
+    return "/".join(" ".join(printable(part).split()) for part in visible.split("/"))
 
 
 def _folded(name: str) -> str:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.pictures import work
+from tests.pictures.costs import LARGEST
 from tests.pictures.hostile import ENDINGS, GIF, HEAD, HOSTILE, IDAT, JPEG, PHOTO, PNG, SEEDS, saved, sized
 from tests.pictures.mutants import READERS, attacked
 from vitrail.errors import PictureError
@@ -166,6 +167,23 @@ def test_B01_every_item_stays_within_its_memory(costs: dict[str, dict[str, Any]]
     for name, cost in costs.items():
         assert cost["verdict"] == HOSTILE[name][1], name
         assert cost["bytes"] <= work.allowed(cost["pixels"]), (name, cost)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("kind", LARGEST)
+def test_B01_the_largest_pictures_stay_within_their_memory(kind: str) -> None:
+    command = [sys.executable, "-m", "tests.pictures.costs", kind]
+    cost = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert cost["verdict"] == "ok"
+    assert cost["bytes"] <= work.allowed(cost["pixels"], LARGEST[kind][1], cost["file"]), cost
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", READERS)
+def test_B01_mutants_at_length(name: str, tmp_path: Path) -> None:
+    tally = attacked(name, READERS[name].full, tmp_path)
+    assert not tally.findings, tally.findings
+    assert tally.mutants == READERS[name].full
 
 
 BEYOND = [name for name, (_, expected) in HOSTILE.items() if expected == "V303"]

@@ -33,9 +33,9 @@ from vitrail.pictures.jpeg import MAX_SCAN_PIXELS, MAX_SCANS, read_jpeg
 from vitrail.pictures.limits import MAX_HEAD_BYTES, MAX_PIXELS, MAX_TINY_PARTS
 
 
-def allowed(pixels: int, each: int = 7) -> int:
-    """Bytes that decoding may take: what Pillow holds of a picture, what is handed out, and 64 MiB beside."""
-    return each * min(pixels or MAX_PIXELS, MAX_PIXELS) + (64 << 20)
+def allowed(pixels: int, each: int = 7, file: int = 0) -> int:
+    """Bytes that decoding may take: a picture in Pillow and as handed out, its file twice, and 64 MiB beside."""
+    return each * min(pixels or MAX_PIXELS, MAX_PIXELS) + 2 * file + (64 << 20)
 
 
 # format -> the longest side that its header can state

@@ -120,7 +120,7 @@ imagenet.prepare(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("after", [3, 9, 20, 33, 50])
+@pytest.mark.parametrize("after", [3, 20, 50])
 def test_imagenet_goes_on_after_a_kill(tmp_path: Path, after: int) -> None:
     src, dst = archives(tmp_path / "src"), tmp_path / "dst"
     killed = subprocess.run([sys.executable, "-c", KILLED, str(src), str(dst), str(after)], timeout=60)
@@ -192,7 +192,8 @@ def test_a_class_folder_of_another_count_is_named(tmp_path: Path) -> None:
 
 
 def batches() -> dict[str, bytes]:
-    files = {f"data_batch_{i}.bin": bytes(3073 * 10) for i in range(1, 6)} | {"test_batch.bin": bytes(3073 * 10)}
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+    files = {name: (bytes([0]) + bytes([number]) * 3072) * 10 for number, name in enumerate(names)}
     return {f"cifar-10-batches-bin/{name}": data for name, data in files.items()}
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vitrail.data.configs import Data
 from vitrail.data.order import split
-from vitrail.data.sources import archive, arrays, cifar, digits, layouts, parquet, shards
+from vitrail.data.sources import archive, arrays, cifar, digits, huggingface, layouts, parquet, shards
 from vitrail.data.sources.classes import ordered, renamed
 from vitrail.data.sources.found import Found, Stored
 from vitrail.errors import DataError
@@ -30,6 +30,7 @@ FINDERS: dict[str, Callable[[Data], Found]] = {
     "arrays": arrays.find,
     "shards": shards.find,
     "parquet": parquet.find,
+    "huggingface": huggingface.find,
 }
 
 # Sources that need no root: their name is one.
@@ -108,6 +109,8 @@ def _own(data: Data) -> str | None:
         return "arrays"
     if cifar.is_here(Path(root)):
         return "cifar"
+    if huggingface.is_here(root):
+        return "huggingface"
     if shards.is_here(root):
         return "shards"
     return "parquet" if parquet.is_here(Path(root)) else None

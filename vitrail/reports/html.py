@@ -27,8 +27,9 @@ class Page:
     """What the page says. Everything is plain text, escaped here; what is empty is left out.
 
     facts: what it was trained on, as (name, value): source, counts, split, classes, model. split: the pictures that
-    were evaluated, in words. chosen_here: `best` was chosen by its score on these same pictures. curves, confusion:
-    PNG bytes. commands: (what it does, command line). proof: one line.
+    were evaluated, in words. untrained: pictures to train on that could not be read, and why; on_bad: `skip` or
+    `replace`, what was done with them. chosen_here: `best` was chosen by its score on these same pictures. curves,
+    confusion: PNG bytes. commands: (what it does, command line). proof: one line.
     """
 
     title: str
@@ -36,6 +37,8 @@ class Page:
     evaluation: Evaluation
     split: str
     chosen_here: bool = False
+    untrained: Pairs = ()
+    on_bad: str = ""
     facts: Pairs = ()
     curves: bytes = b""
     confusion: bytes = b""
@@ -123,6 +126,12 @@ def _result(content: Page) -> str:
             f'<p class="note"><b>{count(len(seen.bad), "picture")} could not be read.</b> '
             "What cannot be read counts as wrong and is listed below.</p>"
         )
+    if content.untrained:
+        done = "others were drawn in their place" if content.on_bad == "replace" else "they were left out"
+        lines.append(
+            f'<p class="note"><b>{count(len(content.untrained), "picture")} to train on could not be read:</b> '
+            f"{done}. They are listed below.</p>"
+        )
     return "\n".join(lines)
 
 
@@ -158,6 +167,10 @@ def _folded(content: Page) -> str:
         f"<details><summary>{title}</summary>\n{body}\n</details>"
         for title, body in (
             (f"Unread pictures ({len(bad)})", facts(bad) if bad else ""),
+            (
+                f"Unread pictures to train on ({len(content.untrained)})",
+                facts(content.untrained) if content.untrained else "",
+            ),
             ("Recipe, resolved", f"<pre>{recipe}</pre>" if recipe else ""),
             ("Environment", facts(content.environment) if content.environment else ""),
         )

@@ -193,7 +193,9 @@ def _tell_bad(run: _Run, batch: TrainBatch) -> None:
     """Every picture of a batch that could not be read, counted; DataError V406 when there are more than allowed."""
     for one in batch.bad:
         run.bad.add(one.index)
-        run.tell("bad", epoch=batch.epoch, index=one.index, name=printable(one.name), why=one.error.what)
+        run.tell(
+            "bad", epoch=batch.epoch, index=one.index, name=printable(one.name), code=one.error.code, why=one.error.what
+        )
     if len(run.bad) > run.plan.bad_allowed:
         raise DataError(
             "V406",

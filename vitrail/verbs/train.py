@@ -135,8 +135,12 @@ def _look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
         listener({"event": "note", "text": f"more than {SCANNED_WHOLE:,} pictures: not looked through beforehand"})
         return
     bad = find_bad(source, workers=recipe.data.workers)
-    if len(bad) > bad_allowed(source, recipe.data):
-        raise unreadable(bad, len(source.labels), source.place)
+    counted = bad
+    if recipe.data.on_bad != "error":  # those held out count as wrong in evaluation, not against the limit
+        trained = set(source.training.tolist())
+        counted = [one for one in bad if one.index in trained]
+    if len(counted) > bad_allowed(source, recipe.data):
+        raise unreadable(counted, len(source.labels), source.place)
     for one in bad:
         listener({"event": "note", "text": f"cannot be read: {one.name}: {one.error.what} ({one.error.code})"})
 

@@ -53,10 +53,10 @@ def near(looks: Sequence[Look]) -> Pairs:
             chosen.append(index)
     grey = np.frombuffer(b"".join(looks[i].thumb for i in chosen), np.uint8).reshape(len(chosen), THUMB * THUMB)
     clear = grey.std(axis=1) >= CONTRAST
-    indices, thumbs = np.array(chosen, np.int64)[clear], _standard(grey[clear])
+    indices, thumbs = np.array(chosen, np.int64)[clear], standard(grey[clear])
     hashes = np.array([looks[i].hash for i in indices], np.uint64)
     first, second = close(hashes, DISTANCE)
-    likeness = _likeness(thumbs, first, second)
+    likeness = alikeness(thumbs, first, second)
     kept = likeness >= ALIKE
     first, second, likeness = indices[first[kept]], indices[second[kept]], likeness[kept]
     order = np.lexsort((second, first, -np.round(likeness, 3)))
@@ -113,7 +113,7 @@ def _bits(words: NDArray[np.uint64]) -> NDArray[np.int64]:
 _SET = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
 
-def _standard(thumbs: NDArray[np.generic]) -> NDArray[np.float32]:
+def standard(thumbs: NDArray[np.generic]) -> NDArray[np.float32]:
     """Each row less its mean, at length one."""
     rows = thumbs.astype(np.float32)
     rows -= rows.mean(axis=-1, keepdims=True)
@@ -121,7 +121,7 @@ def _standard(thumbs: NDArray[np.generic]) -> NDArray[np.float32]:
     return rows
 
 
-def _likeness(thumbs: NDArray[np.float32], first: Ints, second: Ints) -> NDArray[np.float64]:
+def alikeness(thumbs: NDArray[np.float32], first: Ints, second: Ints) -> NDArray[np.float64]:
     """The best correlation of each pair, over the windows of either; 0 where the unmoved thumbs share little."""
     likeness = np.zeros(len(first))
     plain = np.concatenate(

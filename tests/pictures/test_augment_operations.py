@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from vitrail.data.augment.levels import LEVELS, TURNING, At
 from vitrail.data.augment.perform import GRADED, MOVED, WHOLE, operate
 from vitrail.pictures.operations import as_pixels, as_planes, crop_resize, resized_boxes
-from vitrail.pictures.operations.planes import Planes, from_image, to_image
+from vitrail.pictures.operations.planes import Planes
 from vitrail.pictures.operations.tones import posterize
 
 FILL = (12, 200, 99)
@@ -64,6 +64,15 @@ REACH = {
     "translate_y": (-40, 40), "desaturate": (-0.2, 1.2),
 }  # fmt: skip
 WHOLE_NUMBERS = ("posterize", "solarize", "solarize_add")
+
+
+def to_image(planes: Planes) -> Image.Image:
+    return Image.fromarray(planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0)))
+
+
+def from_image(image: Image.Image) -> Planes:
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def pictures() -> list[Planes]:

@@ -1,14 +1,16 @@
 """Batches from a source: each a pure function of its number, prepared ahead by threads.
 
-Pictures of one size in memory are augmented a batch at a time; others are decoded, cropped and resized one by one.
+Pictures of one size in memory are augmented many at a time; others are decoded, cropped and resized one by one. Each
+picture's bytes are the same either way.
 Decoding and resizing leave Python's lock, so threads are enough; and as batches are pure functions, any number of
 threads gives the same ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -21,15 +23,17 @@ from vitrail.data.augment.erase import erase
 from vitrail.data.augment.pictures import augmented, augmented_batch, wants_originals
 from vitrail.data.batches import BadPicture, EvalBatch, TrainBatch
 from vitrail.data.configs import Augment, Data
-from vitrail.data.order import epoch_order
+from vitrail.data.order import Samples, epoch_samples
 from vitrail.data.sources import Source
 from vitrail.data.threads import PATIENCE, Later, Threads, working_on
 from vitrail.errors import DataError, PictureError
 from vitrail.pictures.decode import from_array
+from vitrail.pictures.operations import as_pixels, as_planes
 from vitrail.pictures.policy import Policy
 from vitrail.randomness import words
 
 T = TypeVar("T")
+VALUES_AT_ONCE = 3 << 20  # bytes of pictures in memory that are augmented together: 1,024 of 32 x 32 x 3
 REPLACEMENTS = 16  # pictures drawn in the place of a bad one before its row is left out
 
 
@@ -56,57 +60,78 @@ class TrainLoader:
                 hint=f"give data.batch={len(self.source.training)} or less",
             )
         fixed = self._fixed_pixels()
-        order: dict[int, NDArray[np.int64]] = {}
+        samples: dict[int, Samples] = {}
 
-        def make(step: int) -> TrainBatch:
-            epoch, place = divmod(step, self.steps_per_epoch)
-            if epoch not in order:
-                order.clear()  # only the newest epoch is kept; a late reader of the old one makes it again
-                order[epoch] = epoch_order(self.source.training, seed=self.seed, epoch=epoch)
-            permuted = order.get(epoch)
-            if permuted is None:
-                permuted = epoch_order(self.source.training, seed=self.seed, epoch=epoch)
-            indices = permuted[place * self.data.batch : (place + 1) * self.data.batch]
-            return self._make(step, epoch, indices, fixed)
+        def make(number: int) -> list[TrainBatch]:
+            first, last = runs[number]
+            epoch, place = divmod(first, self.steps_per_epoch)
+            ordered = samples.get(epoch) or self._samples(epoch)
+            if epoch not in samples:
+                samples.clear()  # only the newest epoch is kept; a late reader of the old one makes it again
+                samples[epoch] = ordered
+            part = slice(place * self.data.batch, (place + last - first) * self.data.batch)
+            return self._make(first, epoch, Samples(ordered.indices[part], ordered.keys[part]), fixed)
 
-        return ahead(make, start, stop, self.data.workers, self.data.patience)
+        runs = _runs(start, stop, self._steps_at_once(fixed), self.steps_per_epoch)
+        return _flat(ahead(make, 0, len(runs), self.data.workers, self.data.patience))
+
+    def _samples(self, epoch: int) -> Samples:
+        return epoch_samples(self.data, self.source.training, self.source.labels, seed=self.seed, epoch=epoch)
 
     def _fixed_pixels(self) -> NDArray[np.uint8] | None:
-        """All pictures as the policy wants them, where they lie in memory and no crop needs the originals."""
+        """All pictures as augmentation wants them, where they lie in memory, their channels apart in it."""
         if self.source.memory is None:
             return None
         if wants_originals(self.augment):
-            return with_channels(self.source.memory, self.policy.channels)
+            return as_pixels(as_planes(with_channels(self.source.memory, self.policy.channels)))
         return policied(self.source.memory, self.policy)
 
-    def _make(self, step: int, epoch: int, indices: NDArray[np.int64], fixed: NDArray[np.uint8] | None) -> TrainBatch:
+    def _steps_at_once(self, fixed: NDArray[np.uint8] | None) -> int:
+        """Steps whose pictures are augmented together: small ones are worked on faster in large groups."""
+        if fixed is None:
+            return 1
+        height, width = self.policy.size
+        return max(1, VALUES_AT_ONCE // (self.data.batch * self.policy.channels * height * width))
+
+    def _make(self, first: int, epoch: int, samples: Samples, fixed: NDArray[np.uint8] | None) -> list[TrainBatch]:
         bad: list[BadPicture] = []
         if fixed is not None:
-            pixels = augmented_batch(fixed[indices], self.augment, self.policy, Draws(self.seed, epoch, indices))
+            pixels = augmented_batch(
+                fixed[samples.indices], self.augment, self.policy, Draws(self.seed, epoch, samples.keys)
+            )
         else:
-            indices, pixels = self._readable(indices, epoch, bad)
+            samples, pixels = self._readable(samples, epoch, bad)
         images = self.policy.normalise(pixels)
         if self.augment.erase is not None:
-            images = erase(images, self.augment.erase, Draws(self.seed, epoch, indices))
-        return TrainBatch(step, epoch, indices, images, self.source.labels[indices], tuple(bad))
+            images = erase(images, self.augment.erase, Draws(self.seed, epoch, samples.keys))
+        indices, labels, each = samples.indices, self.source.labels[samples.indices], self.data.batch
+        if fixed is None:
+            return [TrainBatch(first, epoch, indices, images, labels, tuple(bad))]
+        parts = [slice(begin, begin + each) for begin in range(0, len(indices), each)]
+        return [
+            TrainBatch(step, epoch, indices[part], images[part], labels[part]) for step, part in enumerate(parts, first)
+        ]
 
-    def _readable(
-        self, indices: NDArray[np.int64], epoch: int, bad: list[BadPicture]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def _readable(self, samples: Samples, epoch: int, bad: list[BadPicture]) -> tuple[Samples, NDArray[np.uint8]]:
         """The pictures of a batch that can be read, by `data.on_bad`, and which they are; `bad` takes the others."""
-        rows = [row for index in indices if (row := self._row(int(index), epoch, bad)) is not None]
+        wanted = zip(samples.indices.tolist(), samples.keys.tolist(), strict=True)
+        rows = [row for index, key in wanted if (row := self._row(index, key, epoch, bad)) is not None]
         if not rows:
-            raise unreadable(bad, len(indices), self.source.place)
-        return np.array([index for index, _ in rows], np.int64), np.stack([pixels for _, pixels in rows])
+            raise unreadable(bad, len(samples.indices), self.source.place)
+        indices, keys, pixels = zip(*rows, strict=True)
+        return Samples(np.array(indices, np.int64), np.array(keys, np.int64)), np.stack(pixels)
 
-    def _row(self, index: int, epoch: int, bad: list[BadPicture]) -> tuple[int, NDArray[np.uint8]] | None:
-        """Picture `index` or, where it is bad and `data.on_bad` says so, one drawn in its place, or None."""
+    def _row(
+        self, index: int, key: int, epoch: int, bad: list[BadPicture]
+    ) -> tuple[int, int, NDArray[np.uint8]] | None:
+        """Picture `index` or, where it is bad and `data.on_bad` says so, one drawn in its place, or None; its key."""
         others = self.source.training
-        draws = words(self.seed, "replace", epoch, np.array([index]), REPLACEMENTS)[0] % np.uint64(len(others))
+        draws = words(self.seed, "replace", epoch, np.array([key]), REPLACEMENTS)[0] % np.uint64(len(others))
         for candidate in (index, *others[draws.astype(np.int64)].tolist()):
+            its_key = key - index + candidate
             try:
                 with working_on(self.source.title(candidate)):
-                    return candidate, self._one(candidate, epoch)
+                    return candidate, its_key, self._one(candidate, its_key, epoch)
             except PictureError as error:
                 if self.data.on_bad == "error":
                     raise
@@ -115,9 +140,25 @@ class TrainLoader:
                     return None
         return None
 
-    def _one(self, index: int, epoch: int) -> NDArray[np.uint8]:
+    def _one(self, index: int, key: int, epoch: int) -> NDArray[np.uint8]:
         picture = from_array(self.source.read(index), channels=self.policy.channels)
-        return augmented(picture, self.augment, self.policy, Draws(self.seed, epoch, np.array([index])))
+        return augmented(picture, self.augment, self.policy, Draws(self.seed, epoch, np.array([key])))
+
+
+def _runs(start: int, stop: int, length: int, per_epoch: int) -> list[tuple[int, int]]:
+    """Steps `start` to `stop` - 1 cut into runs (first, after the last) of at most `length`, none across two epochs."""
+    runs = []
+    while start < stop:
+        end = min(stop, start + length, (start // per_epoch + 1) * per_epoch)
+        runs.append((start, end))
+        start = end
+    return runs
+
+
+def _flat(runs: Generator[list[TrainBatch], None, None]) -> Iterator[TrainBatch]:
+    with contextlib.closing(runs):
+        for batches in runs:
+            yield from batches
 
 
 def with_channels(memory: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
@@ -160,7 +201,9 @@ def evaluation_batches(
     return ahead(make, 0, -(-len(indices) // batch), workers, patience)
 
 
-def ahead(make: Callable[[int], T], start: int, stop: int, workers: int, patience: float = PATIENCE) -> Iterator[T]:
+def ahead(
+    make: Callable[[int], T], start: int, stop: int, workers: int, patience: float = PATIENCE
+) -> Generator[T, None, None]:
     """make(start) to make(stop - 1) in order, up to `workers` of them prepared ahead in threads.
 
     SystemFault V702 names what is being read when nothing came for `patience` seconds.

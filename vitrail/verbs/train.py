@@ -299,6 +299,7 @@ class _Run:
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
             mix=_mixer(recipe),
+            class_weights=self._class_weights(recipe),
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,
             identity=self._identity(recipe),
@@ -307,6 +308,13 @@ class _Run:
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
         outcome = run_loop(plan, resume=snapshot, listener=self.tell)
         return self._finish(recipe, outcome)
+
+    def _class_weights(self, recipe: Recipe) -> tuple[float, ...] | None:
+        from vitrail.training.losses import balanced_weights
+
+        if recipe.loss.class_weights == "none":
+            return None
+        return balanced_weights(self.source.count(self.source.training).tolist())
 
     def _enough_space(self, module: nn.Module) -> None:
         size = sum(value.numel() * value.element_size() for value in module.state_dict().values())

@@ -1,7 +1,7 @@
 """Many small crops resized at once, to the bytes of `pictures/resize.py`.
 
-Each pass is one product of matrices: whole weights of 22 fraction bits and whole values below 2^53, so that double adds
-them without rounding, in any order.
+Each pass is one product of matrices: weights of 22 fraction bits and bytes, so that double adds them without rounding,
+in any order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vitrail.pictures.policy import Interpolation
 from vitrail.pictures.resize import resize
 
 SMALL = 64  # sides up to here go through matrices: beyond, most of a matrix is zeros
-_AT_ONCE = 64  # pictures, so that doubles stay in the cache
+_AT_ONCE = 16  # pictures, so that doubles stay in the cache
 _ONE = 1 << 22
 _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 
@@ -50,21 +50,18 @@ def _by_matrices(
     for row, ((top, left, tall, wide), name) in enumerate(zip(boxes.tolist(), interpolations, strict=True)):
         across[row, left : left + wide] = weights(wide, size[1], name).T
         down[row, 0, :, top : top + tall] = weights(tall, size[0], name)
-    rows = _rounded(planes.reshape(count, channels * height, width).astype(np.float64) @ across)
-    return _rounded(down @ rows.reshape(count, channels, height, size[1])).astype(np.uint8)
-
-
-def _rounded(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of 22 fraction bits as whole values of 0 to 255, halves upwards, still as double."""
-    sums += 0.5 * _ONE
-    sums *= 1.0 / _ONE  # a power of two: exact
-    np.floor(sums, out=sums)
-    return np.clip(sums, 0.0, 255.0, out=sums)
+    rows = planes.reshape(count, channels * height, width).astype(np.float64) @ across
+    rows += 0.5  # halves upwards, below as well
+    np.floor(rows, out=rows)
+    np.clip(rows, 0.0, 255.0, out=rows)
+    columns = down @ rows.reshape(count, channels, height, size[1])
+    columns += 0.5
+    return np.clip(columns, 0.0, 255.0, out=columns).astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=4096)
 def weights(length: int, target: int, interpolation: Interpolation) -> NDArray[np.float64]:
-    """What each of `length` pixels weighs in each of `target` ones, in units of 2^-22: (target, length), whole."""
+    """What each of `length` pixels weighs in each of `target` ones, (target, length): whole numbers by 2^22."""
     found = np.zeros((target, length))
     scale = length / target
     wide = max(scale, 1.0)
@@ -77,9 +74,9 @@ def weights(length: int, target: int, interpolation: Interpolation) -> NDArray[n
         total = sum(raw)
         for source, value in enumerate(raw, first):
             part = value / total * _ONE
-            found[place, source] = int(part - 0.5) if part < 0 else int(part + 0.5)
+            found[place, source] = (int(part - 0.5) if part < 0 else int(part + 0.5)) / _ONE
     if length == target:  # nothing is resized then, and nothing rounded
-        found = np.eye(length) * _ONE
+        found = np.eye(length)
     found.setflags(write=False)
     return found
 

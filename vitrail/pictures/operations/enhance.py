@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from vitrail.pictures.operations.planes import Planes, column, from_image, to_image
+from vitrail.pictures.operations.planes import Planes, by_pillow, column
 from vitrail.pictures.operations.tones import Numbers
 
 
@@ -86,19 +86,16 @@ def smooth(planes: Planes) -> Planes:
 
 def gaussian_blur(planes: Planes, radii: Numbers) -> Planes:
     """A blur of the given radius (standard deviation in pixels), by Pillow's three box blurs in whole numbers."""
-    blurred = [
-        from_image(to_image(picture).filter(ImageFilter.GaussianBlur(radius=float(radius))))
-        for picture, radius in zip(planes, radii, strict=True)
-    ]
-    return np.stack(blurred)
+    each = radii.tolist()
+    return by_pillow(planes, lambda image, row: image.filter(ImageFilter.GaussianBlur(radius=each[row])))
 
 
 def hue(planes: Planes, turns: Numbers) -> Planes:
     """The hue turned by -0.5 to 0.5 of a circle, in 256 steps, by way of Pillow's 8-bit HSV; grey pictures stay."""
     if planes.shape[1] == 1:
         return planes
-    turned = [_turned(to_image(picture), float(turn)) for picture, turn in zip(planes, turns, strict=True)]
-    return np.stack([from_image(image) for image in turned])
+    each = turns.tolist()
+    return by_pillow(planes, lambda image, row: _turned(image, each[row]))
 
 
 def _turned(image: Image.Image, turn: float) -> Image.Image:

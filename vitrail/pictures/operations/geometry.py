@@ -6,14 +6,14 @@ Pillow's, in double and in its order, and several times faster than its general 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitrail.pictures.operations.planes import Planes, from_image, to_image
+from vitrail.pictures.operations.planes import Planes, by_pillow
 from vitrail.pictures.operations.tones import Numbers
 
 Sampling = Literal["nearest", "bilinear", "bicubic"]
@@ -27,11 +27,8 @@ _AT_ONCE = 1 << 15  # values worked on together, so that doubles stay in the cac
 
 def rotate(planes: Planes, degrees: Numbers, sampling: Sampling, fill: Sequence[int]) -> Planes:
     """Turned about the centre, counter-clockwise, at the same size. fill: one value per channel."""
-    turned = [
-        from_image(to_image(picture).rotate(float(angle), _SAMPLINGS[sampling], fillcolor=_colour(picture, fill)))
-        for picture, angle in zip(planes, degrees, strict=True)
-    ]
-    return np.stack(turned)
+    colour, way, angles = _colour(planes, fill), _SAMPLINGS[sampling], degrees.tolist()
+    return by_pillow(planes, lambda image, row: image.rotate(angles[row], way, fillcolor=colour))
 
 
 def shear_x(planes: Planes, factors: Numbers, sampling: Sampling, fill: Sequence[int]) -> Planes:
@@ -62,69 +59,99 @@ def _moved(planes: Planes, slopes: Numbers, shifts: Numbers, sampling: Sampling,
     """Pixel (y, x) taken from its own row at x + 0.5 + slope * (y + 0.5) + shift, where the row has 0 to W."""
     count, channels, height, width = planes.shape
     if sampling == "nearest":  # in 16.16 fixed point: nothing is gained by saying that again
-        pairs = zip(planes, slopes.tolist(), shifts.tolist(), strict=True)
-        return np.stack([_moved_nearest(picture, slope, shift, fill) for picture, slope, shift in pairs])
+        return _moved_nearest(planes, slopes.tolist(), shifts.tolist(), fill)
     down = slopes[:, None] * (np.arange(height) + 0.5)
     places = (np.arange(width) + 0.5 + down[:, :, None] + shifts[:, None, None]).reshape(-1, width)
-    rows = planes.transpose(0, 2, 1, 3).reshape(-1, channels, width)  # (B * H, C, W)
-    moved = np.empty_like(rows)
-    colour = np.array(fill[:channels], np.uint8)[:, None]
-    step = max(1, _AT_ONCE // (channels * width))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        values = _sampled(rows[part], places[part], sampling)
-        seen = (places[part] >= 0.0) & (places[part] < width)
-        moved[part] = np.where(seen[:, None], values, colour)
-    return np.ascontiguousarray(moved.reshape(count, height, channels, width).transpose(0, 2, 1, 3))
+    rows = planes.transpose(1, 0, 2, 3).reshape(channels, -1, width)  # (C, B * H, W)
+    moved = _sampled(rows, places, sampling)
+    unseen = (places < 0.0) | (places >= width)
+    for plane, value in zip(moved, fill, strict=False):
+        np.copyto(plane, np.uint8(value), where=unseen)
+    return np.ascontiguousarray(moved.reshape(channels, count, height, width).transpose(1, 0, 2, 3))
 
 
-def _moved_nearest(picture: Planes, slope: float, shift: float, fill: Sequence[int]) -> Planes:
-    image = to_image(picture)
-    matrix = (1.0, slope, shift, 0.0, 1.0, 0.0)
-    way = Image.Resampling.NEAREST
-    return from_image(
-        image.transform(image.size, Image.Transform.AFFINE, matrix, way, fillcolor=_colour(picture, fill))
-    )
+def _moved_nearest(planes: Planes, slopes: list[float], shifts: list[float], fill: Sequence[int]) -> Planes:
+    way, colour = Image.Resampling.NEAREST, _colour(planes, fill)
+
+    def move(image: Image.Image, row: int) -> Image.Image:
+        matrix = (1.0, slopes[row], shifts[row], 0.0, 1.0, 0.0)
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, way, fillcolor=colour)
+
+    return by_pillow(planes, move)
 
 
-def _colour(picture: Planes, fill: Sequence[int]) -> int | tuple[int, ...]:
-    return fill[0] if len(picture) == 1 else tuple(fill)
+def _colour(planes: Planes, fill: Sequence[int]) -> int | tuple[int, ...]:
+    return fill[0] if planes.shape[1] == 1 else tuple(fill)
 
 
 def _sampled(rows: NDArray[np.uint8], places: NDArray[np.float64], sampling: Sampling) -> NDArray[np.uint8]:
-    """Rows (R, C, W) at places (R, W), a pixel's centre being at its index + 0.5; beyond its ends a row goes on."""
-    left = np.floor(places - 0.5)
-    part = (places - 0.5 - left)[:, None]
-    first = left.astype(np.int64)
-    if sampling == "bilinear":
-        one, other = (tap.astype(np.int16) for tap in _taps(rows, first, 0, 2))
-        return _bytes(one + (other - one) * part)
-    v1, v2, v3, v4 = (tap.astype(np.int16) for tap in _taps(rows, first, -1, 4))
-    difference = v1 - v2
-    cubic = v4 - v3 - difference
-    value = part * cubic
-    value += 2 * difference + v3 - v4
-    value *= part
-    value += v3 - v1
-    value *= part
-    value += v2
-    return _bytes(value)
-
-
-def _bytes(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    return np.clip(values, 0.0, 255.0, out=values).astype(np.uint8)
-
-
-def _taps(rows: NDArray[np.uint8], first: NDArray[np.int64], start: int, count: int) -> list[NDArray[np.uint8]]:
-    """`count` neighbours (R, C, W) of each place, from column first + start on, columns beyond the ends clamped."""
+    """Rows (C, R, W) at places (R, W), a pixel's centre being at its index + 0.5; beyond its ends a row goes on."""
+    taps, start, formula = _FORMULAS[sampling]
+    parts = places - 0.5
+    left = np.floor(parts)
+    parts -= left
     width = rows.shape[2]
-    begins = first[:, 0]
-    if not (first == begins[:, None] + np.arange(width)).all():  # a fraction next to a whole number was rounded over
-        columns = np.clip(first + start + np.arange(count)[:, None, None], 0, width - 1)
-        return [np.take_along_axis(rows, index[:, None], axis=2) for index in columns]
-    margin = width + count
-    begins = np.clip(begins + start, -margin, width)  # further out nothing of the row is seen
-    padded = np.pad(rows, ((0, 0), (0, 0), (margin, margin)), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, width + count - 1, axis=2)
-    row = windows[np.arange(len(rows)), :, begins + margin]  # (R, C, W + count - 1)
-    return [row[:, :, tap : tap + width] for tap in range(count)]
+    if not (left == left[:, :1] + np.arange(width)).all():  # a fraction beside a whole number was rounded over
+        columns = left.astype(np.int64) + start
+        apart = [np.clip(columns + tap, 0, width - 1)[None] for tap in range(taps)]
+        found = [np.take_along_axis(rows, places, axis=2).astype(np.float64) for places in apart]
+        return formula(parts, *found).astype(np.uint8)
+    around = _windows(rows, left[:, 0].astype(np.int64) + start, width + taps - 1)
+    length = around.shape[2]
+    spread = np.zeros((len(places), length))
+    spread[:, :width] = parts
+    moved = np.empty_like(rows)
+    step = max(1, _AT_ONCE // (len(rows) * length))
+    for begin in range(0, len(places), step):
+        chunk = slice(begin, begin + step)
+        # windows as one long row: each tap is the same row further on, and what runs into the next one is cut off
+        long = around[:, chunk].astype(np.float64).reshape(len(rows), -1)
+        many = long.shape[1] - taps + 1
+        long[:, :many] = formula(spread[chunk].reshape(-1)[:many], *(long[:, t : t + many] for t in range(taps)))
+        moved[:, chunk] = long.reshape(len(rows), -1, length)[:, :, :width]
+    return moved
+
+
+def _windows(rows: NDArray[np.uint8], begins: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
+    """Of each row (C, R, W) `length` pixels from its own column on: (C, R, length); a row goes on beyond its ends."""
+    width = rows.shape[2]
+    padded = np.empty((*rows.shape[:2], 2 * length + width), np.uint8)
+    padded[:, :, :length] = rows[:, :, :1]
+    padded[:, :, length : length + width] = rows
+    padded[:, :, length + width :] = rows[:, :, -1:]
+    begins = np.clip(begins, -length, width) + length  # further out nothing of the row is seen
+    views = np.lib.stride_tricks.sliding_window_view(padded, length, axis=2)
+    return views[:, np.arange(rows.shape[1]), begins]
+
+
+Values = NDArray[np.float64]
+
+
+def _bilinear(part: Values, one: Values, other: Values) -> Values:
+    values = other - one
+    values *= part
+    values += one
+    return values
+
+
+def _bicubic(part: Values, v1: Values, v2: Values, v3: Values, v4: Values) -> Values:
+    difference = v1 - v2  # differences of bytes are exact, in whatever order
+    values = v4 - v3
+    values -= difference
+    values *= part
+    difference += difference
+    difference += v3
+    difference -= v4
+    values += difference
+    values *= part
+    values += np.subtract(v3, v1, out=difference)
+    values *= part
+    values += v2
+    return np.clip(values, 0.0, 255.0, out=values)
+
+
+# neighbours, the first of them beside the pixel at the left, and what is made of them by the part between
+_FORMULAS: dict[str, tuple[int, int, Callable[..., NDArray[np.float64]]]] = {
+    "bilinear": (2, 0, _bilinear),
+    "bicubic": (4, -1, _bicubic),
+}

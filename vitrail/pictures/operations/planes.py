@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,10 @@ def column(values: NDArray[np.generic] | Sequence[float]) -> NDArray[np.float64]
     return np.asarray(values, np.float64)[:, None, None, None]
 
 
-def to_image(planes: Planes) -> Image.Image:
-    """One picture's planes (C, H, W) for Pillow, whose modes are L and RGB."""
-    return Image.fromarray(planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0)))
-
-
-def from_image(image: Image.Image) -> Planes:
-    """Planes (C, H, W) of what Pillow made of them."""
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def by_pillow(planes: Planes, work: Callable[[Image.Image, int], Image.Image]) -> Planes:
+    """Planes (B, C, H, W) of what `work` makes of each picture as a Pillow image, of mode L or RGB, and its number."""
+    mode = "L" if planes.shape[1] == 1 else "RGB"
+    pixels = np.ascontiguousarray(as_pixels(planes))
+    size = pixels.shape[2], pixels.shape[1]
+    made = [work(Image.frombytes(mode, size, picture), row).tobytes() for row, picture in enumerate(pixels)]
+    return as_planes(np.frombuffer(b"".join(made), np.uint8).reshape(pixels.shape))

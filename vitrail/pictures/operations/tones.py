@@ -64,19 +64,20 @@ def autocontrast(planes: Planes) -> Planes:
 
 def equalize(planes: Planes) -> Planes:
     """Each channel's histogram made even, by Pillow's integer rule; a channel of one value stays."""
-    count, channels = planes.shape[:2]
-    rows = planes.reshape(count * channels, -1)
-    result = np.empty_like(rows)
-    for row, out in zip(rows, result, strict=True):
-        np.take(_even_table(np.bincount(row, minlength=256)), row, out=out, mode="clip")
-    return result.reshape(planes.shape)
+    count = planes.shape[0] * planes.shape[1]
+    places = planes.reshape(count, -1) + 256 * np.arange(count)[:, None]  # each channel in a histogram of its own
+    histograms = np.bincount(places.reshape(-1), minlength=256 * count).reshape(count, 256)
+    evened: Planes = _even_tables(histograms).reshape(-1)[places]
+    return evened.reshape(planes.shape)
 
 
-def _even_table(histogram: NDArray[np.int64]) -> NDArray[np.uint8]:
-    used = np.flatnonzero(histogram)
-    step = (int(histogram.sum()) - int(histogram[used[-1]])) // 255
-    if len(used) <= 1 or step == 0:
-        return np.arange(256, dtype=np.uint8)
-    before = np.cumsum(histogram) - histogram
-    table: NDArray[np.int64] = (step // 2 + before) // step
-    return np.minimum(table, 255).astype(np.uint8)  # beyond 255 nothing is left to map: Pillow clips there too
+def _even_tables(histograms: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Pillow's table (R, 256) for each histogram (R, 256)."""
+    last = 255 - (histograms[:, ::-1] > 0).argmax(axis=1)
+    total = histograms.sum(axis=1)
+    steps = (total - histograms[np.arange(len(last)), last])[:, None] // 255
+    stays = ((histograms > 0).sum(axis=1, keepdims=True) <= 1) | (steps == 0)
+    steps = np.where(stays, 1, steps)
+    before = np.cumsum(histograms, axis=1) - histograms
+    tables = np.minimum((steps // 2 + before) // steps, 255)  # beyond 255 nothing is left to map: Pillow clips too
+    return np.where(stays, np.arange(256), tables).astype(np.uint8)

@@ -13,8 +13,9 @@ import pytest
 from tests.hostile.items import ITEMS
 from tests.hostile.mutants import READERS
 from tests.hostile.promises import LISTS, PROMISES
+from tests.pictures import costs, mutants
 
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "hostile.json"
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 def cases(test: object) -> int:
@@ -56,9 +57,25 @@ def test_F1_every_phrase_of_the_hostile_lists_has_an_item(container: str) -> Non
 
 def test_F1_the_recorded_run_is_of_these_readers() -> None:
     """Of `make prove`'s campaigns one run is recorded: every reader, no finding, nothing but what was counted."""
-    rows = json.loads(RESULTS.read_text())["readers"]
+    rows = json.loads((RESULTS / "hostile.json").read_text())["readers"]
     assert rows.keys() == READERS.keys()
     for name, row in rows.items():
         assert row["findings"] == [], name
         assert row["promised"] == READERS[name].full
         assert row["mutants"] == row["read_equal"] + row["read_as_another"] + sum(row["refused"].values())
+
+
+def test_F1_the_recorded_run_of_pictures_is_of_these_readers() -> None:
+    """Every mutant is accounted for, nothing was found, no long test failed, and none is missing."""
+    rows = json.loads((RESULTS / "pictures.json").read_text())
+    assert rows["mutants"].keys() == mutants.READERS.keys()
+    for name, row in rows["mutants"].items():
+        assert row["findings"] == [], name
+        assert row["promised"] == mutants.READERS[name].full
+        assert row["mutants"] == row["read_equal"] + row["read_as_another"] + sum(row["refused"].values())
+    assert rows["largest"].keys() == costs.LARGEST.keys()
+    assert all(row["verdict"] == "ok" for row in rows["largest"].values())
+    assert {name[:8] for name in rows["tests"]} >= {
+        "test_B01", "test_B02", "test_B04", "test_B05", "test_B06", "test_B19"
+    }  # fmt: skip
+    assert all(row["passed"] for row in rows["tests"].values())

@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
+from tests.pictures.made import jpeg
+from tests.pictures.made.draw import Draw
 from tests.pictures.odd import GOLDEN, outcome, pictures
 from vitrail.errors import PictureError
+from vitrail.pictures import decode as decoding
 from vitrail.pictures.decode import decode, from_array, from_pil, load
 
 RNG = np.random.default_rng(0)
@@ -207,6 +210,31 @@ def test_xmp_and_profiles_move_nothing() -> None:
     assert np.array_equal(decode(plain[:33] + xmp + bad_profile + plain[33:]), NOISE)
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_profile_moves_no_pixel(form: str) -> None:
+    """One that is right and far from sRGB: its curve and its primaries are ignored."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    plain, with_profile = (saved(Image.fromarray(PHOTO), form, icc_profile=block) for block in (None, profile))
+    assert len(with_profile) > len(plain) + 100
+    assert np.array_equal(decode(with_profile), decode(plain))
+
+
+def test_gamma_moves_no_pixel() -> None:
+    plain = saved(Image.fromarray(NOISE), "PNG")
+    gamma = chunk(b"gAMA", struct.pack(">I", 100_000)) + chunk(b"cHRM", struct.pack(">8I", *range(1, 9)))
+    assert np.array_equal(decode(plain[:33] + gamma + plain[33:]), NOISE)
+
+
+@pytest.mark.parametrize("colour", ["cmyk", "ycck"])
+def test_four_components_become_rgb_by_pillows_formula(colour: str) -> None:
+    data = jpeg.encode(Draw(colour), 33, 47, jpeg.Jpeg(colour, "4:4:4", "baseline", 0, 0))
+    image = Image.open(io.BytesIO(data))
+    ink = 255 - np.asarray(image).astype(int)  # of C, M, Y, K, in Pillow's sense
+    assert image.mode == "CMYK"
+    product = ink[:, :, :3] * ink[:, :, 3:] + 128
+    assert np.array_equal(decode(data), (product + (product >> 8) >> 8).astype(np.uint8))
+
+
 # ---------------------------------------------------------------- opening
 
 
@@ -237,6 +265,13 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(300 << 20)
     assert code(path) == "V303"
+
+
+def test_bytes_beyond_the_limit_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(Image.fromarray(NOISE), "PNG")
+    monkeypatch.setattr(decoding, "MAX_BYTES", len(data))
+    assert np.array_equal(decode(data), NOISE)
+    assert code(data + b"x") == "V303"
 
 
 def test_a_file_name_forges_no_line(tmp_path: Path) -> None:

@@ -211,6 +211,13 @@ def test_statistics_have_their_published_values() -> None:
     assert CIFAR10.std == (0.2470, 0.2435, 0.2616)
 
 
+def test_a_recipe_may_ask_for_any_mode() -> None:
+    from vitrail.recipe import load_recipe
+
+    for mode in MODES_OF_OURS:
+        assert load_recipe("cifar10/cct_2_3x2_32", [f"policy.mode={mode}"]).policy.mode == mode
+
+
 @pytest.mark.parametrize("shape", [(65500, 1), (1, 65500)])
 def test_B01_a_line_of_pixels_costs_no_memory(shape: tuple[int, int]) -> None:
     policy = replace(POLICY, size=(224, 224))

@@ -19,6 +19,9 @@ class Data:
     val: str | None = None  # another place for the held-out pictures
     holdout: float = 0.2  # part of each class held out when the source has no validation split
     batch: int = 128  # of all devices together
+    # How training reads a crop of a JPEG. exact: from the whole picture. fast: no more of it than needed, at a smaller
+    # scale where the crop is at least twice as large as the network's picture, else the same pixels.
+    decode: Literal["fast", "exact"] = "fast"
     workers: int = 2  # threads that prepare batches; any number gives the same batches
     # A picture that cannot be read ends training, is left out of its batch, or gives its place to another one.
     on_bad: Literal["error", "skip", "replace"] = "error"

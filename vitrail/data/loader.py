@@ -8,7 +8,7 @@ threads gives the same ones.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,18 +16,19 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.augment import augmented, augmented_batch, wants_originals
+from vitrail.data.augment import augmented_batch, wants_originals
 from vitrail.data.batches import BadPicture, EvalBatch, TrainBatch
 from vitrail.data.configs import Augment, Data
 from vitrail.data.order import epoch_order
+from vitrail.data.reading import Reading
 from vitrail.data.sources import Source
 from vitrail.errors import DataError, PictureError
-from vitrail.pictures.decode import from_array
+from vitrail.pictures import kernels
+from vitrail.pictures.part import Parts
 from vitrail.pictures.policy import Policy
-from vitrail.randomness import words
 
 T = TypeVar("T")
-REPLACEMENTS = 16  # pictures drawn in the place of a bad one before its row is left out
+LARGE, SMALL = 2_000, 50_000  # so many pictures from files, or small ones in memory, are worth compiling for
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class TrainLoader:
                 hint=f"give data.batch={len(self.source.training)} or less",
             )
         fixed = self._fixed_pixels()
+        worth_compiling(self.source, (stop - start) * self.data.batch)
+        parts = Parts(len(self.source.labels))
+        reading = Reading(self.source, self.policy, self.augment, self.data, self.seed, parts)
         order: dict[int, NDArray[np.int64]] = {}
 
         def make(step: int) -> TrainBatch:
@@ -64,7 +68,7 @@ class TrainLoader:
             if permuted is None:
                 permuted = epoch_order(self.source.training, seed=self.seed, epoch=epoch)
             indices = permuted[place * self.data.batch : (place + 1) * self.data.batch]
-            return self._make(step, epoch, indices, fixed)
+            return self._make(step, epoch, indices, fixed, reading)
 
         return ahead(make, start, stop, self.data.workers)
 
@@ -74,42 +78,22 @@ class TrainLoader:
             return None
         return policied(self.source.memory, self.policy)
 
-    def _make(self, step: int, epoch: int, indices: NDArray[np.int64], fixed: NDArray[np.uint8] | None) -> TrainBatch:
-        bad: list[BadPicture] = []
+    def _make(
+        self, step: int, epoch: int, indices: NDArray[np.int64], fixed: NDArray[np.uint8] | None, reading: Reading
+    ) -> TrainBatch:
+        bad: tuple[BadPicture, ...] = ()
         if fixed is not None:
             pixels = augmented_batch(fixed[indices], self.augment, seed=self.seed, epoch=epoch, indices=indices)
         else:
-            indices, pixels = self._readable(indices, epoch, bad)
+            indices, pixels, bad = reading.batch(indices, epoch)
         images = self.policy.normalise(pixels)
-        return TrainBatch(step, epoch, indices, images, self.source.labels[indices], tuple(bad))
+        return TrainBatch(step, epoch, indices, images, self.source.labels[indices], bad)
 
-    def _readable(
-        self, indices: NDArray[np.int64], epoch: int, bad: list[BadPicture]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """The pictures of a batch that can be read, by `data.on_bad`, and which they are; `bad` takes the others."""
-        rows = [row for index in indices if (row := self._row(int(index), epoch, bad)) is not None]
-        if not rows:
-            raise unreadable(bad, len(indices), self.source.place)
-        return np.array([index for index, _ in rows], np.int64), np.stack([pixels for _, pixels in rows])
 
-    def _row(self, index: int, epoch: int, bad: list[BadPicture]) -> tuple[int, NDArray[np.uint8]] | None:
-        """Picture `index` or, where it is bad and `data.on_bad` says so, one drawn in its place, or None."""
-        others = self.source.training
-        draws = words(self.seed, "replace", epoch, np.array([index]), REPLACEMENTS)[0] % np.uint64(len(others))
-        for candidate in (index, *others[draws.astype(np.int64)].tolist()):
-            try:
-                return candidate, self._one(candidate, epoch)
-            except PictureError as error:
-                if self.data.on_bad == "error":
-                    raise
-                bad.append(BadPicture(candidate, self.source.title(candidate), error))
-                if self.data.on_bad == "skip":
-                    return None
-        return None
-
-    def _one(self, index: int, epoch: int) -> NDArray[np.uint8]:
-        picture = from_array(self.source.read(index), channels=self.policy.channels)
-        return augmented(picture, self.augment, self.policy, seed=self.seed, epoch=epoch, index=index)
+def worth_compiling(source: Source, pictures: int) -> None:
+    """Have the pixel loops compiled where so many pictures of the source are to come that it pays."""
+    if pictures >= (LARGE if source.memory is None else SMALL):
+        kernels.ready()
 
 
 def policied(memory: NDArray[np.uint8], policy: Policy) -> NDArray[np.uint8]:
@@ -123,6 +107,7 @@ def evaluation_batches(
     source: Source, indices: NDArray[np.int64], policy: Policy, *, batch: int, workers: int
 ) -> Iterator[EvalBatch]:
     """The pictures `indices` once each, in order, as evaluation sees them."""
+    worth_compiling(source, len(indices))
 
     def make(number: int) -> EvalBatch:
         mine = indices[number * batch : (number + 1) * batch]
@@ -175,14 +160,3 @@ def find_bad(source: Source, *, workers: int) -> list[BadPicture]:
 def bad_allowed(source: Source, data: Data) -> int:
     """How many pictures to train on may be bad."""
     return 0 if data.on_bad == "error" else max(1, int(data.bad_limit * len(source.training)))
-
-
-def unreadable(bad: Sequence[BadPicture], of: int, place: str) -> DataError:
-    """V406 with the names of the first ten."""
-    return DataError(
-        "V406",
-        f"{len(bad)} of {of:,} pictures in `{place}` cannot be read",
-        evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in bad[:10]]
-        + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
-        hint="repair or remove them, or give data.on_bad=skip with a data.bad_limit that they keep",
-    )

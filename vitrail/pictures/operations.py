@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.pictures import kernels
 from vitrail.pictures.policy import Interpolation
 from vitrail.pictures.resize import resize
 
@@ -43,6 +44,11 @@ def pad_crop_batch(pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.in
     assert tops.shape == lefts.shape == (count,), "one corner a picture"
     corners = np.stack([tops, lefts])
     assert ((corners >= 0) & (corners <= 2 * padding)).all(), "a corner lies outside the padding"
+    if (compiled := kernels.loaded()) is not None:
+        out = np.empty(pixels.shape, np.uint8)
+        unmirrored = np.zeros(count, np.bool_)
+        compiled.pad_crop_flip(np.ascontiguousarray(pixels), tops.copy(), lefts.copy(), unmirrored, padding, out)
+        return out
     padded = np.zeros((count, height + 2 * padding, width + 2 * padding, channels), np.uint8)
     padded[:, padding : padding + height, padding : padding + width] = pixels
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
@@ -53,5 +59,10 @@ def pad_crop_batch(pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.in
 def flip_batch(pixels: Pixels, which: NDArray[np.bool_]) -> Pixels:
     """A batch (B, H, W, C) with the pictures of `which` (B,) mirrored left to right."""
     flipped = pixels.copy()
-    flipped[which] = pixels[which, :, ::-1]
+    compiled = kernels.loaded()
+    if compiled is None or pixels.shape[3] != 3 or not pixels.flags.c_contiguous:
+        flipped[which] = pixels[which, :, ::-1]
+        return flipped
+    for row in np.flatnonzero(which):
+        compiled.mirror(pixels[row], flipped[row])
     return flipped

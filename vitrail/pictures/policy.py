@@ -105,9 +105,9 @@ class Policy:
                 f"{stored.shape[1]} x {stored.shape[0]} pixels would be resized by way of {widest} pixels, "
                 f"the limit is {MAX_PIXELS}",
             )
-        resized = resize(stored, (height, width), self.interpolation)
         top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)  # half to even, as timm
-        return np.ascontiguousarray(resized[top : top + self.size[0], left : left + self.size[1]])
+        window = (top, left, *self.size)
+        return np.ascontiguousarray(resize(stored, (height, width), self.interpolation, window=window))
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Size before the crop; the roundings are timm's and torchvision's."""
@@ -133,10 +133,15 @@ class Policy:
         """Network input (B, C, H, W) of pixels (B, H, W, C), by the table."""
         import numpy as np
 
+        from vitrail.pictures import kernels
+
         count, height, width, channels = pixels.shape
         assert channels == self.channels, f"{channels} channels, the policy has {self.channels}"
         batch = np.empty((count, channels, height, width), np.float32)
         table = self.table()
+        if (compiled := kernels.loaded()) is not None:
+            compiled.look_up(np.ascontiguousarray(pixels), table, batch)
+            return batch
         for picture, planes in zip(pixels, batch, strict=True):
             for channel in range(channels):
                 np.take(table[channel], picture[:, :, channel], out=planes[channel], mode="clip")

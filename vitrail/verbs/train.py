@@ -126,7 +126,8 @@ def _exists(folder: Path) -> RunError:
 
 def _look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
     """Every picture decoded once, so that bad ones are known before the first step."""
-    from vitrail.data.loader import bad_allowed, find_bad, unreadable
+    from vitrail.data.loader import bad_allowed, find_bad
+    from vitrail.data.reading import unreadable
 
     if source.memory is not None:
         return

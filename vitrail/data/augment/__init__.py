@@ -8,10 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.augment.crops import random_box
 from vitrail.data.configs import Augment, PadCrop, RandomResizedCrop
-from vitrail.pictures.operations import crop_resize, flip, flip_batch, pad_crop_batch
-from vitrail.pictures.policy import Policy
+from vitrail.pictures.operations import flip_batch, pad_crop_batch
 from vitrail.randomness import uniforms
 
 
@@ -33,15 +31,10 @@ def augmented_batch(
     return pixels
 
 
-def augmented(
-    picture: NDArray[np.uint8], augment: Augment, policy: Policy, *, seed: int, epoch: int, index: int
+def after_crop(
+    pixels: NDArray[np.uint8], augment: Augment, *, seed: int, epoch: int, indices: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
-    """One stored picture (h, w, C) as training sees it (H, W, C): the same draw as in a batch."""
-    if not isinstance(augment.crop, RandomResizedCrop):
-        one = policy.pixels(picture)[None]
-        (alone,) = augmented_batch(one, augment, seed=seed, epoch=epoch, indices=np.array([index]))
-        return np.ascontiguousarray(alone)
-    box = random_box(picture.shape[:2], augment.crop, seed=seed, epoch=epoch, index=index)
-    pixels = crop_resize(picture, box, policy.size, augment.crop.interpolation)
-    flipped = bool(uniforms(seed, "flip", epoch, np.array([index]), 1)[0, 0] < augment.flip)
-    return flip(pixels) if flipped else pixels
+    """Pictures (B, H, W, C) cut out by a random-resized crop, and what comes after it."""
+    if augment.flip == 0.0:
+        return pixels
+    return flip_batch(pixels, uniforms(seed, "flip", epoch, indices, 1)[:, 0] < augment.flip)

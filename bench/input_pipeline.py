@@ -11,12 +11,15 @@ Needs, beside vitrail[train,fast]: timm, torchvision, opencv-python-headless.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
 import sys
 import tarfile
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -37,6 +40,7 @@ from vitrail.data.sources import Source, open_source
 from vitrail.machine import cpu_name
 from vitrail.pictures import kernels, turbo
 from vitrail.pictures.policy import CIFAR10, IMAGENET, Policy
+from vitrail.pictures.resize import resize
 from vitrail.reports.plots import bars
 from vitrail.verbs.data_pack import data_pack
 
@@ -327,41 +331,83 @@ def bounds(ratios: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def swapped(files: list[Path]) -> dict[str, float]:
     """The share of the photographs that one call of this Pillow resizes to other pixels than the definition says."""
-    crops, evaluations = [], []
-    with no_extras():
-        for number, file in enumerate(files):
-            with Image.open(file) as image:
-                pixels = np.asarray(image.convert("RGB"))
-            height, width = pixels.shape[:2]
-            random = np.random.default_rng(number)
-            tall, wide = int(height * random.uniform(0.4, 1)), int(width * random.uniform(0.4, 1))
-            for part, size, found in (
-                (pixels[:tall, :wide], (224, 224), crops),
-                (pixels, POLICY._resized(height, width), evaluations),
-            ):
-                once = Image.fromarray(part).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-                found.append(
-                    {"row": row.title, "ours": row.ours, "peer": peer, "ratio": middle, "low": low, "high": high}
-                )
-            found[-1]["bar"] = bar
-            kept = "" if bar is None else f"   bar {bar:.1f} {'kept' if low >= bar else 'MISSED'}"
-            print(f"{row.title:<42}{peer:<22}{middle:6.2f}  ({low:.2f} to {high:.2f}){kept}", file=told)
-    rates = {name: 1 / statistics.median(values) for name, values in seconds.items()}
+    crops: list[bool] = []
+    evaluations: list[bool] = []
+    for number, file in enumerate(files):
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        height, width = pixels.shape[:2]
+        random = np.random.default_rng(number)
+        tall, wide = int(height * random.uniform(0.4, 1)), int(width * random.uniform(0.4, 1))
+        short = 248 / min(height, width)
+        whole = (int(height * short), int(width * short))
+        for part, size, found in ((pixels[:tall, :wide], (224, 224), crops), (pixels, whole, evaluations)):
+            once = Image.fromarray(part).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+            found.append(not np.array_equal(np.asarray(once), resize(part, size, "bicubic")))
+    return {"training crops": float(np.mean(crops)), "evaluation": float(np.mean(evaluations))}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
+    parser.add_argument("--dry", action="store_true", help="print alone, write nothing")
+    args = parser.parse_args()
+    sys.path.insert(0, str(args.shared / "tools"))
+    import torchvision_beside_cpu_torch  # noqa: F401
+
+    warnings.simplefilter("ignore")
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    kernels.ready()
+    with tempfile.TemporaryDirectory() as place:
+        ways = ways_of(Path(place), args.shared)
+        share = swapped(sorted((Path(place) / "folder" / "photos").iterdir()))
+        seconds = measure(ways, args.rounds)
+    rows, rates = compared(seconds), {name: 1 / statistics.median(values) for name, values in seconds.items()}
+    tell(rows, rates, share)
+    if not args.dry:
+        write(rows, rates, share, args.rounds)
+
+
+def compared(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Every ratio that can be made of what was measured."""
+    rows: list[dict[str, Any]] = []
+    for row in ROWS:
+        for peer in row.peers if row.ours in seconds else ():
+            middle, low, high = bounds(np.array(seconds[peer]) / np.array(seconds[row.ours]))
+            bar = row.bar if peer == row.peers[0] else None
+            named = {"row": row.title, "ours": row.ours, "peer": peer}
+            rows.append({**named, "ratio": middle, "low": low, "high": high, "bar": bar})
+    return rows
+
+
+def tell(rows: list[dict[str, Any]], rates: dict[str, float], share: dict[str, float]) -> None:
+    for one in rows:
+        bar = one["bar"]
+        kept = "" if bar is None else f"   bar {bar:.1f} {'kept' if one['low'] >= bar else 'MISSED'}"
+        print(f"{one['row']:<42}{one['peer']:<22}{one['ratio']:6.2f}  ({one['low']:.2f} to {one['high']:.2f}){kept}")
     for name, rate in rates.items():
-        print(f"  {name:<22}{rate:>10,.0f} pictures a second", file=told)
+        print(f"  {name:<22}{rate:>10,.0f} pictures a second")
     for name, part in share.items():
-        print(f"Pillow's own order of passes gives other pixels: {100 * part:.0f} % of {name}", file=told)
-    print(told.getvalue())
-    if dry:
-        return
+        print(f"Pillow's own order of passes gives other pixels: {100 * part:.0f} % of {name}")
+
+
+def write(rows: list[dict[str, Any]], rates: dict[str, float], share: dict[str, float], rounds: int) -> None:
+    """The figures as JSON, and the chart."""
     names = ("torch", "numpy", "pillow", "simplejpeg", "numba", "timm", "torchvision", "opencv-python-headless")
     values = {
-        "rows": found, "pictures_per_second": rates, "other_pass_order": share, "rounds": len(seconds["train"]),
-        "clock": "processor time of one thread", "cpu": cpu_name(),
+        "rows": rows,
+        "pictures_per_second": rates,
+        "other_pass_order": share,
+        "rounds": rounds,
+        "clock": "processor time of one thread",
+        "cpu": cpu_name(),
         "versions": {"vitrail": __version__, **{name: version(name) for name in names}},
-    }  # fmt: skip
+    }
     (ROOT / "results" / "input_pipeline.json").write_text(json.dumps(values, indent=1) + "\n")
-    shown = [(f"{one['row']}, to {one['peer']}", one["ratio"], one["low"], one["high"], one["bar"]) for one in found]
+    shown = [(f"{one['row']}, to {one['peer']}", one["ratio"], one["low"], one["high"], one["bar"]) for one in rows]
     title = f"Pictures fed by one core, as a multiple of the peer's ({cpu_name()})"
     bars(shown, title, ROOT / "docs" / "pictures" / "input_pipeline.png")
 

@@ -46,10 +46,9 @@ def key(seed: int, stream: Stream, *where: int) -> int:
 def words(seed: int, stream: Stream, epoch: int, indices: NDArray[np.int64], count: int) -> NDArray[np.uint64]:
     """Random 64-bit words (len(indices), count), row i a function of (seed, stream, epoch, indices[i]) alone."""
     start = np.uint64(key(seed, stream, epoch))
-    with np.errstate(over="ignore"):
-        rows = _mix(_mix(indices.astype(np.uint64) * _GAMMA + start) + _GAMMA)
-        columns = np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
-        return _mix(rows[:, None] + columns[None, :])
+    rows = _mix(_mix(indices.astype(np.uint64) * _GAMMA + start) + _GAMMA)  # arrays wrap around without a warning
+    columns = np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
+    return _mix(rows[:, None] + columns[None, :])
 
 
 def uniforms(seed: int, stream: Stream, epoch: int, indices: NDArray[np.int64], count: int) -> NDArray[np.float64]:

@@ -37,6 +37,8 @@ PLACES = {
     "safetensors": "formats/safetensors.py",
     "h5py": "formats/hdf5",
     "cryptography": "formats/mindspore_encrypted.py",
+    "numba": "pictures/kernels.py",
+    "simplejpeg": "pictures/turbo.py",
     "sklearn": "data/sources/digits.py",
     "pyarrow": "formats/parquet.py",
     "datasets": "data/sources/huggingface.py",

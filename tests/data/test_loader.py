@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitrail.data.augment.crops import random_box
+from vitrail.data.augment.crops import box_in, random_boxes, shapes
+from vitrail.data.augment.draws import Draws
 from vitrail.data.batches import TrainBatch
 from vitrail.data.configs import Augment, Data, Erase, Jitter, PadCrop, RandomResizedCrop
 from vitrail.data.loader import TrainLoader, evaluation_batches
@@ -170,14 +171,16 @@ def test_bad_pictures_are_found_and_counted(tmp_path: Path) -> None:
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 2**40), st.integers(0, 1000))
 def test_random_boxes_lie_inside(rows: int, columns: int, seed: int, index: int) -> None:
     crop = RandomResizedCrop(scale=(0.08, 1.0))
-    top, left, height, width = random_box((rows, columns), crop, seed=seed, epoch=1, index=index)
+    draws = Draws(seed, 1, np.array([index]))
+    top, left, height, width = random_boxes((rows, columns), crop, draws)[0].tolist()
+    assert box_in((rows, columns), crop, shapes(crop, draws)[0]) == (top, left, height, width)
     assert top >= 0 and left >= 0 and height >= 1 and width >= 1
     assert top + height <= rows and left + width <= columns
 
 
 def test_random_boxes_have_the_stated_distribution() -> None:
     crop = RandomResizedCrop(scale=(0.25, 0.75), ratio=(0.8, 1.25))
-    boxes = np.array([random_box((200, 200), crop, seed=3, epoch=0, index=i) for i in range(3000)])
+    boxes = random_boxes((200, 200), crop, Draws(3, 0, np.arange(3000)))
     area = boxes[:, 2] * boxes[:, 3] / 200**2
     aspect = np.log(boxes[:, 3] / boxes[:, 2])
     assert abs(area.mean() - 0.5) < 0.01 and abs(area.std() - 0.5 / 12**0.5) < 0.01

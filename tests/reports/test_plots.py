@@ -148,3 +148,15 @@ def test_elided_text_fits_and_keeps_both_ends(text: str, length: int) -> None:
     if len(text) > length:
         assert out[0] == text[0]
         assert out[-1] == text[-1]
+
+
+def test_bars_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    rows = [
+        ("ours to theirs", 2.1, 2.0, 2.2, 1.8),
+        ("one that missed", 1.5, 1.2, 1.6, 1.6),
+        ("no bar", 3.0, 2.9, 3.1, None),
+    ]
+    one, other = (plots.bars(rows, "Ratios", tmp_path / name) for name in ("a.png", "b.png"))
+    assert one == other == (tmp_path / "a.png").read_bytes()
+    assert Image.open(BytesIO(one)).width > 800
+    plots.bars([], "None", tmp_path / "c.png")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vitrail.cli import data_audit, data_prepare
+from vitrail.cli import data_audit, data_pack, data_prepare
 
 
 @click.group("data", no_args_is_help=True)
@@ -13,4 +13,5 @@ def command() -> None:
 
 
 command.add_command(data_audit.command)
+command.add_command(data_pack.command)
 command.add_command(data_prepare.command)

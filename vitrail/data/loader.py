@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -20,21 +20,23 @@ from numpy.typing import NDArray
 
 from vitrail.data.augment.draws import Draws
 from vitrail.data.augment.erase import erase
-from vitrail.data.augment.pictures import augmented, augmented_batch, wants_originals
+from vitrail.data.augment.pictures import augmented_batch, wants_originals
 from vitrail.data.batches import BadPicture, EvalBatch, TrainBatch
 from vitrail.data.configs import Augment, Data
 from vitrail.data.order import Samples, epoch_samples
+from vitrail.data.reading import Reading
 from vitrail.data.sources import Source
 from vitrail.data.threads import PATIENCE, Later, Threads, working_on
 from vitrail.errors import DataError, PictureError
+from vitrail.pictures import kernels
 from vitrail.pictures.decode import from_array
 from vitrail.pictures.operations import as_pixels, as_planes
+from vitrail.pictures.part import Parts
 from vitrail.pictures.policy import Policy
-from vitrail.randomness import words
 
 T = TypeVar("T")
 VALUES_AT_ONCE = 3 << 20  # bytes of pictures in memory that are augmented together: 1,024 of 32 x 32 x 3
-REPLACEMENTS = 16  # pictures drawn in the place of a bad one before its row is left out
+LARGE, SMALL = 2_000, 50_000  # so many pictures from files, or small ones in memory, are worth compiling for
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class TrainLoader:
                 f"data.batch {self.data.batch} is more than the {len(self.source.training)} pictures to train on",
                 hint=f"give data.batch={len(self.source.training)} or less",
             )
+        worth_compiling(self.source, (stop - start) * self.data.batch)
         fixed = self._fixed_pixels()
+        reading = Reading(self.source, self.policy, self.augment, self.data, self.seed, Parts(len(self.source.labels)))
         samples: dict[int, Samples] = {}
 
         def make(number: int) -> list[TrainBatch]:
@@ -70,7 +74,10 @@ class TrainLoader:
                 samples.clear()  # only the newest epoch is kept; a late reader of the old one makes it again
                 samples[epoch] = ordered
             part = slice(place * self.data.batch, (place + last - first) * self.data.batch)
-            return self._make(first, epoch, Samples(ordered.indices[part], ordered.keys[part]), fixed)
+            wanted = Samples(ordered.indices[part], ordered.keys[part])
+            if fixed is None:
+                return [self._read(first, epoch, wanted, reading)]
+            return self._augmented(first, epoch, wanted, fixed)
 
         runs = _runs(start, stop, self._steps_at_once(fixed), self.steps_per_epoch)
         return _flat(ahead(make, 0, len(runs), self.data.workers, self.data.patience))
@@ -93,56 +100,36 @@ class TrainLoader:
         height, width = self.policy.size
         return max(1, VALUES_AT_ONCE // (self.data.batch * self.policy.channels * height * width))
 
-    def _make(self, first: int, epoch: int, samples: Samples, fixed: NDArray[np.uint8] | None) -> list[TrainBatch]:
-        bad: list[BadPicture] = []
-        if fixed is not None:
-            pixels = augmented_batch(
-                fixed[samples.indices], self.augment, self.policy, Draws(self.seed, epoch, samples.keys)
-            )
-        else:
-            samples, pixels = self._readable(samples, epoch, bad)
-        images = self.policy.normalise(pixels)
-        if self.augment.erase is not None:
-            images = erase(images, self.augment.erase, Draws(self.seed, epoch, samples.keys))
-        indices, labels, each = samples.indices, self.source.labels[samples.indices], self.data.batch
-        if fixed is None:
-            return [TrainBatch(first, epoch, indices, images, labels, tuple(bad))]
-        parts = [slice(begin, begin + each) for begin in range(0, len(indices), each)]
+    def _read(self, step: int, epoch: int, wanted: Samples, reading: Reading) -> TrainBatch:
+        """The batch of one step, its pictures read from files."""
+        read, pixels, bad = reading.batch(wanted, epoch)
+        return TrainBatch(step, epoch, read.indices, self._input(pixels, read, epoch), self._labels(read), bad)
+
+    def _augmented(self, first: int, epoch: int, samples: Samples, fixed: NDArray[np.uint8]) -> list[TrainBatch]:
+        """The batches of several steps, their pictures from memory."""
+        draws = Draws(self.seed, epoch, samples.keys)
+        images = self._input(augmented_batch(fixed[samples.indices], self.augment, self.policy, draws), samples, epoch)
+        labels, each = self._labels(samples), self.data.batch
+        parts = [slice(begin, begin + each) for begin in range(0, len(labels), each)]
         return [
-            TrainBatch(step, epoch, indices[part], images[part], labels[part]) for step, part in enumerate(parts, first)
+            TrainBatch(step, epoch, samples.indices[part], images[part], labels[part])
+            for step, part in enumerate(parts, first)
         ]
 
-    def _readable(self, samples: Samples, epoch: int, bad: list[BadPicture]) -> tuple[Samples, NDArray[np.uint8]]:
-        """The pictures of a batch that can be read, by `data.on_bad`, and which they are; `bad` takes the others."""
-        wanted = zip(samples.indices.tolist(), samples.keys.tolist(), strict=True)
-        rows = [row for index, key in wanted if (row := self._row(index, key, epoch, bad)) is not None]
-        if not rows:
-            raise unreadable(bad, len(samples.indices), self.source.place)
-        indices, keys, pixels = zip(*rows, strict=True)
-        return Samples(np.array(indices, np.int64), np.array(keys, np.int64)), np.stack(pixels)
+    def _input(self, pixels: NDArray[np.uint8], samples: Samples, epoch: int) -> NDArray[np.float32]:
+        images = self.policy.normalise(pixels)
+        if self.augment.erase is None:
+            return images
+        return erase(images, self.augment.erase, Draws(self.seed, epoch, samples.keys))
 
-    def _row(
-        self, index: int, key: int, epoch: int, bad: list[BadPicture]
-    ) -> tuple[int, int, NDArray[np.uint8]] | None:
-        """Picture `index` or, where it is bad and `data.on_bad` says so, one drawn in its place, or None; its key."""
-        others = self.source.training
-        draws = words(self.seed, "replace", epoch, np.array([key]), REPLACEMENTS)[0] % np.uint64(len(others))
-        for candidate in (index, *others[draws.astype(np.int64)].tolist()):
-            its_key = key - index + candidate
-            try:
-                with working_on(self.source.title(candidate)):
-                    return candidate, its_key, self._one(candidate, its_key, epoch)
-            except PictureError as error:
-                if self.data.on_bad == "error":
-                    raise
-                bad.append(BadPicture(candidate, self.source.title(candidate), error))
-                if self.data.on_bad == "skip":
-                    return None
-        return None
+    def _labels(self, samples: Samples) -> NDArray[np.int64]:
+        return self.source.labels[samples.indices]
 
-    def _one(self, index: int, key: int, epoch: int) -> NDArray[np.uint8]:
-        picture = from_array(self.source.read(index), channels=self.policy.channels)
-        return augmented(picture, self.augment, self.policy, Draws(self.seed, epoch, np.array([key])))
+
+def worth_compiling(source: Source, pictures: int) -> None:
+    """Have the pixel loops compiled where so many pictures of the source are to come that it pays."""
+    if pictures >= (LARGE if source.memory is None else SMALL):
+        kernels.ready()
 
 
 def _runs(start: int, stop: int, length: int, per_epoch: int) -> list[tuple[int, int]]:
@@ -185,6 +172,7 @@ def evaluation_batches(
     patience: float = PATIENCE,
 ) -> Iterator[EvalBatch]:
     """The pictures `indices` once each, in order, as evaluation sees them. patience: of `ahead`."""
+    worth_compiling(source, len(indices))
 
     def make(number: int) -> EvalBatch:
         mine = indices[number * batch : (number + 1) * batch]
@@ -227,14 +215,3 @@ def ahead(
 def bad_allowed(source: Source, data: Data) -> int:
     """How many pictures to train on may be bad."""
     return 0 if data.on_bad == "error" else max(1, int(data.bad_limit * len(source.training)))
-
-
-def unreadable(bad: Sequence[BadPicture], of: int, place: str) -> DataError:
-    """V406 with the names of the first ten."""
-    return DataError(
-        "V406",
-        f"{len(bad)} of {of:,} pictures in `{place}` cannot be read",
-        evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in bad[:10]]
-        + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
-        hint="repair or remove them, or give data.on_bad=skip with a data.bad_limit that they keep",
-    )

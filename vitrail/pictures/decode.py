@@ -13,6 +13,9 @@ The rule:
 - **Channels**: grey becomes RGB by repetition; RGB becomes grey by Pillow's L,
   (19595 R + 38470 G + 7471 B + 32768) >> 16.
 - **Damage** is an error, never filled up.
+
+A JPEG goes through simplejpeg where that is installed and has no complaint, through Pillow else: the same pixels, the
+same refusals.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from PIL import Image
 from PIL import WebPImagePlugin as _WebPImagePlugin  # noqa: F401  registered here, or Image.open would import them all
 
 from vitrail.errors import PictureError, SystemFault
+from vitrail.pictures import turbo
 from vitrail.pictures.exif import orientation
 from vitrail.pictures.headers import read_bmp, read_gif, read_png, read_webp
 from vitrail.pictures.jpeg import lengthened, read_jpeg
@@ -61,17 +65,39 @@ def decode(
     V305 a kind of pixels that is refused.
     """
     name = f"`{name}`" if name else name_of(picture)
+    return whole(opened(picture, name, max_pixels=max_pixels), name, channels)
+
+
+def opened(picture: Path | str | bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """The header of a file, or of the bytes of one, within the limits; PictureError V301 to V305."""
     data = picture if isinstance(picture, bytes) else read_bytes(picture, name)
     if len(data) > MAX_BYTES:
         raise beyond(name, f"{len(data)} bytes, the limit is {MAX_BYTES}")
     header = header_of(data, name)
     _check_size(header.width, header.height, name, max_pixels)
-    stored = _joined(_stored(header, header.data, name), header.height)
-    if header.format == "JPEG" and _may_be_cut(stored):
-        again = _stored(header, lengthened(header.data), name)
-        if not all(np.array_equal(stored[rows], strip) for rows, strip in again):
+    return header
+
+
+def whole(header: Header, name: str, channels: int) -> Pixels:
+    """Pixels (H, W, channels) of an opened file; PictureError V302, V303 or V305."""
+    return np.ascontiguousarray(with_channels(_turned(stored(header, name), header.orientation), channels, name))
+
+
+def stored(header: Header, name: str, *, scale: int = 1) -> Pixels:
+    """All pixels as they are stored, before orientation, 1 or 3 channels; PictureError V302 or V305.
+
+    scale: 2, 4 or 8 gives a JPEG at 1/2, 1/4 or 1/8, sides rounded up, as its transform computes it.
+    """
+    jpeg = header.format == "JPEG"
+    assert jpeg or scale == 1
+    if jpeg and (pixels := turbo.decoded(header, scale=scale)) is not None:
+        return pixels
+    pixels = _joined(_stored(header, header.data, name, scale), -(-header.height // scale))
+    if jpeg and _may_be_cut(pixels):
+        again = _stored(header, lengthened(header.data), name, scale)
+        if not all(np.array_equal(pixels[rows], strip) for rows, strip in again):
             raise damaged(name, "the coded pixels end early")
-    return _with_channels(_turned(stored, header.orientation), channels, name)
+    return pixels
 
 
 def from_pil(image: Image.Image, *, channels: int = 3) -> Pixels:
@@ -80,7 +106,8 @@ def from_pil(image: Image.Image, *, channels: int = 3) -> Pixels:
     _check_size(*image.size, name, MAX_PIXELS)
     exif = image.info.get("exif")
     turn = orientation(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else 1
-    return _with_channels(_turned(_joined(_loaded(image, name), image.height), turn), channels, name)
+    pixels = _joined(_loaded(image, name), image.height)
+    return np.ascontiguousarray(with_channels(_turned(pixels, turn), channels, name))
 
 
 def from_array(array: Pixels, channels: int = 3) -> Pixels:
@@ -90,7 +117,7 @@ def from_array(array: Pixels, channels: int = 3) -> Pixels:
         raise refused_kind(name, f"an array of {array.dtype}, it must be uint8")
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, channels)):
         raise refused_kind(name, f"an array of shape {array.shape}, it must be (H, W), (H, W, 1) or (H, W, 3)")
-    return _with_channels(array if array.ndim == 3 else array[:, :, None], channels, name)
+    return np.ascontiguousarray(with_channels(array if array.ndim == 3 else array[:, :, None], channels, name))
 
 
 def load(picture: Picture, *, channels: int = 3) -> Pixels:
@@ -126,7 +153,9 @@ def read_bytes(path: str | Path, name: str) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
             if status.st_size <= MAX_BYTES:
-                return file.read(MAX_BYTES + 1)  # it may have grown meanwhile
+                data = file.read(status.st_size + 1)
+                # A byte more than there was: it has grown meanwhile. To ask for the most at once costs its memory.
+                return data if len(data) <= status.st_size else data + file.read(MAX_BYTES + 1 - len(data))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = getattr(error, "strerror", None) or error
         raise PictureError("V304", f"cannot open {name}: {why}", hint="check the path and its permissions") from error
@@ -164,8 +193,8 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise beyond(name, f"{width} x {height} pixels, the limit is {max_pixels} in all")
 
 
-def _stored(header: Header, data: bytes, name: str) -> Iterator[Strip]:
-    """Pixels as they are stored, before orientation, with 1 or 3 channels."""
+def _stored(header: Header, data: bytes, name: str, scale: int) -> Iterator[Strip]:
+    """Pixels as Pillow decodes them."""
     try:
         image = Image.open(io.BytesIO(data), formats=[header.format])
     except _PILLOW_RAISES as error:
@@ -173,6 +202,8 @@ def _stored(header: Header, data: bytes, name: str) -> Iterator[Strip]:
     with image:
         if image.size != (header.width, header.height):
             raise damaged(name, f"its parts disagree on its size: {image.size} and {(header.width, header.height)}")
+        if scale > 1:
+            image.draft(image.mode, (header.width // scale, header.height // scale))
         yield from _loaded(image, name)
 
 
@@ -244,9 +275,10 @@ def _turned(pixels: Pixels, turn: int) -> Pixels:
     return pixels
 
 
-def _with_channels(pixels: Pixels, channels: int, name: str) -> Pixels:
+def with_channels(pixels: Pixels, channels: int, name: str) -> Pixels:
+    """Pixels (H, W, channels): grey repeated, colour turned to grey; PictureError V305 where neither goes."""
     if pixels.shape[2] == channels:
-        return np.ascontiguousarray(pixels)
+        return pixels
     if channels not in (1, 3):
         raise refused_kind(
             name, f"{pixels.shape[2]} channels where {channels} are meant: give arrays (H, W, {channels})"

@@ -7,9 +7,10 @@ multi-picture index is ever parsed by it.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from vitrail.pictures.exif import orientation
-from vitrail.pictures.limits import MAX_HEAD_BYTES, Header, beyond, damaged, refused_kind
+from vitrail.pictures.limits import MAX_HEAD_BYTES, Frame, Header, beyond, damaged, refused_kind
 
 MAX_PIXELS_PER_BYTE = 1000  # a Huffman code costs a bit or more per 8x8 block, so a whole picture has at most 512
 MAX_SCANS = 100
@@ -34,7 +35,7 @@ def read_jpeg(data: bytes, name: str) -> Header:
     """The header of a JPEG; PictureError V302, V303 or V305."""
     kept, turned, start = [data[:2]], 1, 2
     frame = b""
-    kind = 0
+    kind = frame_at = 0
     while True:
         marker, start, end = _segment(data, start, name)
         if marker == _EOI:
@@ -46,15 +47,17 @@ def read_jpeg(data: bytes, name: str) -> Header:
         if marker in _FRAMES:
             if frame:
                 raise damaged(name, "it has two frame headers")
-            kind, frame = marker, data[start + 4 : end]
+            kind, frame, frame_at = marker, data[start + 4 : end], sum(map(len, kept))
         if marker == _EXIF and turned == 1 and data[start + 4 : start + 10] == b"Exif\0\0":
             turned = orientation(data[start + 10 : end])
         if marker in _KEPT:
             kept.append(data[start:end])
         start = end
     width, height, components = _frame(kind, frame, name)
-    _check_work(data, start, width * height, name, several=kind == _PROGRESSIVE or data[start + 4] < components)
-    return Header("JPEG", width, height, b"".join([*kept, data[start:]]), turned)
+    several = kind == _PROGRESSIVE or data[start + 4] < components
+    _check_work(data, start, width * height, name, several=several)
+    coding = Frame(_sampling(frame, components), not several, frame_at + 5)
+    return Header("JPEG", width, height, b"".join([*kept, data[start:]]), turned, coding)
 
 
 def _segment(data: bytes, start: int, name: str) -> tuple[int, int, int]:
@@ -83,6 +86,27 @@ def _frame(kind: int, frame: bytes, name: str) -> tuple[int, int, int]:
     if components not in (1, 3, 4):
         raise refused_kind(name, f"JPEG of {components} components")
     return int.from_bytes(frame[3:5], "big"), int.from_bytes(frame[1:3], "big"), components
+
+
+def _sampling(frame: bytes, components: int) -> tuple[tuple[int, int], ...]:
+    """Sampling factors of each component; () where the frame is too short for them, which a decoder will refuse."""
+    factors = frame[7 : 7 + 3 * components : 3]
+    return tuple((both >> 4, both & 15) for both in factors) if len(factors) == components else ()
+
+
+def cut_below(header: Header, rows: int) -> Header:
+    """The same JPEG, one scan long, made to end below its first `rows` rows: what follows is never decoded.
+
+    A row of blocks more is kept than asked for, because chroma is interpolated from the rows on both sides.
+    """
+    assert header.frame is not None
+    assert header.frame.one_scan
+    step = 8 * max(vertical for _, vertical in header.frame.sampling)
+    height = (-(-rows // step) + 1) * step
+    if height >= header.height:
+        return header
+    place, data = header.frame.height_at, header.data
+    return replace(header, height=height, data=data[:place] + height.to_bytes(2, "big") + data[place + 2 :])
 
 
 def _check_work(data: bytes, first_scan: int, pixels: int, name: str, *, several: bool) -> None:

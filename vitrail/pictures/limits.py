@@ -13,6 +13,15 @@ MAX_TINY_PARTS = 10_000  # chunks or blocks so short that they only cost time
 
 
 @dataclass(frozen=True)
+class Frame:
+    """How the pixels of a JPEG are coded, and where its header says how high it is."""
+
+    sampling: tuple[tuple[int, int], ...]  # of each component: horizontal, vertical
+    one_scan: bool  # all components interleaved in a single one, top to bottom
+    height_at: int  # byte of `Header.data` where the height starts, two bytes long
+
+
+@dataclass(frozen=True)
 class Header:
     """What a file says of its picture, and the bytes that its pixels need: all else (texts, profiles) is left out."""
 
@@ -21,6 +30,7 @@ class Header:
     height: int
     data: bytes
     orientation: int = 1  # EXIF, 1 to 8
+    frame: Frame | None = None  # of a JPEG
 
 
 def damaged(name: str, why: str) -> PictureError:

@@ -108,9 +108,9 @@ class Policy:
                 f"{stored.shape[1]} x {stored.shape[0]} pixels would be resized by way of {widest} pixels, "
                 f"the limit is {MAX_PIXELS}",
             )
-        resized = resize(stored, (height, width), self.interpolation)
         (top, above), (left, before) = (_place(*sides) for sides in zip((height, width), self.size, strict=True))
-        kept = resized[top : top + self.size[0], left : left + self.size[1]]
+        window = (top, left, min(self.size[0], height - top), min(self.size[1], width - left))
+        kept = resize(stored, (height, width), self.interpolation, window=window)
         if kept.shape[:2] == self.size:
             return np.ascontiguousarray(kept)
         framed = np.empty((*self.size, self.channels), np.uint8)
@@ -148,9 +148,14 @@ class Policy:
         """Network input (B, C, H, W) of pixels (B, H, W, C), by the table."""
         import numpy as np
 
+        from vitrail.pictures import kernels
+
         count, height, width, channels = pixels.shape
         assert channels == self.channels, f"{channels} channels, the policy has {self.channels}"
         batch = np.empty((count, channels, height, width), np.float32)
+        if (compiled := kernels.loaded()) is not None:
+            compiled.look_up(np.ascontiguousarray(pixels), self.table(), batch)
+            return batch
         step = max(1, _AT_ONCE // (height * width))
         for start in range(0, count, step):
             part = slice(start, start + step)

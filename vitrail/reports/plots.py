@@ -139,6 +139,35 @@ def pictures(tiles: Sequence[tuple[NDArray[np.uint8], str, bool | None]], path: 
     return _save(figure, path, dpi=dpi)
 
 
+def bars(rows: Sequence[tuple[str, float, float, float, float | None]], title: str, path: Path) -> bytes:
+    """Ratios as bars, best read from top to bottom: (name, value, its lower and upper bound, the bar it has to pass).
+
+    Returns the PNG's bytes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.2, 0.9 + 0.46 * len(rows)), layout="constrained", facecolor=PAPER)
+    axes = figure.add_subplot()
+    _bare(axes)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=HAIR, linewidth=0.8)
+    for place, (_, value, low, high, bar) in enumerate(rows):
+        axes.barh(place, value, height=0.62, color=ACCENT if bar is None or low >= bar else WRONG)
+        axes.errorbar(value, place, xerr=[[value - low], [high - value]], color=INK, linewidth=1, capsize=2.5)
+        axes.annotate(
+            f"{value:.2f}", (max(value, high), place), (6, 0), textcoords="offset points", va="center",
+            color=INK, fontsize=8.5, fontfamily=FONT,
+        )  # fmt: skip
+        if bar is not None:
+            axes.plot([bar, bar], [place - 0.4, place + 0.4], color=INK, linewidth=1.4, linestyle=(0, (2, 1)))
+    axes.axvline(1.0, color=MUTED, linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [drawable(name) for name, *_ in rows], parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.1 * max((high for _, _, _, high, _ in rows), default=1.0))
+    _title(axes, title)
+    return _save(figure, path)
+
+
 def _place(figure: Figure, tile: Tile, box: tuple[int, int, int]) -> None:
     """Put one tile, its mark and caption under (left, top, side), in pixels from the lower left corner."""
     left, top, side = box

@@ -140,6 +140,17 @@ def _row(line: bytes) -> dict[str, object] | None:
     return row if isinstance(row, dict) and type(row.get("step")) is int and "event" in row else None
 
 
+def waited(rows: Sequence[Row]) -> float:
+    """The share of the time of all steps that went into waiting for their pictures.
+
+    >>> waited([{"event": "step", "step": 1, "wait_s": 1.0, "step_s": 3.0}, {"event": "end", "step": 1}])
+    0.25
+    """
+    steps = [row for row in rows if row["event"] == "step"]
+    waits, works = (math.fsum(float(str(row[key])) for row in steps) for key in ("wait_s", "step_s"))
+    return waits / (waits + works) if waits + works > 0 else 0.0
+
+
 def truncate_to(path: Path, step: int, *, settled: bool = True) -> None:
     """Drop what happened after `step`, so that a resume from there writes it again, once.
 

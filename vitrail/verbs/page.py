@@ -55,6 +55,7 @@ def write_page(folder: Path, recipe: Recipe, source: Source, evaluation: Evaluat
     from vitrail.reports.html import Page, page
     from vitrail.reports.plots import confusion, curves
     from vitrail.training.journal import JOURNAL, read
+    from vitrail.verbs.feeding import waiting
 
     rows = read(folder / JOURNAL)
     few = len(evaluation.classes) <= LARGEST_DENSE
@@ -65,7 +66,7 @@ def write_page(folder: Path, recipe: Recipe, source: Source, evaluation: Evaluat
         split="held out, none of them trained on",
         untrained=_untrained(rows),
         on_bad=recipe.data.on_bad,
-        facts=_facts(recipe, source),
+        facts=(*_facts(recipe, source), ("waiting for data", waiting(folder, recipe))),
         curves=curves(rows, folder / "curves.png"),
         confusion=confusion(evaluation, folder / "confusion.png") if few else b"",
         best=_tiles(source, evaluation, evaluation.best(SHOWN), good=True),

@@ -126,7 +126,8 @@ def _exists(folder: Path) -> RunError:
 
 def _look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
     """Every picture decoded once, so that bad ones are known before the first step."""
-    from vitrail.data.loader import bad_allowed, unreadable
+    from vitrail.data.loader import bad_allowed
+    from vitrail.data.reading import unreadable
     from vitrail.data.scan import find_bad
 
     if source.memory is not None:
@@ -277,6 +278,7 @@ class _Run:
         from vitrail.training.loop import Plan
         from vitrail.training.loop import train as run_loop
         from vitrail.training.schedule import total_steps
+        from vitrail.verbs.feeding import reading
 
         keep_fp32_true()
         assert recipe.train.threads is not None
@@ -306,6 +308,8 @@ class _Run:
         )
         steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
+        if (how := reading(recipe, self.source)) is not None:
+            self.tell({"event": "note", "text": how})
         outcome = run_loop(plan, resume=snapshot, listener=self.tell)
         return self._finish(recipe, outcome)
 
@@ -367,8 +371,10 @@ class _Run:
 
     def _finish(self, recipe: Recipe, outcome: Outcome) -> TrainResult:
         from vitrail.training.state import final_module
+        from vitrail.verbs.feeding import waiting
         from vitrail.verbs.finish import finish_run
 
+        self.tell({"event": "note", "text": waiting(self.folder, recipe)})
         module = final_module(outcome.state)
         evaluation = self._last or self._evaluate(module, recipe)
         bundle = finish_run(self.folder, recipe, self.source, module, evaluation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,10 +15,14 @@ TRIES = 10
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
-def random_box(size: tuple[int, int], crop: RandomResizedCrop, *, seed: int, epoch: int, index: int) -> Box:
-    """The box of one picture of `size` (height, width), as in `random_boxes`."""
-    top, left, height, width = random_boxes(size, crop, Draws(seed, epoch, np.array([index])))[0].tolist()
-    return top, left, height, width
+def shapes(crop: RandomResizedCrop, draws: Draws) -> NDArray[np.float64]:
+    """What each picture's box is drawn as before its size is known, (B, TRIES, 4): its part of the area, its aspect,
+    and where it lies in what is left over, from the top and from the left."""
+    drawn = draws.uniforms("crop", 4 * TRIES).reshape(-1, TRIES, 4)
+    low, high = np.log(crop.ratio[0]), np.log(crop.ratio[1])
+    drawn[..., 0] = crop.scale[0] + (crop.scale[1] - crop.scale[0]) * drawn[..., 0]
+    drawn[..., 1] = np.exp(low + (high - low) * drawn[..., 1])
+    return drawn
 
 
 def random_boxes(size: tuple[int, int], crop: RandomResizedCrop, draws: Draws) -> NDArray[np.int64]:
@@ -26,10 +32,8 @@ def random_boxes(size: tuple[int, int], crop: RandomResizedCrop, draws: Draws) -
     largest centred box within `ratio`.
     """
     rows, columns = size
-    drawn = draws.uniforms("crop", 4 * TRIES).reshape(-1, TRIES, 4)
-    low, high = np.log(crop.ratio[0]), np.log(crop.ratio[1])
-    area = rows * columns * (crop.scale[0] + (crop.scale[1] - crop.scale[0]) * drawn[..., 0])
-    aspect = np.exp(low + (high - low) * drawn[..., 1])
+    drawn = shapes(crop, draws)
+    area, aspect = rows * columns * drawn[..., 0], drawn[..., 1]
     widths, heights = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
     fits = (widths > 0) & (widths <= columns) & (heights > 0) & (heights <= rows)
     first = fits.argmax(axis=1)
@@ -40,6 +44,17 @@ def random_boxes(size: tuple[int, int], crop: RandomResizedCrop, draws: Draws) -
     boxes = np.stack([top, left, height, width], axis=1).astype(np.int64)
     boxes[~fits.any(axis=1)] = _largest(rows, columns, crop)
     return boxes
+
+
+def box_in(size: tuple[int, int], crop: RandomResizedCrop, shape: NDArray[np.float64]) -> Box:
+    """The box of one picture of `size`, as in `random_boxes`, out of its row of `shapes` (TRIES, 4)."""
+    rows, columns = size
+    for part, aspect, top, left in shape.tolist():
+        area = rows * columns * part
+        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < width <= columns and 0 < height <= rows:
+            return int(top * (rows - height + 1)), int(left * (columns - width + 1)), height, width
+    return _largest(rows, columns, crop)
 
 
 def _largest(rows: int, columns: int, crop: RandomResizedCrop) -> Box:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.pictures import kernels
 from vitrail.pictures.policy import Interpolation
 from vitrail.pictures.resize import resize
 
@@ -43,6 +44,11 @@ def pad_crop_batch(pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.in
     assert tops.shape == lefts.shape == (count,), "one corner a picture"
     corners = np.stack([tops, lefts])
     assert ((corners >= 0) & (corners <= 2 * padding)).all(), "a corner lies outside the padding"
+    if (compiled := kernels.loaded()) is not None:
+        out = np.empty(pixels.shape, np.uint8)
+        unmirrored = np.zeros(count, np.bool_)
+        compiled.pad_crop_flip(np.ascontiguousarray(pixels), tops.copy(), lefts.copy(), unmirrored, padding, out)
+        return out
     padded = np.zeros((count, height + 2 * padding, width + 2 * padding, channels), np.uint8)
     padded[:, padding : padding + height, padding : padding + width] = pixels
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
@@ -54,6 +60,11 @@ def flip_batch(pixels: Pixels, which: NDArray[np.bool_], *, axis: int = 2) -> Pi
     """A batch (B, H, W, C) with the pictures of `which` (B,) mirrored left to right, or along axis 1 top to bottom."""
     flipped = pixels.copy("K")
     rows = np.flatnonzero(which)
+    compiled = kernels.loaded()
+    if compiled is not None and axis == 2 and pixels.shape[3] == 3 and pixels.flags.c_contiguous:
+        for row in rows:
+            compiled.mirror(pixels[row], flipped[row])
+        return flipped
     # as planes, which is how pictures mostly lie here: the bytes of a row are then mirrored one by one, fast
     source, target = (array.transpose(0, 3, 1, 2) for array in (pixels, flipped))
     target[rows] = source[rows][..., ::-1] if axis == 2 else source[rows][:, :, ::-1]

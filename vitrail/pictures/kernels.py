@@ -1,0 +1,209 @@
+"""Loops over pixels, compiled where numba is installed: the same bits as Pillow's calls and NumPy's lookups, faster.
+
+The functions below are plain Python, so that they can be read and tested without a compiler; `ready` compiles them
+once per process (the machine code is kept beside this file, as Python keeps its own) and gives None without numba.
+Nothing here decides an answer: whoever calls a kernel has a slower way to the same bits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Starts = NDArray[np.int64]  # (N, 2): the first source pixel of each output pixel, and how many there are
+Weights = NDArray[np.int32]  # (N, taps), 22 fraction bits
+
+LANES = 16  # rows that the horizontal pass works on side by side: what vector units like
+ONE = 1 << 22
+HALF = 1 << 21
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The compiled loops, each free of Python's lock while it runs."""
+
+    weigh: Callable[[int, int, int, int, float], tuple[Starts, Weights]]
+    resample: Callable[[Pixels, Starts, Weights, Starts, Weights, Pixels], None]  # of 3 channels
+    look_up: Callable[[Pixels, NDArray[np.float32], NDArray[np.float32]], None]
+    mirror: Callable[[Pixels, Pixels], None]  # of 3 channels
+    pad_crop_flip: Callable[[Pixels, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], int, Pixels], None]
+
+
+_lock = threading.Lock()
+_compiled: Kernels | None = None
+
+
+def loaded() -> Kernels | None:
+    """The compiled loops where `ready` was called before; for callers to whom a single picture is not worth them."""
+    return _compiled
+
+
+def ready() -> Kernels | None:
+    """The compiled loops, compiled now if need be (seconds once per machine, then tenths); None without numba."""
+    global _compiled
+    with _lock:
+        if _compiled is None and importlib.util.find_spec("numba") is not None:
+            try:
+                _compiled = _compile(kept=True)
+            except RuntimeError:  # numba found no folder to keep machine code in
+                _compiled = _compile(kept=False)
+            except ImportError:  # installed, but not for this NumPy: slower, the same bits
+                return None
+        return _compiled
+
+
+def _compile(*, kept: bool) -> Kernels:
+    import numba
+    from numba import types as t
+
+    def compiled(function: Callable[..., Any], *arguments: object, gives: Any = t.void) -> Any:
+        return numba.njit(gives(*arguments), nogil=True, cache=kept)(function)
+
+    def read(kind: Any, dimensions: int, layout: Any = "C") -> Any:
+        return t.Array(kind, dimensions, layout, readonly=True)
+
+    u8, i32, i64, f32 = t.uint8, t.int32, t.int64, t.float32
+    starts, weights = read(i64, 2), read(i32, 2)
+    pair: Any = t.Tuple((t.Array(i64, 2, "C"), t.Array(i32, 2, "C")))  # type: ignore[no-untyped-call]
+    any_picture, picture, batch = read(u8, 3, "A"), t.Array(u8, 3, "C"), t.Array(u8, 4, "C")
+    return Kernels(
+        weigh=compiled(weigh, i64, i64, i64, i64, t.float64, gives=pair),
+        resample=compiled(resampler(3), any_picture, starts, weights, starts, weights, picture),
+        look_up=compiled(look_up, read(u8, 4), read(f32, 2), t.Array(f32, 4, "C")),
+        mirror=compiled(mirrorer(3), t.Array(u8, 3, "C", readonly=True), picture),
+        pad_crop_flip=compiled(pad_crop_flip, read(u8, 4), read(i64, 1), read(i64, 1), read(t.boolean, 1), i64, batch),
+    )
+
+
+def weigh(inner: int, outer: int, first: int, last: int, support: float) -> tuple[Starts, Weights]:
+    """Weights of output pixels `first` to `last` - 1 where `inner` pixels become `outer`; as `pictures/resize.py`
+    defines them. support: 1.0 for bilinear, 2.0 for bicubic."""
+    scale = inner / outer
+    stretch = max(scale, 1.0)
+    reach = support * stretch
+    starts = np.zeros((last - first, 2), np.int64)
+    weights = np.zeros((last - first, int(np.ceil(reach)) * 2 + 1), np.int32)
+    exact = np.zeros(weights.shape[1])
+    for i in range(first, last):
+        centre = (i + 0.5) * scale
+        low = max(int(centre - reach + 0.5), 0)
+        high = min(int(centre + reach + 0.5), inner)
+        total = 0.0
+        for j in range(low, high):
+            x = abs((j - centre + 0.5) * (1.0 / stretch))
+            weight = 0.0
+            if support == 1.0:
+                weight = max(1.0 - x, 0.0)
+            elif x < 1.0:
+                weight = (1.5 * x - 2.5) * x * x + 1
+            elif x < 2.0:
+                weight = (((x - 5) * x + 8) * x - 4) * -0.5
+            exact[j - low] = weight
+            total += weight
+        starts[i - first, 0], starts[i - first, 1] = low, high - low
+        for k in range(high - low):
+            normal = exact[k] * (1.0 / total) if total != 0.0 else exact[k]
+            weights[i - first, k] = int((0.5 if normal >= 0.0 else -0.5) + normal * ONE)
+    return starts, weights
+
+
+def resampler(channels: int) -> Callable[..., None]:
+    """`resample` for pictures of so many channels: a constant, so that a compiler unrolls the loops over them."""
+    side = channels * LANES
+
+    def resample(
+        source: Pixels, across: Starts, across_weights: Weights, down: Starts, down_weights: Weights, out: Pixels
+    ) -> None:
+        """`out` (h, w, C) from `source` (H, W, C): horizontal pass, then vertical, 8 bits after each. What `out`, which
+        may be a window of the whole, does not need is never computed."""
+        height, width = out.shape[0], out.shape[1]
+        first, last = down[0, 0], down[-1, 0] + down[-1, 1]
+        start, stop = across[0, 0], across[-1, 0] + across[-1, 1]
+        between = np.empty((last - first, width * channels), np.uint8)
+        turned = np.zeros((stop - start, side), np.uint8)  # columns of the source, LANES rows side by side
+        sums = np.empty(side, np.int32)
+        for row in range(first, last, LANES):
+            lanes = min(LANES, last - row)
+            for lane in range(lanes):
+                line = source[row + lane]
+                for x in range(stop - start):
+                    for c in range(channels):
+                        turned[x, c * LANES + lane] = line[start + x, c]
+            for x in range(width):
+                for k in range(side):
+                    sums[k] = HALF
+                for tap in range(across[x, 1]):
+                    weight = across_weights[x, tap]
+                    column = turned[across[x, 0] - start + tap]
+                    for k in range(side):
+                        sums[k] += weight * np.int32(column[k])
+                for k in range(side):
+                    sums[k] = min(max(sums[k] >> 22, 0), 255)
+                for lane in range(lanes):
+                    line_between = between[row - first + lane]
+                    for c in range(channels):
+                        line_between[x * channels + c] = sums[c * LANES + lane]
+        line_sums = np.empty(width * channels, np.int32)
+        for y in range(height):
+            for k in range(width * channels):
+                line_sums[k] = HALF
+            for tap in range(down[y, 1]):
+                weight = down_weights[y, tap]
+                line_between = between[down[y, 0] - first + tap]
+                for k in range(width * channels):
+                    line_sums[k] += weight * np.int32(line_between[k])
+            line_out = out[y].reshape(width * channels)
+            for k in range(width * channels):
+                line_out[k] = min(max(line_sums[k] >> 22, 0), 255)
+
+    return resample
+
+
+def look_up(pixels: Pixels, table: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """out (B, C, H, W) = table[c, pixels (B, H, W, C)]."""
+    count, height, width, channels = pixels.shape
+    for i in range(count):
+        for y in range(height):
+            line = pixels[i, y]
+            for c in range(channels):
+                entries, line_out = table[c], out[i, c, y]
+                for x in range(width):
+                    line_out[x] = entries[line[x, c]]
+
+
+def mirrorer(channels: int) -> Callable[..., None]:
+    """`mirror` for pictures of so many channels."""
+
+    def mirror(pixels: Pixels, out: Pixels) -> None:
+        """out (H, W, C) = pixels, left to right."""
+        height, width = out.shape[0], out.shape[1]
+        for y in range(height):
+            line, line_out = pixels[y], out[y]
+            for x in range(width):
+                for c in range(channels):
+                    line_out[x, c] = line[width - 1 - x, c]
+
+    return mirror
+
+
+def pad_crop_flip(
+    pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.int64], mirrored: NDArray[np.bool_],
+    padding: int, out: Pixels,
+) -> None:  # fmt: skip
+    """Pictures (B, H, W, C) padded with zeros, cut to (H, W) at (top, left) of the padded one, some mirrored."""
+    count, height, width, channels = pixels.shape
+    for i in range(count):
+        for y in range(height):
+            row = y + tops[i] - padding
+            for x in range(width):
+                column = (width - 1 - x if mirrored[i] else x) + lefts[i] - padding
+                inside = 0 <= row < height and 0 <= column < width
+                for c in range(channels):
+                    out[i, y, x, c] = pixels[i, row, column, c] if inside else 0

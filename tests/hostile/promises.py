@@ -1,8 +1,8 @@
-"""Which tests keep which promise about foreign bytes: how many of them are quick, and the campaign at full length.
+"""Which tests keep which promise about data and foreign bytes: how many are quick, and the campaign at full length.
 
-The numbers C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the quick count
-is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by `make prove`; the
-figures of one run lie in `results/hostile.json`.
+The numbers B1 ..., C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the
+quick count is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by
+`make prove`; the figures of one run lie in `results/hostile.json`.
 
 The wording of a hostile list is held in the same way: each of its phrases names an item that stands for it.
 """
@@ -28,11 +28,21 @@ ALL = tuple(f"{HERE}hostile_{name}" for name in READERS) + tuple(
     f"{HERE}{name}" for name in ("front_door", "mutants", "races", "conversions")
 )
 
+NAMES, LISTS_OF_LABELS, TREES, CLASSES = (
+    f"tests.data.test_{name}" for name in ("hostile_names", "hostile_lists", "tree", "classes")
+)
+
 PROMISES: dict[str, Promise] = {
+    "B07": Promise("names of files are bytes: HD 6", 38, "the same", (NAMES,)),
+    "B08": Promise("links stay inside the folder and end: HD 4, 5", 20, "the same", (TREES,)),
+    "B09": Promise("classes are matched by name: HD 7, 8", 16, "5,000 random pairs, 500 of folders", (CLASSES,)),
+    "B10": Promise("lists of labels and CIFAR are held before the first step: HC, HD 8", 70, "10,000 mutants",
+                   (LISTS_OF_LABELS,)),
     "B12": Promise("archives: nothing outside, nothing left", 240, "50,000 mutants, a million members",
                    (f"{HERE}archives", "tests.data.test_archive")),
     "B13": Promise("fetches that break midway", 60, "300 random schedules",
                    ("tests.test_remote", "tests.test_remote_storage")),
+    "B14": Promise("the index of huge folders, kept and never stale", 26, "3 times 1,000,000 files", (TREES,)),
     "C01": Promise("loading never runs code from a file", 60, "500,000 mutants of legacy pickles; texts", ALL),
     "C02": Promise(".pth is read by an own opcode reader", 45, "1,000,000 mutants", ALL),
     "C03": Promise("safetensors: stricter than the reference", 55, "1,000,000 mutants against the reference", ALL),

@@ -56,7 +56,7 @@ def test_a_compressed_tar_is_refused_with_the_command_that_unpacks_it(tmp_path: 
     place.write_bytes(PACKERS[ending](tar_of(FILES)))
     with pytest.raises(DataError) as caught:
         archive_tree(place)
-    assert caught.value.code == "V402" and f"--keep {place}" in caught.value.hint
+    assert caught.value.code == "V402" and f"-k {place}" in caught.value.hint
 
 
 def _link() -> bytes:

@@ -57,7 +57,7 @@ def extract(archive: Path, into: Path, *, limits: Limits | None = None, progress
     kind = archive_kind(archive)
     if kind not in ("zip", "tar", "gzip", "xz", "bzip2"):
         told = "packed by zstd" if kind == "zstd" else "no zip or tar archive"
-        hint = f"unzstd --keep {archive.name}" if kind == "zstd" else "name the archive"
+        hint = f"unzstd -k {archive.name}" if kind == "zstd" else "name the archive"
         raise DataError("V402", f"`{archive}` is {told}", hint=hint)
     if os.path.lexists(into):
         raise write_fault(FileExistsError(errno.EEXIST, "something of that name is there"), into)

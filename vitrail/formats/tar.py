@@ -85,7 +85,7 @@ def _member(header: bytes, start: int, size: int, later: _Later, path: Path) -> 
     if name is None:
         name = _short_name(header)
     if any(key.startswith("GNU.sparse") for key in pax) or kind == b"S":
-        raise hostile(path, f"the member `{shown(name)}` is sparse", hint="pack it without --sparse")
+        raise hostile(path, f"the member `{shown(name)}` is sparse", hint="pack it again with its holes filled")
     if "size" in pax:
         if not re.fullmatch(rb"\d{1,18}", pax["size"]):
             raise damaged(path, f"the member `{shown(name)}` has a size that is no number")

@@ -41,7 +41,7 @@ def archive_tree(path: Path) -> Tree:
         raise DataError(
             "V402",
             f"`{path}` is compressed as a whole ({kind}): pictures inside cannot be reached one by one",
-            hint=f"{UNPACKERS[kind]} --keep {path}, then name the .tar; or vitrail data prepare archive {path} FOLDER",
+            hint=f"{UNPACKERS[kind]} -k {path}, then name the .tar; or vitrail data prepare archive {path} FOLDER",
         )
     if kind not in ("zip", "tar"):
         raise DataError("V402", f"`{path}` is no zip or tar archive", hint="give a folder, or an archive of one")

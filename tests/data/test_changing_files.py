@@ -235,12 +235,12 @@ def test_B18_a_read_that_hangs_is_named_with_its_file(
     source, forever = shaded(tmp_path / "a"), threading.Event()
     victim = int(source.training[5])
     stuck = with_picture(source, lambda index: index != victim or forever.wait())
-    monkeypatch.setattr("vitrail.data.scan.PATIENCE", 0.5)
-    data = Data(batch=4, workers=workers, patience=0.5)
+    monkeypatch.setattr("vitrail.data.scan.PATIENCE", 1.0)
+    data = Data(batch=4, workers=workers, patience=1.0)
     ways: dict[str, Callable[[], object]] = {
         "train": lambda: list(TrainLoader(stuck, POLICY, Augment(crop=NoCrop()), data, 0).iterate(0, 5)),
         "evaluate": lambda: list(
-            evaluation_batches(stuck, source.training, POLICY, batch=4, workers=workers, patience=0.5)
+            evaluation_batches(stuck, source.training, POLICY, batch=4, workers=workers, patience=1.0)
         ),
         "scan": lambda: scan(stuck, workers=workers, folder=tmp_path / "kept"),
     }

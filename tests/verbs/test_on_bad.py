@@ -83,6 +83,11 @@ def test_B01_bad_pictures_are_told_everywhere(
     ]
     assert f"{held_out}" in capsys.readouterr().out
 
+    assert run(["data", "audit", str(root), "--model", str(folder), "--json"]) == 2
+    said = json.loads(capsys.readouterr().out)
+    assert said["policy"]["size"] == [16, 16] and said["findings"][0]["kind"] == "broken"
+    assert [one["pictures"] for one in said["findings"][0]["cases"]] == [[name] for name in (*bad, held_out)]
+
     assert run(["predict", str(folder), str(root / "val"), "--csv"]) == 2
     answers = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert len({row["picture"] for row in answers}) == 16

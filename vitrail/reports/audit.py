@@ -48,7 +48,7 @@ def _result(content: AuditPage) -> str:
 def _sections(content: AuditPage) -> Iterator[str]:
     for one, shown in content.findings:
         aside = text(one.what)
-        body = f'<p class="hint">{text(one.hint[:1].upper() + one.hint[1:])}.</p>\n'
+        body = f'<p class="hint">&rarr; {text(one.hint)}</p>\n'
         body += tiles("", shown, groups=any(len(row.pictures) > 1 for row in one.rows)) or _cases(one)
         seen = len(shown) or LISTED
         if len(one.rows) > seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitrail.data.audit import alike
 from vitrail.data.audit.findings import Finding, Row, count
@@ -36,7 +37,7 @@ def copies(source: Source, looks: Sequence[Look]) -> Iterator[Finding]:
             f"{count(leaked, 'held-out picture')} also among those to train on, "
             f"in {count(len(both), 'group')} of {things}",
             "remove them from one part: what was trained on measures nothing",
-            tuple(both),
+            tuple(_first_of_each(row, held) for row in both),
         )
         yield Finding(
             f"{prefix}conflict",
@@ -56,4 +57,12 @@ def copies(source: Source, looks: Sequence[Look]) -> Iterator[Finding]:
 def _labelled(source: Source, row: Row) -> Row:
     labels = sorted({int(source.labels[i]) for i in row.pictures})
     names = " and ".join(source.classes[label] for label in labels)
-    return Row(row.pictures, f"{names}{', ' + row.note if row.note else ''}")
+    return Row(_first_of_each(row, source.labels).pictures, f"{names}{', ' + row.note if row.note else ''}")
+
+
+def _first_of_each(row: Row, kinds: NDArray[np.generic]) -> Row:
+    """The case with the first picture of each kind in front: what makes it one is seen where a group is cut short."""
+    front: dict[object, int] = {}
+    for index in row.pictures:
+        front.setdefault(kinds[index].item(), index)
+    return Row((*front.values(), *(index for index in row.pictures if index not in front.values())), row.note)

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -145,6 +146,24 @@ def test_evaluate_takes_the_held_out_part_of_what_it_was_trained_on(
     assert json.loads(capsys.readouterr().out)["pictures"] == 1
     (tmp_path / "other" / "blue").rename(tmp_path / "other" / "green")
     assert "only in the data: green" in fails(capsys, "V403", "evaluate", folder, "--data", str(tmp_path / "other"))
+
+
+def test_a_recipe_shows_a_sheet_of_its_pictures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe = tmp_path / "all.yaml"
+    recipe.write_text(
+        "model: {variant: cct_2_3x2_32}\ndata: {source: digits}\nschedule: {name: cosine, epochs: 1, lr: 1.0e-3}\n"
+        "augment: {crop: {name: random_resized}, auto: rand-m9-n4-p1-inc1, erase: {probability: 1.0, mode: pixel}}\n"
+    )
+    assert run(["show", str(recipe), "--pictures", str(tmp_path / "one")]) == 0
+    assert run(["show", str(recipe), "--pictures", str(tmp_path / "two"), "--data", "digits"]) == 0
+    sheets = [tmp_path / name / "augmented.png" for name in ("one", "two")]
+    assert capsys.readouterr().out.split() == [str(sheet) for sheet in sheets]
+    assert sheets[0].read_bytes() == sheets[1].read_bytes()
+    with Image.open(sheets[0]) as sheet:
+        assert sheet.size == (8 * 132 + 4, 8 * 132 + 4)
+        tiles = [np.asarray(sheet.crop((4 + 132 * c, 4, 132 + 132 * c, 132))) for c in range(8)]
+    assert all(np.abs(tile.astype(int) - tiles[0]).mean() > 5 for tile in tiles[1:])
+    assert run(["show", "folder/scratch", "--pictures", str(tmp_path / "three")]) == 2
 
 
 def test_predict_names_pictures_and_lists_bad_ones(

@@ -22,7 +22,7 @@ SHOWN = 5  # cases of a finding on screen
 @click.option("--model", metavar="MODEL", help="Also name pictures that this model says are mislabelled.")
 @click.option("--policy-from", metavar="MODEL", help="Hold sizes against what this model does to pictures.")
 @click.option("--size", type=click.IntRange(1), help="... or against this many pixels a side.  [default: 224]")
-@click.option("--mode", type=click.Choice(["crop", "squash"]), help="... and this resize mode.  [default: crop]")
+@click.option("--mode", type=click.Choice(["crop", "squash", "pad"]), help="... and this resize mode.  [default: crop]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for audit.html, audit.json, contact sheets.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads that read pictures.")
 @AS_JSON

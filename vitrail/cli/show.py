@@ -13,16 +13,20 @@ from vitrail.cli.options import AS_JSON
 @click.command("show")
 @click.argument("subject", metavar="models|recipes|datasets|RECIPE|MODEL|DATA")
 @click.option(
-    "--pictures", type=click.Path(path_type=Path), metavar="DIR", help="Write some held-out pictures of DATA."
+    "--pictures",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write some held-out pictures of DATA, or a sheet of pictures as RECIPE augments them.",
 )
+@click.option("--data", metavar="DATA", help="The pictures that RECIPE augments, where it names none.")
 @AS_JSON
-def command(subject: str, pictures: Path | None, as_json: bool) -> None:
+def command(subject: str, pictures: Path | None, data: str | None, as_json: bool) -> None:
     """Say what a list, a recipe, a model or a source of pictures holds."""
     from vitrail.cli.render import result
     from vitrail.verbs.show import show, show_pictures
 
     if pictures is not None:
-        written = show_pictures(subject, pictures)
+        written = show_pictures(subject, pictures, data=data)
         result([str(path) for path in written], [str(path) for path in written], as_json=as_json)
         return
     shown = show(subject)

@@ -49,9 +49,7 @@ def show(subject: str) -> Shown:
     if subject in lists and not Path(subject).exists():
         return lists[subject]()
     path = Path(subject)
-    if path.is_file() and path.suffix in (".yaml", ".yml"):
-        return _recipe(subject)
-    if not path.exists() and subject in recipe_names():
+    if _is_recipe(path):
         return _recipe(subject)
     if path.is_file() and is_data(subject):
         return _data(subject)
@@ -68,6 +66,10 @@ def show(subject: str) -> Shown:
         f"nothing is called `{subject}`, and no file or folder lies there",
         hint=nearest(subject, known) or "`vitrail show models`, `recipes` and `datasets` list what there is",
     )
+
+
+def _is_recipe(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml") if path.is_file() else not path.exists() and str(path) in recipe_names()
 
 
 def _kind(subject: str) -> Kind | None:
@@ -188,10 +190,17 @@ def _file_name(text: str) -> str:
     return printable(text).replace("/", "-").encode("utf-8")[-200:].decode("utf-8", "ignore") + ".png"
 
 
-def show_pictures(subject: str, folder: Path, *, count: int = 12) -> list[Path]:
-    """The first held-out pictures of a DATA, class by class in turn, as PNG files that say what they are."""
+def show_pictures(subject: str, folder: Path, *, data: str | None = None, count: int = 12) -> list[Path]:
+    """The first held-out pictures of a DATA, class by class in turn, as PNG files that say what they are.
+
+    Of a RECIPE one sheet of augmented pictures; data: of these, where it names none.
+    """
     from PIL import Image
 
+    if _is_recipe(Path(subject)):
+        from vitrail.verbs.sheet import write_sheet
+
+        return [write_sheet(subject, folder, data=data)]
     source = open_source(Data(root=subject))
     make_folder(folder)
     labels = source.labels[source.held_out]

@@ -2,7 +2,8 @@
 
 A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 at which the part is still as large as it will be
 needed, and not below the part. For parts less than twice as large as needed that is the whole picture's pixels to the
-bit; for larger ones the picture shrinks by its own transform first, instead of by the filter alone.
+bit; for larger ones, whose boxes move onto the grid of the scale, the picture shrinks by its own transform first,
+instead of by the filter alone.
 
 The same file and part give the same pixels whatever is installed and whatever was read before. A damaged file is
 refused wherever its damage lies: each is decoded to its end once, before rows are left out.

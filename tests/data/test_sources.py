@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from vitrail.data.configs import Data
+from vitrail.data.order import split
 from vitrail.data.sources import open_source, whole
 from vitrail.errors import DataError
+from vitrail.randomness import words
 
 
 def fill(root: Path, counts: dict[str, int]) -> Path:
@@ -90,6 +92,19 @@ def test_the_fingerprint_sees_a_changed_file(tmp_path: Path) -> None:
     before = open_source(Data(root=str(tmp_path))).fingerprint
     Image.new("RGB", (90, 70)).save(tmp_path / "cat" / "0.png")
     assert open_source(Data(root=str(tmp_path))).fingerprint != before
+
+
+@pytest.mark.parametrize("part", [0.1, 0.2, 0.5, 0.9])
+def test_the_split_takes_the_first_of_each_class_by_its_draw(part: float) -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), random.choice([0, 2, 3, 5, 10, 25], 12)).astype(np.int64)
+    random.shuffle(labels)
+    draw = words(7, "split", 0, np.arange(len(labels)), 1)[:, 0]
+    held = split(labels, 12, part=part, seed=7, classes=[str(label) for label in range(12)])
+    for label in range(12):
+        mine = np.flatnonzero(labels == label)
+        take = min(max(1, round(part * len(mine))), max(0, len(mine) - 1))
+        assert sorted(mine[held[mine]]) == sorted(sorted(mine, key=lambda at: draw[at])[:take])
 
 
 def test_val_may_lie_elsewhere(tmp_path: Path) -> None:

@@ -81,18 +81,17 @@ def split(
 
     A picture's place in the draw depends on (seed, its index) alone. DataError V407 for a class of one picture.
     """
-    held = np.zeros(len(labels), bool)
     draw = words(seed, "split", 0, np.arange(len(labels)), 1)[:, 0]
-    for label in range(count):
-        mine = np.flatnonzero(labels == label)
-        if not len(mine):
-            continue  # a class that a given list names, without pictures
-        if len(mine) < 2:
-            raise DataError(
-                "V407",
-                f"class `{classes[label]}` has {len(mine)} picture, too few to hold one out",
-                hint="add pictures, or give a validation folder as data.val",
-            )
-        take = min(max(1, round(part * len(mine))), len(mine) - 1)
-        held[mine[np.argsort(draw[mine], kind="stable")[:take]]] = True
+    sizes = np.bincount(labels, minlength=count)  # a class that a given list names may have no picture
+    if (sizes == 1).any():
+        raise DataError(
+            "V407",
+            f"class `{classes[int(np.argmax(sizes == 1))]}` has 1 picture, too few to hold one out",
+            hint="add pictures, or give a validation folder as data.val",
+        )
+    take = np.minimum(np.maximum(1, np.rint(part * sizes).astype(np.int64)), sizes - 1)
+    order = np.lexsort((draw, labels))  # class by class, in each by the draw; of equals the first
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    held = np.zeros(len(labels), bool)
+    held[order] = rank < np.repeat(take, sizes)
     return held

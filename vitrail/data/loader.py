@@ -26,6 +26,7 @@ from vitrail.data.configs import Augment, Data
 from vitrail.data.order import Samples, epoch_samples
 from vitrail.data.sources import Source
 from vitrail.errors import DataError, PictureError
+from vitrail.machine import keep_freed_memory
 from vitrail.pictures.decode import from_array
 from vitrail.pictures.operations import as_pixels, as_planes
 from vitrail.pictures.policy import Policy
@@ -58,6 +59,7 @@ class TrainLoader:
                 f"data.batch {self.data.batch} is more than the {len(self.source.training)} pictures to train on",
                 hint=f"give data.batch={len(self.source.training)} or less",
             )
+        keep_freed_memory()
         fixed = self._fixed_pixels()
         samples: dict[int, Samples] = {}
 

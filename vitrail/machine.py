@@ -6,6 +6,7 @@ resolved recipe, and a resume never probes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -62,6 +63,23 @@ def keep_fp32_true() -> None:
     import torch
 
     torch.set_float32_matmul_precision("highest")
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have the C library keep memory that is freed, for the next batch to take; nothing where it is not glibc.
+
+    By default it gives arrays back to the system and asks for them again: augmenting a picture of 224 then takes 1.05
+    ms in place of 0.63, most of it for pages to be zeroed. What is kept is at most what was in use at once.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    import ctypes
+
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(mmap_threshold, 32 << 20)  # the most there is
+    mallopt(trim_threshold, 1 << 30)
 
 
 def fastest(ways: Mapping[str, Callable[[], None]], question: str) -> str:

@@ -29,7 +29,9 @@ def column(values: NDArray[np.generic] | Sequence[float]) -> NDArray[np.float64]
 def by_pillow(planes: Planes, work: Callable[[Image.Image, int], Image.Image]) -> Planes:
     """Planes (B, C, H, W) of what `work` makes of each picture as a Pillow image, of mode L or RGB, and its number."""
     mode = "L" if planes.shape[1] == 1 else "RGB"
-    pixels = np.ascontiguousarray(as_pixels(planes))
+    pixels = np.empty((len(planes), *planes.shape[2:], planes.shape[1]), np.uint8)
+    for channel in range(planes.shape[1]):  # four times faster than all of them in one copy
+        pixels[..., channel] = planes[:, channel]
     size = pixels.shape[2], pixels.shape[1]
     made = [work(Image.frombytes(mode, size, picture), row).tobytes() for row, picture in enumerate(pixels)]
     return as_planes(np.frombuffer(b"".join(made), np.uint8).reshape(pixels.shape))

@@ -37,10 +37,10 @@ def solarize(planes: Planes, thresholds: Numbers) -> Planes:
     >>> solarize(np.array([[[[0, 99, 100, 255]]]], np.uint8), np.array([100.0])).tolist()
     [[[[0, 99, 155, 0]]]]
     """
-    from_here = np.ceil(thresholds)[:, None, None, None]
-    high = planes >= np.clip(from_here, 0, 255).astype(np.uint8)
-    high &= from_here <= 255
-    return planes ^ (high.view(np.uint8) * np.uint8(255))
+    start = np.ceil(thresholds)[:, None, None, None]
+    high = planes >= np.clip(start, 0, 255).astype(np.uint8)
+    turned = np.where(start <= 255, 255, 0).astype(np.uint8)
+    return planes ^ (high.view(np.uint8) * turned)
 
 
 def solarize_add(planes: Planes, amounts: Numbers) -> Planes:

@@ -51,8 +51,23 @@ def create(name: str, *, classes: Sequence[str] | int | None = None, seed: int =
     return Classifier(build(config, seed=seed), config, row.policy, tuple(labels), provenance)
 
 
+def here(model: str | Path) -> str | Path:
+    """A MODEL on this machine: an address (`s3://BUCKET/vit.ckpt`, `https://...`) is fetched once into the cache.
+
+    Of a folder with one file that file is meant, as people keep checkpoints in stores. Errors as `remote.fetched`.
+    """
+    from vitrail import remote
+
+    if isinstance(model, Path) or not remote.is_address(model):
+        return model
+    path = remote.fetched(model)
+    files = list(path.iterdir()) if path.is_dir() else []
+    return files[0] if len(files) == 1 and files[0].is_file() else path
+
+
 def kind_of(model: str | Path) -> Kind:
     """What a MODEL is, by what lies there; an existing path wins over a name. UsageError V002 for neither."""
+    model = here(model)
     path = Path(model)
     if not str(model).strip():
         raise UsageError("V002", "the MODEL is an empty text", hint="name a path, a variant or published weights")
@@ -97,6 +112,7 @@ def local(model: str | Path) -> Path:
     from vitrail import remote
     from vitrail.weights.published import published
 
+    model = here(model)
     kind, url = kind_of(model), str(model)
     if kind not in ("published", "hub"):
         return Path(model)
@@ -114,6 +130,7 @@ def open(model: str | Path, *, engine: str = "auto", threads: int | None = None)
     published name, `hf:OWNER/NAME`) and a variant's name as a `Classifier` on torch. threads: of the engine; None takes
     what the machine gives.
     """
+    model = here(model)
     found = kind_of(model)
     path = Path(model)
     if found == "run" and (path / "bundle" / "manifest.json").is_file():
@@ -134,6 +151,7 @@ def open(model: str | Path, *, engine: str = "auto", threads: int | None = None)
 def classifier(model: str | Path) -> Classifier:
     """A MODEL as a torch network, whatever engines it also holds: what training and export start from."""
     require_torch()
+    model = here(model)
     found = kind_of(model)
     path = Path(model)
     if found == "variant":

@@ -9,15 +9,22 @@ arithmetic, equal on every platform and NumPy version.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 # init: new weights. order: permutation of an epoch. split: held-out samples. drop: masks of one step.
-# The others are drawn per sample (crop, flip, replace: what stands in for a bad one) or per step (mix).
-Stream = Literal["init", "order", "split", "drop", "crop", "flip", "mix", "replace"]
+# balance: which pictures of a class an epoch takes. mix: of one step.
+# The others are drawn per sample: crop, interpolation (of the crop), flip, upside_down, auto and jitter (operations),
+# erase (boxes), noise (what fills them), replace (what stands in for a bad one).
+Stream = Literal[
+    "init", "order", "balance", "split", "drop", "mix", "crop", "interpolation", "flip", "upside_down", "auto",
+    "jitter", "erase", "noise", "replace",
+]  # fmt: skip
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MUL1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -51,6 +58,23 @@ def uniforms(seed: int, stream: Stream, epoch: int, indices: NDArray[np.int64], 
     [[0.534892, 0.814737]]
     """
     return (words(seed, stream, epoch, indices, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def normals(seed: int, stream: Stream, epoch: int, indices: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """Normal numbers of mean 0 and deviation 1, shaped (len(indices), count), each one of 65,536 equally likely ones.
+
+    >>> normals(0, "noise", 0, np.array([7]), 3).astype(float).round(4).tolist()
+    [[0.8048, -1.5169, 0.4507]]
+    """
+    bits = words(seed, stream, epoch, indices, -(-count // 4)).astype("<u8", copy=False).view("<u2")
+    numbers: NDArray[np.float32] = _quantiles()[bits[:, :count]]
+    return numbers
+
+
+@functools.cache
+def _quantiles() -> NDArray[np.float32]:
+    normal = NormalDist()
+    return np.array([normal.inv_cdf((step + 0.5) / 65536) for step in range(65536)], np.float32)
 
 
 def permutation(seed: int, stream: Stream, epoch: int, count: int) -> NDArray[np.int64]:

@@ -23,7 +23,9 @@ def test_import_costs_nothing() -> None:
     assert _loaded("import vitrail; dir(vitrail)") == set()
 
 
-@pytest.mark.parametrize("verb", ["", "train", "evaluate", "predict", "export", "verify", "show", "convert", "weights"])
+@pytest.mark.parametrize(
+    "verb", ["", "train", "evaluate", "predict", "export", "verify", "show", "convert", "weights", "data"]
+)
 def test_help_is_cold(verb: str) -> None:
     code = f"from vitrail.cli import run; assert run([{verb!r}, '--help'] if {verb!r} else ['--help']) == 0"
     assert _loaded(code) == set()

@@ -23,7 +23,8 @@ def options(verb: str) -> set[str]:
     return {word for parameter in params for word in parameter.opts} | {"--help"}
 
 
-KNOWN = set().union(*(options(verb) for verb in VERBS))
+FOREIGN = {"--keep", "--sparse"}  # of unzstd and tar
+KNOWN = FOREIGN.union(*(options(verb) for verb in VERBS))
 
 
 def texts(path: Path) -> list[str]:

@@ -14,9 +14,10 @@ from PIL import Image
 
 from vitrail.data.augment.crops import random_box
 from vitrail.data.batches import TrainBatch
-from vitrail.data.configs import Augment, Data, PadCrop, RandomResizedCrop
-from vitrail.data.loader import TrainLoader, evaluation_batches, find_bad
-from vitrail.data.order import epoch_order, split
+from vitrail.data.configs import Augment, Data, Erase, Jitter, PadCrop, RandomResizedCrop
+from vitrail.data.loader import TrainLoader, evaluation_batches
+from vitrail.data.order import balanced_order, epoch_order, epoch_samples, split
+from vitrail.data.scan import find_bad
 from vitrail.data.sources import Source, open_source
 from vitrail.errors import DataError, PictureError
 from vitrail.pictures.policy import CIFAR10, Policy
@@ -26,7 +27,18 @@ AUGMENTS = {
     "none": Augment(),
     "pad": Augment(crop=PadCrop(padding=3), flip=0.5),
     "resized": Augment(crop=RandomResizedCrop(scale=(0.3, 1.0)), flip=0.5),
+    "recipe": Augment(
+        crop=RandomResizedCrop(scale=(0.5, 1.0), interpolation="random"),
+        flip=0.5,
+        vertical_flip=0.2,
+        auto="rand-m9-mstd0.5-inc1",
+        erase=Erase(probability=0.5, mode="pixel", count=2),
+    ),
+    "jitter": Augment(auto="3a", jitter=Jitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1)),
 }
+
+
+GOLDEN_ORDER = [16, 18, 27, 20, 28, 12, 24, 17, 26, 13, 10, 14, 23, 29, 21, 11, 15, 19, 25, 22]
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +92,33 @@ def test_a_sample_does_not_depend_on_its_batch(digits: Source) -> None:
     assert len(set(small) & set(large.indices.tolist())) == 64
 
 
-def test_batched_and_single_augmentation_agree(digits: Source) -> None:
-    for augment in (AUGMENTS["none"], AUGMENTS["pad"]):
-        batched = next(iter(_loader(digits, augment).iterate(0, 1)))
-        single = next(iter(_loader(replace(digits, memory=None), augment).iterate(0, 1)))
-        assert (batched.images == single.images).all()
+@pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS.keys())
+def test_batched_and_single_augmentation_agree(digits: Source, augment: Augment) -> None:
+    per_epoch = len(digits.training) // 5
+    for start in (0, per_epoch - 2):  # the second time across the end of an epoch
+        batched = list(_loader(digits, augment).iterate(start, start + 4))
+        single = list(_loader(replace(digits, memory=None), augment).iterate(start, start + 4))
+        for one, other in zip(batched, single, strict=True):
+            assert (one.step, one.epoch) == (other.step, other.epoch)
+            assert (one.indices == other.indices).all() and (one.labels == other.labels).all()
+            assert one.images.tobytes() == other.images.tobytes()
+
+
+@pytest.mark.parametrize("source", ["digits", "folder"])
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
+def test_a_picture_that_comes_again_is_drawn_anew(
+    source: str, sampling: Literal["shuffle", "balanced"], request: pytest.FixtureRequest
+) -> None:
+    opened = request.getfixturevalue(source)
+    data = Data(batch=6, workers=0, repeats=3, sampling=sampling)
+    batches = list(TrainLoader(opened, POLICY, AUGMENTS["resized"], data, 0).iterate(0, 3))
+    assert [len(set(batch.indices.tolist())) for batch in batches] == [2, 2, 2]
+    for batch in batches:
+        for start in (0, 3):
+            a, b, c = batch.images[start : start + 3]
+            assert not ((a == b).all() and (b == c).all())
+    again = list(TrainLoader(opened, POLICY, AUGMENTS["resized"], replace(data, workers=2), 0).iterate(1, 3))
+    assert all((one.images == other.images).all() for one, other in zip(batches[1:], again, strict=True))
 
 
 def test_epochs_differ_and_cover(folder: Source) -> None:
@@ -121,7 +155,7 @@ def test_bad_pictures_are_found_and_counted(tmp_path: Path) -> None:
     (tmp_path / "b" / "2.jpg").write_bytes(b"")
     (tmp_path / "b" / "3.jpg").write_text("hello")
     source = open_source(Data(root=str(tmp_path)))
-    bad = find_bad(source, workers=2)
+    bad = find_bad(source, workers=2, folder=tmp_path / "kept")
     assert [(one.name, one.error.code) for one in bad] == [
         ("a/1.jpg", "V302"),
         ("b/2.jpg", "V301"),
@@ -148,6 +182,45 @@ def test_random_boxes_have_the_stated_distribution() -> None:
     aspect = np.log(boxes[:, 3] / boxes[:, 2])
     assert abs(area.mean() - 0.5) < 0.01 and abs(area.std() - 0.5 / 12**0.5) < 0.01
     assert abs(aspect.mean()) < 0.01 and aspect.min() > np.log(0.8) - 0.02 and aspect.max() < np.log(1.25) + 0.02
+
+
+def test_B17_the_plain_order_is_frozen() -> None:
+    indices = np.arange(10, 30)
+    plain = epoch_samples(Data(), indices, np.zeros(30, np.int64), seed=5, epoch=2)
+    assert plain.indices.tolist() == plain.keys.tolist() == epoch_order(indices, seed=5, epoch=2).tolist()
+    assert plain.indices.tolist() == GOLDEN_ORDER
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 5), st.booleans(), st.integers(0, 1 << 40))
+def test_an_epoch_keeps_its_length_and_every_key_is_another(
+    count: int, classes: int, repeats: int, balanced: bool, seed: int
+) -> None:
+    labels = np.random.default_rng(seed).integers(0, classes, 2 * count)
+    indices = np.sort(np.random.default_rng(seed + 1).permutation(2 * count)[:count])
+    data = Data(repeats=repeats, sampling="balanced" if balanced else "shuffle")
+    samples = epoch_samples(data, indices, labels, seed=seed, epoch=3)
+    assert len(samples.indices) == len(samples.keys) == count and set(samples.indices) <= set(indices)
+    assert len(set(samples.keys.tolist())) == count and (samples.keys % (2 * count) == samples.indices).all()
+    times = np.bincount(samples.indices)
+    if not balanced:
+        assert set(times[times > 0].tolist()) <= {repeats, count % repeats or repeats}
+
+
+def test_balanced_sampling_shows_each_class_equally_often() -> None:
+    labels = np.repeat(np.arange(4), [3, 90, 7, 0])
+    indices = np.arange(100)
+    seen = np.zeros(100, int)
+    for epoch in range(6):
+        order = balanced_order(indices, labels, seed=1, epoch=epoch)
+        per_class = np.bincount(labels[order], minlength=4)
+        assert sorted(per_class.tolist()) == [0, 33, 33, 34]
+        times = np.bincount(order, minlength=100)
+        seen += times
+        for label in (0, 1, 2):
+            assert np.ptp(times[labels == label]) <= 1
+    assert (seen > 0).mean() > 0.9
+    assert balanced_order(indices, labels, seed=1, epoch=0).tolist() != order.tolist()
 
 
 def test_split_takes_its_part_of_each_class() -> None:

@@ -68,6 +68,7 @@ class Reader:
     built: Callable[[random.Random], bytes] | None = None
     codes: frozenset[str] = CODES
     deeds: frozenset[str] = frozenset({"open"})
+    memory: int = MEMORY
 
 
 @dataclass
@@ -225,7 +226,7 @@ def run(reader: Reader, count: int, seed: int, folder: Path, *, seconds: float =
                 which, file = mutated(draw, seeds, reader.splices)
             tally.mutants += 1
             fault = _try(reader, file, wholes[which] if which >= 0 else None, folder, tally)
-            if fault is None and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > base + MEMORY:
+            if fault is None and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > base + reader.memory:
                 fault = f"took {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base} bytes"
                 base = forget_the_peak()
             if fault is not None:

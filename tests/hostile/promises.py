@@ -1,8 +1,8 @@
-"""Which tests keep which promise about foreign bytes: how many of them are quick, and the campaign at full length.
+"""Which tests keep which promise about foreign bytes and pictures: how many are quick, and the campaign at full length.
 
-The numbers C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the quick count
-is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by `make prove`; the
-figures of one run lie in `results/hostile.json`.
+The numbers B1, C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the quick
+count is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by `make prove`; the
+figures of one run lie in `results/hostile.json` and `results/pictures.json`.
 
 The wording of a hostile list is held in the same way: each of its phrases names an item that stands for it.
 """
@@ -28,7 +28,34 @@ ALL = tuple(f"{HERE}hostile_{name}" for name in READERS) + tuple(
     f"{HERE}{name}" for name in ("front_door", "mutants", "races", "conversions")
 )
 
+PICTURES = tuple(f"tests.pictures.test_{name}" for name in ("decode", "decode_hostile", "made", "policy"))
+
+NAMES, LISTS_OF_LABELS, TREES, CLASSES = (
+    f"tests.data.test_{name}" for name in ("hostile_names", "hostile_lists", "tree", "classes")
+)
+CHANGING = ("tests.data.test_changing_files",)
+
 PROMISES: dict[str, Promise] = {
+    "B01": Promise("no picture crashes, hangs or stops a run", 250, "2,000,000 mutants", PICTURES),
+    "B02": Promise("the pixel limit is an error before decoding", 25, "1,000 sizes of each format", PICTURES),
+    "B03": Promise("only named decoders are ever called", 15, "the same", PICTURES),
+    "B04": Promise("a cut picture is an error, never grey", 50, "every length of 20 files", PICTURES),
+    "B05": Promise("decoders say nothing on the terminal", 200, "5,000 mutants of TIFF and of others", PICTURES),
+    "B06": Promise("the same bytes give the same tensor", 150, "1,000 pictures x workers {0, 2} x 3 runs", PICTURES),
+    "B07": Promise("names of files are bytes: HD 6", 38, "the same", (NAMES,)),
+    "B08": Promise("links stay inside the folder and end: HD 4, 5", 20, "the same", (TREES,)),
+    "B09": Promise("classes are matched by name: HD 7, 8", 16, "5,000 random pairs, 500 of folders", (CLASSES,)),
+    "B10": Promise("lists of labels and CIFAR are held before the first step: HC, HD 8", 70, "10,000 mutants",
+                   (LISTS_OF_LABELS,)),
+    "B12": Promise("archives: nothing outside, nothing left", 240, "50,000 mutants, a million members",
+                   (f"{HERE}archives", "tests.data.test_archive")),
+    "B13": Promise("fetches that break midway", 60, "300 random schedules",
+                   ("tests.test_remote", "tests.test_remote_storage")),
+    "B14": Promise("the index of huge folders, kept and never stale", 26, "3 times 1,000,000 files", (TREES,)),
+    "B15": Promise("files that change during a run: a bad picture, never a wrong label", 20, "200 moments", CHANGING),
+    "B16": Promise("overlap and copies are counted exactly", 2, "100,000 files", CHANGING),
+    "B18": Promise("a reader that hangs, fails or lacks memory is named", 12, "40 hangs", CHANGING),
+    "B19": Promise("work is bounded before decoding", 28, "1,000 pictures of many scans", PICTURES),
     "C01": Promise("loading never runs code from a file", 60, "500,000 mutants of legacy pickles; texts", ALL),
     "C02": Promise(".pth is read by an own opcode reader", 45, "1,000,000 mutants", ALL),
     "C03": Promise("safetensors: stricter than the reference", 55, "1,000,000 mutants against the reference", ALL),

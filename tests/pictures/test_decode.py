@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -10,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tarfile
 import warnings
 import zlib
 from pathlib import Path
@@ -21,10 +19,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from tests.pictures.odd import GOLDEN, outcome, pictures
 from vitrail.errors import PictureError
 from vitrail.pictures.decode import decode, from_array, from_pil, load
 
-GOLDEN = Path(__file__).parent / "golden_odd.json"
 RNG = np.random.default_rng(0)
 PHOTO = (np.add.outer(np.arange(40) * 3, np.arange(60) * 2)[:, :, None] + [0, 40, 90]).clip(0, 255).astype(np.uint8)
 NOISE = RNG.integers(0, 256, (40, 60, 3), np.uint8)
@@ -275,21 +273,10 @@ print(sorted(plugins))
 
 @pytest.fixture(scope="module")
 def odd(shared: Path) -> dict[str, bytes]:
-    with tarfile.open(shared / "data" / "photos" / "odd_images.tar") as archive:
-        files = {member.name: archive.extractfile(member) for member in archive if member.isfile()}
-        return {name: file.read() for name, file in sorted(files.items()) if file and "LICENSE" not in name}
+    return pictures(shared)
 
 
-def outcome(data: bytes) -> str:
-    """The shape and hash of the pixels, or the code of the refusal."""
-    try:
-        pixels = decode(data)
-    except PictureError as error:
-        return error.code
-    return f"{pixels.shape[0]}x{pixels.shape[1]} {hashlib.sha256(pixels.tobytes()).hexdigest()}"
-
-
-def test_B06_golden_pixels_of_odd_pictures(odd: dict[str, bytes]) -> None:
+def test_B06_golden_pixels_and_tensors_of_odd_pictures(odd: dict[str, bytes]) -> None:
     golden = json.loads(GOLDEN.read_text())
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from vitrail.data.configs import SourceName
 from vitrail.errors import RecipeError
 from vitrail.recipe import Recipe, load_recipe, recipe_names
 from vitrail.recipe.read import parse_recipe
@@ -14,6 +16,12 @@ from vitrail.recipe.schema import RANGES
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 
 MINIMAL = "model: {variant: cct_2_3x2_32}\nschedule: {name: cosine, epochs: 2, lr: 1.0e-3}\n"
+
+
+PAIRS_OF_NUMBERS = (
+    "augment.crop.scale", "augment.crop.ratio", "augment.erase.area", "augment.erase.aspect", "mix.cutmix_minmax",
+    "optimizer.betas",
+)  # fmt: skip
 
 
 def problems(text: str, *overrides: str) -> list[str]:
@@ -56,7 +64,7 @@ data: {batch: 1.5, source: cifr}
         "line 4: augment.crop.scale has no effect: it belongs to `random_resized`, not to `pad`",
         "line 4: augment.flip is 2, must lie in 0 to 1",
         "line 5: data.batch must be a whole number, not `1.5`",
-        "line 5: data.source `cifr` is not one of auto, folder, cifar, digits",
+        f"line 5: data.source `cifr` is not one of {', '.join(get_args(SourceName))}",
     ]
 
 
@@ -72,6 +80,54 @@ def test_what_contradicts_itself() -> None:
     assert "is missing" in problems("model: {variant: cct_2_3x2_32}\n")[0]
     assert "names the variant" in problems("schedule: {name: cosine, epochs: 2, lr: 1.0e-3}\n")[0]
     assert "did you mean `cct_2_3x2_32`?" in problems(MINIMAL.replace("2_3x2", "2_3x3"))[0]
+
+
+@pytest.mark.parametrize(
+    ("augment", "found"),
+    [
+        ("{auto: rand-x9}", "line 3: augment.auto `rand-x9`: `x9` is no key with a number; known: m, n, p"),
+        ("{auto: rnd-m9}", "line 3: augment.auto `rnd-m9`: `rnd` names no augmentation; did you mean `rand`?"),
+        ("{auto: rand-m9, jitter: {hue: 0.1}}", "line 3: augment.jitter has no effect beside auto `rand-m9`"),
+        ("{jitter: {probability: 0.5}}", "line 3: augment.jitter moves nothing"),
+        ("{jitter: {hue: 0.6}}", "line 3: augment.jitter.hue is 0.6, must lie in 0 to 0.5"),
+        ("{erase: {area: [0.5, 0.1]}}", "line 3: augment.erase.area 0.5 comes before the smaller 0.1"),
+        ("{erase: {mode: pixels}}", "line 3: augment.erase.mode `pixels` is not one of const, rand, pixel"),
+        ("{crop: {name: random_resized, interpolation: cubic}}", "augment.crop.interpolation `cubic` is not one of"),
+        (
+            "{auto: v0, crop: {name: random_resized, interpolation: lanczos}}",
+            "line 3: augment.crop.interpolation `lanczos` cannot turn or shear",
+        ),
+    ],
+)
+def test_augmentation_that_does_not_stand(augment: str, found: str) -> None:
+    (problem,) = problems(f"{MINIMAL}augment: {augment}\n")
+    assert found in problem
+
+
+def test_mixing_that_does_not_stand() -> None:
+    assert "has no effect beside" in problems(MINIMAL, "mix={cutmix: 1.0, cutmix_minmax: [0.2, 0.8]}")[0]
+    assert "comes before the smaller" in problems(MINIMAL, "mix={cutmix_minmax: [0.8, 0.2]}")[0]
+    assert "not one of batch, pair, elem" in problems(MINIMAL, "mix={mixup: 1.0, mode: half}")[0]
+    assert (
+        "for 1 or 3 channels"
+        in problems(MINIMAL, "model.channels=2", "policy={mean: [0.5, 0.5], std: [0.5, 0.5]}", "augment.auto=v0")[0]
+    )
+
+
+@pytest.mark.parametrize("auto", ["rand-m9-mstd0.5-inc1", "3a"])
+def test_every_part_of_augmentation_comes_back_as_written(auto: str) -> None:
+    overrides = [
+        "augment.crop={name: random_resized, scale: [0.8, 1.0], interpolation: random}",
+        f"augment.auto={auto}",
+        "augment.vertical_flip=0.5",
+        "augment.erase={probability: 0.25, mode: pixel, count: 2, aspect: [0.5, 2.0]}",
+        "mix={mixup: 0.8, cutmix_minmax: [0.2, 0.8], mode: elem, off_epoch: 175}",
+        *(["augment.jitter={brightness: 0.3, probability: 0.8}"] if auto == "3a" else []),
+    ]
+    recipe = parse_recipe(MINIMAL, "r", overrides)
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml")
+    assert bare(again) == bare(recipe) and fingerprint(again) == fingerprint(recipe)
+    assert again.augment.auto == auto and again.mix is not None and again.mix.mode == "elem"
 
 
 def test_overrides() -> None:
@@ -109,7 +165,7 @@ def test_unknown_recipe(tmp_path: Path) -> None:
 def test_every_number_has_a_range_that_is_enforced() -> None:
     """No number of a recipe is unbounded: -1e30 or 1e30 or 0.5 of something whole is refused for each."""
     whole = {
-        "augment": "{crop: {name: random_resized}}",
+        "augment": "{crop: {name: random_resized}, jitter: {hue: 0.1}, erase: {}}",
         "mix": "{mixup: 1.0}",
         "average": "{name: ema}",
         "optimizer": "{name: adamw}",
@@ -118,7 +174,7 @@ def test_every_number_has_a_range_that_is_enforced() -> None:
     assert parse_recipe(MINIMAL, "r", base)
     for key in RANGES:
         extra = {"optimizer.momentum": "optimizer={name: sgd}", "augment.crop.padding": "augment={crop: {name: pad}}"}
-        value = "[-1.0e+30, 1.0]" if key in ("augment.crop.scale", "augment.crop.ratio", "optimizer.betas") else "-5"
+        value = "[-1.0e+30, 1.0]" if key in PAIRS_OF_NUMBERS else "-5"
         overrides = [*base, *([extra[key]] if key in extra else []), f"{key}={value}"]
         assert any(f"{key} is " in line for line in problems(MINIMAL, *overrides)), key
 

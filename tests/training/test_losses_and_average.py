@@ -8,7 +8,7 @@ import torch
 from tests.training.tiny import NETWORK
 from vitrail.models import build
 from vitrail.training import average
-from vitrail.training.losses import cross_entropy
+from vitrail.training.losses import balanced_weights, cross_entropy
 
 LOGITS = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]])
 LABELS = torch.tensor([2, 0])
@@ -34,6 +34,27 @@ def test_labels_and_one_hot_targets_agree(smoothing: float) -> None:
     assert float(soft) == pytest.approx(float(cross_entropy(LOGITS, LABELS, smoothing)), abs=1e-6)
     by_hand = -((hot * (1 - smoothing) + smoothing / 3) * LOGITS.double().log_softmax(1)).sum(1).mean()
     assert float(soft) == pytest.approx(float(by_hand), abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_count_what_falls_to_each_class(smoothing: float) -> None:
+    weights = torch.tensor([0.5, 3.0, 2.0])
+    soft = torch.tensor([[0.7, 0.3, 0.0], [0.2, 0.0, 0.8]])
+    for target, hot in ((LABELS, torch.eye(3)[LABELS]), (soft, soft)):
+        wanted = -((hot * (1 - smoothing) + smoothing / 3) * weights * LOGITS.log_softmax(1)).sum(1).mean()
+        assert float(cross_entropy(LOGITS, target, smoothing, weights)) == pytest.approx(float(wanted), abs=1e-6)
+    even = torch.ones(3)
+    assert float(cross_entropy(LOGITS, LABELS, smoothing, even)) == pytest.approx(
+        float(cross_entropy(LOGITS, LABELS, smoothing)), abs=1e-6
+    )
+
+
+def test_balanced_weights_are_one_on_average() -> None:
+    counts = [500, 20, 3, 0]
+    weights = balanced_weights(counts)
+    assert weights[3] == 0.0
+    assert sum(w * n for w, n in zip(weights, counts, strict=True)) == pytest.approx(sum(counts))
+    assert [w * n for w, n in zip(weights[:3], counts, strict=False)] == pytest.approx([523 / 3] * 3)
 
 
 def test_bf16_logits_are_counted_in_float32() -> None:

@@ -96,7 +96,7 @@ def test_A17_a_broken_loss_changes_nothing(value: float, monkeypatch: pytest.Mon
     state = fresh()
     before = fingerprint(state)
 
-    def wrong(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    def wrong(logits: Tensor, target: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
         return logits.sum() * value
 
     monkeypatch.setattr("vitrail.training.step.cross_entropy", wrong)

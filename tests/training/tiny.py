@@ -56,7 +56,9 @@ def batch(step: int, size: int = BATCH, steps_per_epoch: int = STEPS_PER_EPOCH) 
 
 
 def mixed(images: Tensor, labels: Tensor, step: int, epoch: int) -> tuple[Tensor, Tensor]:
-    mixing = draw(Mix(mixup=0.8, cutmix=1.0, probability=0.8), seed=3, step=step, epoch=epoch, size=(8, 8))
+    mixing = draw(
+        Mix(mixup=0.8, cutmix=1.0, probability=0.8), seed=3, step=step, epoch=epoch, shape=(len(images), 8, 8)
+    )
     return (images, labels) if mixing is None else apply(mixing, images, labels, CLASSES)
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitrail.class_names.numbered import numbered
 from vitrail.errors import WeightsError
 from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.pictures.policy import HALF, IMAGENET, Policy
 from vitrail.weights.huggingface import CONFIG, PROCESSOR, config_of, states_policy, write_config
-from vitrail.weights.names import numbered
 from vitrail.weights.saved import Saved
 
 TINY: dict[str, Any] = {
@@ -110,7 +110,7 @@ def test_a_config_written_and_read_is_the_same(tmp_path_factory: pytest.TempPath
 policies = st.builds(
     Policy,
     size=st.tuples(side, side),
-    mode=st.sampled_from(["squash", "crop"]),
+    mode=st.sampled_from(["squash", "crop", "pad"]),
     crop=st.floats(0.5, 1.0),
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
     mean=st.just(IMAGENET.mean),
@@ -128,7 +128,7 @@ def test_a_policy_written_and_read_prepares_pictures_alike(
         saved = back(tmp_path_factory.mktemp("hf"), config, policy, numbered(10))
     except WeightsError as error:
         assert error.code == "V204"
-        assert any(word in line for line in error.evidence for word in ("one pixel beside", "mode crop"))
+        assert any(word in line for line in error.evidence for word in ("one pixel beside", "mode crop", "mode pad"))
         return
     assert saved.policy._resized(height, width) == policy._resized(height, width)
     assert replace(saved.policy, crop=policy.crop) == policy

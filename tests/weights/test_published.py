@@ -280,7 +280,10 @@ def test_a_folder_of_timms_hub_says_its_policy_and_its_variant(tmp_path: Path) -
     assert (policy.crop, policy.interpolation, policy.mean) == (0.95, "bilinear", (0.1, 0.2, 0.3))
     assert found.classifier.classes[9] == "l9"
     assert "policy from timm's config.json" in found.report
-    values["pretrained_cfg"] |= {"crop_mode": "border"}  # which no policy of ours can say
+    values["pretrained_cfg"] |= {"crop_mode": "border"}
+    (folder / "config.json").write_text(json.dumps(values))
+    assert load(folder).classifier.policy == replace(policy, mode="pad")
+    values["pretrained_cfg"] |= {"crop_mode": "random"}  # which no policy of ours can say
     (folder / "config.json").write_text(json.dumps(values))
     assert load(folder).classifier.policy.crop == 0.9
 

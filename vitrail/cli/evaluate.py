@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
+from vitrail.errors import UsageError
 
 
 @click.command("evaluate")
 @MODEL
+@click.argument("settings", metavar="[data.key=value ...]", nargs=-1)
 @click.option("--data", metavar="DATA", help="Labelled pictures.  [default: a run's own held-out ones]")
 @click.option(
     "--part",
@@ -23,14 +25,27 @@ from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
 @ENGINE
 @click.option("--out", type=click.Path(path_type=Path), help="Write a CSV file with one row a picture.")
 @AS_JSON
-def command(model: str, data: str | None, part: str, batch: int, engine: str, out: Path | None, as_json: bool) -> None:
+def command(
+    model: str,
+    settings: tuple[str, ...],
+    data: str | None,
+    part: str,
+    batch: int,
+    engine: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Measure MODEL on labelled pictures: top-1 and top-5 with a 95 % interval, every picture exactly once."""
     from vitrail.cli.progress import Counter
     from vitrail.cli.render import percent, quality, result, say, table
+    from vitrail.recipe.read import data_settings
     from vitrail.verbs.evaluate import evaluate
 
+    if settings and data is None:
+        raise UsageError("V001", f"`{settings[0]}` is a setting of --data, which is absent", hint="give --data DATA")
+    wanted = data_settings(data, settings) if data is not None and settings else data
     with Counter("evaluate") as counter:
-        done = evaluate(model, data, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
+        done = evaluate(model, wanted, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
     if out is not None:
         done.write_rows(out)
     for note in done.source.notes:

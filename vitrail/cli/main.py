@@ -23,7 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "Write weights for another world, read back and compared."),
     "verify": ("verify", "Prove a bundle again, on any machine."),
     "show": ("show", "Say what a model, recipe, source or list holds."),
-    "data": ("data", "Make sources of pictures ready for use."),
+    "data": ("data", "Audit, pack and prepare sources of pictures."),
     "weights": ("weights", "List and pull published weight files."),
 }
 

@@ -26,8 +26,8 @@ def show_error(error: VitrailError) -> None:
 
 
 def say(line: str) -> None:
-    """One line of talk on stderr."""
-    sys.stderr.write(line + "\n")
+    """One line of talk on stderr, whatever names of files stand in it."""
+    sys.stderr.write(printable(line) + "\n")
 
 
 def result(lines: Sequence[str], values: object, *, as_json: bool) -> None:

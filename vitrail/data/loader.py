@@ -1,33 +1,41 @@
 """Batches from a source: each a pure function of its number, prepared ahead by threads.
 
-Pictures of one size in memory are augmented a batch at a time; others are decoded, cropped and resized one by one.
+Pictures of one size in memory are augmented many at a time; others are decoded, cropped and resized one by one. Each
+picture's bytes are the same either way.
 Decoding and resizing leave Python's lock, so threads are enough; and as batches are pure functions, any number of
 threads gives the same ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.augment import augmented_batch, wants_originals
+from vitrail.data.augment.draws import Draws
+from vitrail.data.augment.erase import erase
+from vitrail.data.augment.pictures import augmented_batch, wants_originals
 from vitrail.data.batches import BadPicture, EvalBatch, TrainBatch
 from vitrail.data.configs import Augment, Data
-from vitrail.data.order import epoch_order
+from vitrail.data.order import Samples, epoch_samples
 from vitrail.data.reading import Reading
 from vitrail.data.sources import Source
+from vitrail.data.threads import PATIENCE, Later, Threads, working_on
 from vitrail.errors import DataError, PictureError
 from vitrail.pictures import kernels
+from vitrail.pictures.decode import from_array
+from vitrail.pictures.operations import as_pixels, as_planes
 from vitrail.pictures.part import Parts
 from vitrail.pictures.policy import Policy
 
 T = TypeVar("T")
+VALUES_AT_ONCE = 3 << 20  # bytes of pictures in memory that are augmented together: 1,024 of 32 x 32 x 3
 LARGE, SMALL = 2_000, 50_000  # so many pictures from files, or small ones in memory, are worth compiling for
 
 
@@ -57,43 +65,88 @@ class TrainLoader:
         worth_compiling(self.source, (stop - start) * self.data.batch)
         parts = Parts(len(self.source.labels))
         reading = Reading(self.source, self.policy, self.augment, self.data, self.seed, parts)
-        order: dict[int, NDArray[np.int64]] = {}
+        samples: dict[int, Samples] = {}
 
-        def make(step: int) -> TrainBatch:
-            epoch, place = divmod(step, self.steps_per_epoch)
-            if epoch not in order:
-                order.clear()  # only the newest epoch is kept; a late reader of the old one makes it again
-                order[epoch] = epoch_order(self.source.training, seed=self.seed, epoch=epoch)
-            permuted = order.get(epoch)
-            if permuted is None:
-                permuted = epoch_order(self.source.training, seed=self.seed, epoch=epoch)
-            indices = permuted[place * self.data.batch : (place + 1) * self.data.batch]
-            return self._make(step, epoch, indices, fixed, reading)
+        def make(number: int) -> list[TrainBatch]:
+            first, last = runs[number]
+            epoch, place = divmod(first, self.steps_per_epoch)
+            ordered = samples.get(epoch) or self._samples(epoch)
+            if epoch not in samples:
+                samples.clear()  # only the newest epoch is kept; a late reader of the old one makes it again
+                samples[epoch] = ordered
+            part = slice(place * self.data.batch, (place + last - first) * self.data.batch)
+            return self._make(first, epoch, Samples(ordered.indices[part], ordered.keys[part]), fixed, reading)
 
-        return ahead(make, start, stop, self.data.workers)
+        runs = _runs(start, stop, self._steps_at_once(fixed), self.steps_per_epoch)
+        return _flat(ahead(make, 0, len(runs), self.data.workers, self.data.patience))
+
+    def _samples(self, epoch: int) -> Samples:
+        return epoch_samples(self.data, self.source.training, self.source.labels, seed=self.seed, epoch=epoch)
 
     def _fixed_pixels(self) -> NDArray[np.uint8] | None:
-        """All pictures as the policy wants them, where they lie in memory and no crop needs the originals."""
-        if self.source.memory is None or wants_originals(self.augment):
+        """All pictures as augmentation wants them, where they lie in memory, their channels apart in it."""
+        if self.source.memory is None:
             return None
+        if wants_originals(self.augment):
+            return as_pixels(as_planes(with_channels(self.source.memory, self.policy.channels)))
         return policied(self.source.memory, self.policy)
 
+    def _steps_at_once(self, fixed: NDArray[np.uint8] | None) -> int:
+        """Steps whose pictures are augmented together: small ones are worked on faster in large groups."""
+        if fixed is None:
+            return 1
+        height, width = self.policy.size
+        return max(1, VALUES_AT_ONCE // (self.data.batch * self.policy.channels * height * width))
+
     def _make(
-        self, step: int, epoch: int, indices: NDArray[np.int64], fixed: NDArray[np.uint8] | None, reading: Reading
-    ) -> TrainBatch:
+        self, first: int, epoch: int, samples: Samples, fixed: NDArray[np.uint8] | None, reading: Reading
+    ) -> list[TrainBatch]:
         bad: tuple[BadPicture, ...] = ()
         if fixed is not None:
-            pixels = augmented_batch(fixed[indices], self.augment, seed=self.seed, epoch=epoch, indices=indices)
+            pixels = augmented_batch(
+                fixed[samples.indices], self.augment, self.policy, Draws(self.seed, epoch, samples.keys)
+            )
         else:
-            indices, pixels, bad = reading.batch(indices, epoch)
+            samples, pixels, bad = reading.batch(samples, epoch)
         images = self.policy.normalise(pixels)
-        return TrainBatch(step, epoch, indices, images, self.source.labels[indices], bad)
+        if self.augment.erase is not None:
+            images = erase(images, self.augment.erase, Draws(self.seed, epoch, samples.keys))
+        indices, labels, each = samples.indices, self.source.labels[samples.indices], self.data.batch
+        if fixed is None:
+            return [TrainBatch(first, epoch, indices, images, labels, bad)]
+        parts = [slice(begin, begin + each) for begin in range(0, len(indices), each)]
+        return [
+            TrainBatch(step, epoch, indices[part], images[part], labels[part]) for step, part in enumerate(parts, first)
+        ]
 
 
 def worth_compiling(source: Source, pictures: int) -> None:
     """Have the pixel loops compiled where so many pictures of the source are to come that it pays."""
     if pictures >= (LARGE if source.memory is None else SMALL):
         kernels.ready()
+
+
+def _runs(start: int, stop: int, length: int, per_epoch: int) -> list[tuple[int, int]]:
+    """Steps `start` to `stop` - 1 cut into runs (first, after the last) of at most `length`, none across two epochs."""
+    runs = []
+    while start < stop:
+        end = min(stop, start + length, (start // per_epoch + 1) * per_epoch)
+        runs.append((start, end))
+        start = end
+    return runs
+
+
+def _flat(runs: Generator[list[TrainBatch], None, None]) -> Iterator[TrainBatch]:
+    with contextlib.closing(runs):
+        for batches in runs:
+            yield from batches
+
+
+def with_channels(memory: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Pictures (N, h, w, c) with as many channels as the policy has."""
+    if memory.shape[3] == channels:
+        return memory
+    return np.stack([from_array(picture, channels=channels) for picture in memory])
 
 
 def policied(memory: NDArray[np.uint8], policy: Policy) -> NDArray[np.uint8]:
@@ -104,9 +157,15 @@ def policied(memory: NDArray[np.uint8], policy: Policy) -> NDArray[np.uint8]:
 
 
 def evaluation_batches(
-    source: Source, indices: NDArray[np.int64], policy: Policy, *, batch: int, workers: int
+    source: Source,
+    indices: NDArray[np.int64],
+    policy: Policy,
+    *,
+    batch: int,
+    workers: int,
+    patience: float = PATIENCE,
 ) -> Iterator[EvalBatch]:
-    """The pictures `indices` once each, in order, as evaluation sees them."""
+    """The pictures `indices` once each, in order, as evaluation sees them. patience: of `ahead`."""
     worth_compiling(source, len(indices))
 
     def make(number: int) -> EvalBatch:
@@ -115,46 +174,36 @@ def evaluation_batches(
         bad = []
         for row, index in enumerate(mine):
             try:
-                pixels[row] = policy.pixels(source.read(int(index)))
+                with working_on(source.title(int(index))):
+                    pixels[row] = policy.pixels(source.read(int(index)))
             except PictureError as error:
                 bad.append(BadPicture(int(index), source.title(int(index)), error))
         return EvalBatch(mine, policy.normalise(pixels), source.labels[mine], tuple(bad))
 
-    return ahead(make, 0, -(-len(indices) // batch), workers)
+    return ahead(make, 0, -(-len(indices) // batch), workers, patience)
 
 
-def ahead(make: Callable[[int], T], start: int, stop: int, workers: int) -> Iterator[T]:
-    """make(start) to make(stop - 1) in order, up to `workers` of them prepared ahead in threads."""
+def ahead(
+    make: Callable[[int], T], start: int, stop: int, workers: int, patience: float = PATIENCE
+) -> Generator[T, None, None]:
+    """make(start) to make(stop - 1) in order, up to `workers` of them prepared ahead in threads.
+
+    SystemFault V702 names what is being read when nothing came for `patience` seconds.
+    """
     if workers == 0:
         yield from map(make, range(start, stop))
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
-    waiting: deque[Future[T]] = deque()
+    threads = Threads(workers, patience=patience)
+    waiting: deque[Later[T]] = deque()
     try:
         for number in range(start, stop):
-            waiting.append(pool.submit(make, number))
+            waiting.append(threads.submit(partial(make, number)))
             if len(waiting) > workers:
-                yield waiting.popleft().result()
+                yield threads.result(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield threads.result(waiting.popleft())
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def find_bad(source: Source, *, workers: int) -> list[BadPicture]:
-    """Every picture of the source that cannot be read, each decoded whole once."""
-
-    def look(index: int) -> BadPicture | None:
-        try:
-            source.read(index)
-        except PictureError as error:
-            return BadPicture(index, source.title(index), error)
-        return None
-
-    if source.memory is not None:
-        return []
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="scan") as pool:
-        return [bad for bad in pool.map(look, range(len(source.labels))) if bad is not None]
+        threads.close()
 
 
 def bad_allowed(source: Source, data: Data) -> int:

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.augment import after_crop, augmented_batch
-from vitrail.data.augment.crops import box_draws, box_of
+from vitrail.data.augment.crops import Drawn, box_draws, box_of, interpolations
+from vitrail.data.augment.draws import Draws
+from vitrail.data.augment.pictures import augmented_batch, cropped_augmented
 from vitrail.data.batches import BadPicture
 from vitrail.data.configs import Augment, Data, RandomResizedCrop
+from vitrail.data.order import Samples
 from vitrail.data.sources import Source
+from vitrail.data.threads import working_on
 from vitrail.errors import DataError, PictureError
 from vitrail.pictures.decode import from_array
 from vitrail.pictures.part import Parts
-from vitrail.pictures.policy import Policy
+from vitrail.pictures.policy import Interpolation, Policy
 from vitrail.pictures.resize import resize
 from vitrail.randomness import words
 
 Pixels = NDArray[np.uint8]
-Drawn = list[list[float]]
+Plan = tuple[Drawn, Interpolation] | None
 REPLACEMENTS = 16  # pictures drawn in the place of a bad one before its row is left out
 
 
@@ -35,53 +38,65 @@ class Reading:
     seed: int
     parts: Parts
 
-    def batch(self, indices: NDArray[np.int64], epoch: int) -> tuple[NDArray[np.int64], Pixels, tuple[BadPicture, ...]]:
-        """Those of the pictures that can be read, by `data.on_bad`: their indices, their pixels (B, H, W, C) as the
+    def batch(self, samples: Samples, epoch: int) -> tuple[Samples, Pixels, tuple[BadPicture, ...]]:
+        """Those of the pictures that can be read, by `data.on_bad`: which they are, their pixels (B, H, W, C) as the
         network will see them, and the bad ones. DataError V406 where none can be read."""
         bad: list[BadPicture] = []
-        drawn = box_draws(seed=self.seed, epoch=epoch, indices=indices) if self._crops else [[]] * len(indices)
-        pixels = np.empty((len(indices), *self.policy.size, self.policy.channels), np.uint8)
-        read: list[int] = []
-        for index, own in zip(indices.tolist(), drawn, strict=True):
-            if (found := self._readable(index, own, epoch, bad)) is not None:
-                pixels[len(read)] = found[1]
-                read.append(found[0])
+        pixels = np.empty((len(samples.indices), *self.policy.size, self.policy.channels), np.uint8)
+        plans = self._plans(samples.keys, epoch)
+        read: list[tuple[int, int]] = []
+        for index, key, plan in zip(samples.indices.tolist(), samples.keys.tolist(), plans, strict=True):
+            if (found := self._readable(index, key, plan, epoch, bad)) is not None:
+                pixels[len(read)] = found[2]
+                read.append(found[:2])
         if not read:
-            raise unreadable(bad, len(indices), self.source.place)
-        indices, pixels = np.array(read, np.int64), pixels[: len(read)]
-        augmented = after_crop if self._crops else augmented_batch
-        return indices, augmented(pixels, self.augment, seed=self.seed, epoch=epoch, indices=indices), tuple(bad)
+            raise unreadable(bad, len(samples.indices), self.source.place)
+        samples = Samples(*np.array(read, np.int64).T)
+        augmented = cropped_augmented if self._crop is not None else augmented_batch
+        draws = Draws(self.seed, epoch, samples.keys)
+        return samples, augmented(pixels[: len(read)], self.augment, self.policy, draws), tuple(bad)
 
     @property
-    def _crops(self) -> bool:
-        return isinstance(self.augment.crop, RandomResizedCrop)
+    def _crop(self) -> RandomResizedCrop | None:
+        return self.augment.crop if isinstance(self.augment.crop, RandomResizedCrop) else None
 
-    def _readable(self, index: int, drawn: Drawn, epoch: int, bad: list[BadPicture]) -> tuple[int, Pixels] | None:
-        """Picture `index` or, where it is bad and `data.on_bad` says so, one drawn in its place, or None."""
+    def _plans(self, keys: NDArray[np.int64], epoch: int) -> list[Plan]:
+        """For each picture what its box is made of, and how the crop is resized."""
+        if self._crop is None:
+            return [None] * len(keys)
+        draws = Draws(self.seed, epoch, keys)
+        return list(zip(box_draws(draws), interpolations(self._crop, draws), strict=True))
+
+    def _readable(
+        self, index: int, key: int, plan: Plan, epoch: int, bad: list[BadPicture]
+    ) -> tuple[int, int, Pixels] | None:
+        """Picture `index` or, where it is bad and `data.on_bad` says so, one drawn in its place, or None; its key."""
         try:
-            return index, self._one(index, drawn)
+            return index, key, self._one(index, plan)
         except PictureError as error:
             if self.data.on_bad == "error":
                 raise
             bad.append(BadPicture(index, self.source.title(index), error))
-        return self._another(index, epoch, bad) if self.data.on_bad == "replace" else None
+        return self._another(index, key, epoch, bad) if self.data.on_bad == "replace" else None
 
-    def _another(self, index: int, epoch: int, bad: list[BadPicture]) -> tuple[int, Pixels] | None:
+    def _another(self, index: int, key: int, epoch: int, bad: list[BadPicture]) -> tuple[int, int, Pixels] | None:
         others = self.source.training
-        draws = words(self.seed, "replace", epoch, np.array([index]), REPLACEMENTS)[0] % np.uint64(len(others))
-        for candidate in others[draws.astype(np.int64)]:
+        draws = words(self.seed, "replace", epoch, np.array([key]), REPLACEMENTS)[0] % np.uint64(len(others))
+        for candidate in others[draws.astype(np.int64)].tolist():
+            its_key = key - index + candidate
             try:
-                (drawn,) = box_draws(seed=self.seed, epoch=epoch, indices=np.array([candidate]))
-                return int(candidate), self._one(int(candidate), drawn)
+                (plan,) = self._plans(np.array([its_key]), epoch)
+                return candidate, its_key, self._one(candidate, plan)
             except PictureError as error:
-                bad.append(BadPicture(int(candidate), self.source.title(int(candidate)), error))
+                bad.append(BadPicture(candidate, self.source.title(candidate), error))
         return None
 
-    def _one(self, index: int, drawn: Drawn) -> Pixels:
-        crop = self.augment.crop
-        if not isinstance(crop, RandomResizedCrop):
-            return self.policy.pixels(self.source.read(index))
-        return resize(self._cut(index, crop, drawn), self.policy.size, crop.interpolation)
+    def _one(self, index: int, plan: Plan) -> Pixels:
+        with working_on(self.source.title(index)):
+            if self._crop is None or plan is None:
+                return self.policy.pixels(self.source.read(index))
+            drawn, interpolation = plan
+            return resize(self._cut(index, self._crop, drawn), self.policy.size, interpolation)
 
     def _cut(self, index: int, crop: RandomResizedCrop, drawn: Drawn) -> Pixels:
         channels = self.policy.channels

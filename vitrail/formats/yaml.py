@@ -56,8 +56,17 @@ def scalar_text(value: object) -> str:
     """
     import yaml
 
+    if isinstance(value, str) and not value.isprintable():  # else it would go over several lines, or lose what it is
+        return f'"{"".join(map(_quoted, value))}"'
     text = yaml.safe_dump(value, default_flow_style=True, width=1_000_000, allow_unicode=True)
     return str(text).removesuffix("\n").removesuffix("\n...")
+
+
+def _quoted(character: str) -> str:
+    """A character as it stands between double quotes."""
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def plain(node: Node) -> object:

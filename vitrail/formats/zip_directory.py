@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 from vitrail.disk import CHUNK
 from vitrail.formats.bounds import HEADER_BYTES, TENSORS, check_names, damaged, hostile, shown
@@ -13,6 +16,7 @@ from vitrail.formats.held import Held
 MAGIC = b"PK\x03\x04"
 _MEMBERS = TENSORS + 64
 _FULL = 0xFFFFFFFF
+_UNIX = (3, 19)  # systems that packed it, which note a file's type: Unix, macOS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +31,45 @@ class Member:
     size: int
     header: int
     start: int = 0
+    mode: int = 0  # type and permissions where a Unix packed it
+
+
+class File(Protocol):
+    """What a directory is read from: exact ranges of a file of known size."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, offset: int, length: int, /) -> bytes | memoryview: ...
 
 
 def members(file: Held) -> dict[str, Member]:
     """name -> Member, in the order of the bytes; WeightsError V201 or V202 for everything that two readers could see
     differently: names twice or equal but for case, overlaps, comments, encryption, local headers that disagree.
     """
-    offset, size, count = _end_record(file)
+    offset, size, count = end_record(file)
     if size > HEADER_BYTES or count > _MEMBERS:
         raise hostile(file.path, f"a zip directory of {count} names in {size} bytes")
-    directory = bytes(file.read(offset, size))
-    found, at = [], 0
-    for _ in range(count):
-        member, at = _entry(directory, at, file)
-        found.append(member)
-    if at != size:
-        raise damaged(file.path, f"the zip directory holds more than its {count} names")
+    found = list(records(file, offset, size, count, _text))
     _check_unique([member.name for member in found], file)
     return _placed(sorted(found, key=lambda member: member.header), offset, file)
 
 
-def _end_record(file: Held) -> tuple[int, int, int]:
+def records(file: File, offset: int, size: int, count: int, text: Callable[[bytes, File], str]) -> Iterator[Member]:
+    """The members as the directory names them, without a look at their own headers. text: what a name's bytes mean."""
+    directory = bytes(file.read(offset, size))
+    at = 0
+    for _ in range(count):
+        member, at = _entry(directory, at, file, text)
+        yield member
+    if at != size:
+        raise damaged(file.path, f"the zip directory holds more than its {count} names")
+
+
+def end_record(file: File) -> tuple[int, int, int]:
     """Offset, size and count of the directory."""
     if file.size < 22:
         raise damaged(file.path, f"{file.size} bytes are too few for a zip file")
@@ -64,7 +86,7 @@ def _end_record(file: Held) -> tuple[int, int, int]:
     return offset, size, count
 
 
-def _zip64(file: Held, locator: int, short: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def _zip64(file: File, locator: int, short: tuple[int, int, int]) -> tuple[int, int, int, int]:
     _, disk, end, disks = struct.unpack("<4sIQI", file.read(locator, 20))
     if disk or disks > 1 or end + 56 != locator:
         raise damaged(file.path, "the zip64 locator points elsewhere than before itself")
@@ -77,23 +99,24 @@ def _zip64(file: Held, locator: int, short: tuple[int, int, int]) -> tuple[int, 
     return end, offset, size, count
 
 
-def _entry(directory: bytes, at: int, file: Held) -> tuple[Member, int]:
+def _entry(directory: bytes, at: int, file: File, text: Callable[[bytes, File], str]) -> tuple[Member, int]:
     if len(directory) - at < 46:
         raise damaged(file.path, "the zip directory ends early")
-    magic, flags, method, crc, packed, size, n, e, c, disk, header = struct.unpack_from(
-        "<4s4x2H4x3I4H2x4xI", directory, at
+    magic, by, flags, method, crc, packed, size, n, e, c, disk, attributes, header = struct.unpack_from(
+        "<4sH2x2H4x3I4H2x2I", directory, at
     )
     end = at + 46 + n + e + c
     if magic != b"PK\x01\x02" or end > len(directory):
         raise damaged(file.path, "the zip directory is not readable")
-    name = _text(directory[at + 46 : at + 46 + n], file)
+    name = text(directory[at + 46 : at + 46 + n], file)
     if flags & 0x2041 or disk:
         raise hostile(file.path, f"the member `{shown(name)}` is encrypted or in another part")
     wide = _wide_sizes(directory[at + 46 + n : at + 46 + n + e], (size, packed, header), file)
-    return Member(name, method, flags, crc, wide[1], wide[0], wide[2]), end
+    mode = attributes >> 16 if by >> 8 in _UNIX else 0
+    return Member(name, method, flags, crc, wide[1], wide[0], wide[2], mode=mode), end
 
 
-def _wide_sizes(extra: bytes, short: tuple[int, int, int], file: Held) -> list[int]:
+def _wide_sizes(extra: bytes, short: tuple[int, int, int], file: File) -> list[int]:
     """Sizes and place with the zip64 field put in where the short ones are full."""
     values, seen, at = list(short), False, 0
     while at + 4 <= len(extra):
@@ -111,7 +134,7 @@ def _wide_sizes(extra: bytes, short: tuple[int, int, int], file: Held) -> list[i
     return values
 
 
-def _text(raw: bytes, file: Held) -> str:
+def _text(raw: bytes, file: File) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:

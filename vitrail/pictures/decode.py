@@ -26,7 +26,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +39,10 @@ from vitrail.pictures import turbo
 from vitrail.pictures.exif import orientation
 from vitrail.pictures.headers import read_bmp, read_gif, read_png, read_webp
 from vitrail.pictures.jpeg import lengthened, read_jpeg
-from vitrail.pictures.limits import MAX_BYTES, MAX_PIXELS, Header, beyond, damaged, refused_kind
+from vitrail.pictures.limits import MAX_BYTES, MAX_PIXELS, Header, beyond, damaged, refused_kind, unknown_format
 
 Pixels = NDArray[np.uint8]
+Strip = tuple[slice, Pixels]  # some rows of a picture
 Picture = Path | str | bytes | Image.Image | Pixels  # everything that `load` takes
 
 # Pillow's plug-ins raise all of these on damaged bytes. Warning: under `-W error` a warning is raised, too.
@@ -51,6 +52,7 @@ _PILLOW_RAISES = (
 )  # fmt: skip
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_PALETTE = ("P", "PA")
+_STRIP = 1 << 20  # pixels
 _BY_PILLOW = ("CMYK", "YCbCr", "RGBA", "RGBX")
 
 
@@ -68,10 +70,10 @@ def decode(
 
 def opened(picture: Path | str | bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Header:
     """The header of a file, or of the bytes of one, within the limits; PictureError V301 to V305."""
-    data = picture if isinstance(picture, bytes) else _read(picture, name)
+    data = picture if isinstance(picture, bytes) else read_bytes(picture, name)
     if len(data) > MAX_BYTES:
         raise beyond(name, f"{len(data)} bytes, the limit is {MAX_BYTES}")
-    header = _header(data, name)
+    header = header_of(data, name)
     _check_size(header.width, header.height, name, max_pixels)
     return header
 
@@ -88,12 +90,14 @@ def stored(header: Header, name: str, *, scale: int = 1) -> Pixels:
     """
     if header.format != "JPEG":
         assert scale == 1
-        return _stored(header, header.data, name)
+        return _joined(_stored(header, header.data, name), header.height)
     if (pixels := turbo.decoded(header, scale=scale)) is not None:
         return pixels
-    pixels = _stored(header, header.data, name, scale)
-    if _may_be_cut(pixels) and not np.array_equal(pixels, _stored(header, lengthened(header.data), name, scale)):
-        raise damaged(name, "the coded pixels end early")
+    pixels = _joined(_stored(header, header.data, name, scale), -(-header.height // scale))
+    if _may_be_cut(pixels):
+        again = _stored(header, lengthened(header.data), name, scale)
+        if not all(np.array_equal(pixels[rows], strip) for rows, strip in again):
+            raise damaged(name, "the coded pixels end early")
     return pixels
 
 
@@ -103,7 +107,8 @@ def from_pil(image: Image.Image, *, channels: int = 3) -> Pixels:
     _check_size(*image.size, name, MAX_PIXELS)
     exif = image.info.get("exif")
     turn = orientation(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else 1
-    return np.ascontiguousarray(with_channels(_turned(_loaded(image, name), turn), channels, name))
+    pixels = _turned(_joined(_loaded(image, name), image.height), turn)
+    return np.ascontiguousarray(with_channels(pixels, channels, name))
 
 
 def from_array(array: Pixels, channels: int = 3) -> Pixels:
@@ -141,8 +146,8 @@ def name_of(picture: Picture) -> str:
     return f"`{picture}`"
 
 
-def _read(path: str | Path, name: str) -> bytes:
-    """The bytes of a regular file: nothing that could block is ever waited for."""
+def read_bytes(path: str | Path, name: str) -> bytes:
+    """The bytes of a regular file: nothing that could block is ever waited for. PictureError V303 or V304."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
@@ -174,15 +179,11 @@ def _reader(data: bytes) -> Callable[[bytes, str], Header] | None:
     return read_bmp if data.startswith(b"BM") else None
 
 
-def _header(data: bytes, name: str) -> Header:
+def header_of(data: bytes, name: str) -> Header:
+    """What the bytes say of their picture, before any pixel is decoded; PictureError V301, V302, V303 or V305."""
     read = _reader(data)
     if read is None:
-        start = f"it starts with {data[:8].hex(' ')}" if data else "it is empty"
-        raise PictureError(
-            "V301",
-            f"{name} is no picture of an allowed format: {start}",
-            hint="allowed are JPEG, PNG, WebP, BMP and GIF, whatever the file is called",
-        )
+        raise unknown_format(name, data)
     return read(data, name)
 
 
@@ -193,7 +194,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise beyond(name, f"{width} x {height} pixels, the limit is {max_pixels} in all")
 
 
-def _stored(header: Header, data: bytes, name: str, scale: int = 1) -> Pixels:
+def _stored(header: Header, data: bytes, name: str, scale: int = 1) -> Iterator[Strip]:
     """Pixels as Pillow decodes them."""
     try:
         image = Image.open(io.BytesIO(data), formats=[header.format])
@@ -204,17 +205,35 @@ def _stored(header: Header, data: bytes, name: str, scale: int = 1) -> Pixels:
             raise damaged(name, f"its parts disagree on its size: {image.size} and {(header.width, header.height)}")
         if scale > 1:
             image.draft(image.mode, (header.width // scale, header.height // scale))
-        return _loaded(image, name)
+        yield from _loaded(image, name)
 
 
-def _loaded(image: Image.Image, name: str) -> Pixels:
+def _loaded(image: Image.Image, name: str) -> Iterator[Strip]:
+    """A large picture some rows at a time, or it would be held three times on its way out of Pillow."""
     try:
         image.load()
-        return _plain(image, name)
+        width, height = image.size
+        rows = max(_STRIP // width, 1)
+        for top in range(0, height, rows):
+            whole = rows >= height
+            strip = image if whole else image.crop((0, top, width, min(top + rows, height)))
+            yield slice(top, top + rows), _plain(strip, name)
     except MemoryError as error:
         raise SystemFault("V703", f"not enough memory for {name}", hint="close other programs") from error
     except _PILLOW_RAISES as error:
         raise damaged(name, f"Pillow says {_short(error)}") from error
+
+
+def _joined(strips: Iterator[Strip], height: int) -> Pixels:
+    """The strips as one array (H, W, C)."""
+    rows, first = next(strips)
+    if len(first) == height:
+        return first
+    pixels = np.empty((height, *first.shape[1:]), np.uint8)
+    pixels[rows] = first
+    for rows, strip in strips:
+        pixels[rows] = strip
+    return pixels
 
 
 def _plain(image: Image.Image, name: str) -> Pixels:

@@ -95,11 +95,11 @@ def _blocks_end(data: bytes, start: int, name: str) -> int:
 
 def read_bmp(data: bytes, name: str) -> Header:
     """The header of a BMP; a negative height means rows from the top, as everywhere."""
-    if len(data) < 34:
-        raise damaged(name, "its header is cut")
-    if data[14:18] == b"\x0c\0\0\0":
+    if data[14:18] == b"\x0c\0\0\0" and len(data) >= 26:  # as OS/2 wrote it
         width, height = struct.unpack_from("<HH", data, 18)
         return Header("BMP", width, height, data)
+    if len(data) < 34:
+        raise damaged(name, "its header is cut")
     width, height = struct.unpack_from("<II", data, 18)
     (compression,) = struct.unpack_from("<I", data, 30)
     if compression in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES:

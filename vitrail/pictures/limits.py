@@ -50,3 +50,28 @@ def refused_kind(name: str, why: str) -> PictureError:
         f"{name} holds pixels of a kind that is refused: {why}",
         hint="save it as 8-bit RGB or grey, JPEG or PNG",
     )
+
+
+# What a file may be that is no picture of ours, by its first bytes.
+_OTHERS = (
+    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"), (b"\0\0\0\x0cjP", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\0\0\0\x0cJXL", "JPEG XL"), (b"\xff\x0a", "JPEG XL"), (b"%PDF", "PDF"),
+    (b"%!PS", "PostScript"), (b"8BPS", "Photoshop"), (b"\0\0\1\0", "an icon"), (b"icns", "an icon"), (b"qoif", "QOI"),
+    (b"SIMPLE", "FITS"), (b"\x76\x2f\x31\x01", "OpenEXR"), (b"PK\3\4", "a zip archive"), (b"\x1f\x8b", "gzip"),
+    (b"<svg", "SVG"), (b"<?xml", "XML"), (b"<!DOCTYPE", "a web page"), (b"<html", "a web page"),
+)  # fmt: skip
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
+
+
+def unknown_format(name: str, data: bytes) -> PictureError:
+    """V301 for bytes that begin like none of the allowed formats."""
+    kind = next((word for magic, word in _OTHERS if data.startswith(magic)), None)
+    if data[4:8] == b"ftyp":
+        kind = _BRANDS.get(data[8:12], "a video")
+    start = f"it is {kind}" if kind else f"it starts with {data[:8].hex(' ')}" if data else "it is empty"
+    return PictureError(
+        "V301",
+        f"{name} is no picture of an allowed format: {start}",
+        hint="allowed are JPEG, PNG, WebP, BMP and GIF, whatever the file is called; convert others first, "
+        "as by `magick x.tif x.png`, or in Python `Image.open('x.tif').convert('RGB').save('x.png')`",
+    )

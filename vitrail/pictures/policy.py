@@ -23,8 +23,9 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 MAX_SIZE = 4096
 MAX_CHANNELS = 64
+_AT_ONCE = 1 << 14  # pixels normalised together, so that doubles stay in the cache
 
-Mode = Literal["crop", "squash"]
+Mode = Literal["crop", "squash", "pad"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
@@ -48,6 +49,8 @@ class Policy:
 
     mode `crop`: the short side is resized to size / crop, then the centre is cut out.
     mode `squash`: both sides are resized to size / crop whatever their ratio, then the centre is cut out.
+    mode `pad`: the long side is resized to size / crop, what is larger than size is cut to its centre, and what is
+    smaller gets bars of the rounded mean. With crop 1 the whole picture is there.
 
     >>> import numpy as np
     >>> policy = Policy(size=(224, 224), crop=0.9, mean=HALF.mean, std=HALF.std)
@@ -105,21 +108,33 @@ class Policy:
                 f"{stored.shape[1]} x {stored.shape[0]} pixels would be resized by way of {widest} pixels, "
                 f"the limit is {MAX_PIXELS}",
             )
-        top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)  # half to even, as timm
-        window = (top, left, *self.size)
-        return np.ascontiguousarray(resize(stored, (height, width), self.interpolation, window=window))
+        (top, above), (left, before) = (_place(*sides) for sides in zip((height, width), self.size, strict=True))
+        window = (top, left, min(self.size[0], height - top), min(self.size[1], width - left))
+        kept = resize(stored, (height, width), self.interpolation, window=window)
+        if kept.shape[:2] == self.size:
+            return np.ascontiguousarray(kept)
+        framed = np.empty((*self.size, self.channels), np.uint8)
+        framed[:] = self.bars
+        framed[above : above + kept.shape[0], before : before + kept.shape[1]] = kept
+        return framed
+
+    @property
+    def bars(self) -> tuple[int, ...]:
+        """What mode `pad` fills with, one value for each channel: the mean in 0..255, half to even."""
+        return tuple(round(255 * min(max(value, 0.0), 1.0)) for value in self.mean)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Size before the crop; the roundings are timm's and torchvision's."""
         tall, wide = (math.floor(side / self.crop) for side in self.size)
         if self.mode == "squash":
             return tall, wide
-        if tall == wide:
+        if self.mode == "crop" and tall == wide:
             if height <= width:
                 return tall, int(tall * width / height)
             return int(wide * height / width), wide
-        ratio = min(height / tall, width / wide)
-        return round(height / ratio), round(width / ratio)
+        fit = max if self.mode == "pad" else min
+        ratio = fit(height / tall, width / wide)
+        return max(round(height / ratio), 1), max(round(width / ratio), 1)
 
     def table(self) -> NDArray[np.float32]:
         """Normalisation as a table (channels, 256): entry u of a channel is float32((u / 255 - mean) / std)."""
@@ -138,13 +153,17 @@ class Policy:
         count, height, width, channels = pixels.shape
         assert channels == self.channels, f"{channels} channels, the policy has {self.channels}"
         batch = np.empty((count, channels, height, width), np.float32)
-        table = self.table()
         if (compiled := kernels.loaded()) is not None:
-            compiled.look_up(np.ascontiguousarray(pixels), table, batch)
+            compiled.look_up(pixels, self.table(), batch)
             return batch
-        for picture, planes in zip(pixels, batch, strict=True):
-            for channel in range(channels):
-                np.take(table[channel], picture[:, :, channel], out=planes[channel], mode="clip")
+        step = max(1, _AT_ONCE // (height * width))
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+                values = pixels[part, :, :, channel] / 255.0  # in double: the table's numbers without a look-up
+                values -= mean
+                values /= std
+                batch[part, channel] = values
         return batch
 
     def to_json(self) -> dict[str, Any]:
@@ -164,6 +183,11 @@ class Policy:
         if found:
             raise ValueError(f"policy: {'; '.join(found)}")
         return policy
+
+
+def _place(resized: int, side: int) -> tuple[int, int]:
+    """Of one axis: where the cut begins in what was resized, and where the picture begins in what is handed out."""
+    return (round((resized - side) / 2), 0) if resized > side else (0, (side - resized) // 2)  # half to even, as timm
 
 
 def _key_problems(values: dict[Any, Any]) -> list[str]:

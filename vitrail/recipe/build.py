@@ -38,6 +38,8 @@ class Builder:
             return self._choice(get_args(kind), node, key)
         if origin is tuple:
             return self._tuple(get_args(kind), node, key)
+        if origin is Mapping:
+            return self._mapping(get_args(kind)[1], node, key)
         return self._ranged(self._scalar(kind, node, key), node, key)
 
     def part(self, kind: type, node: Node, key: str, *, defaults: object = None) -> Any:
@@ -83,6 +85,8 @@ class Builder:
         kinds = tuple(kind for kind in kinds if kind is not type(None))
         if len(kinds) == 1:
             return self.value(kinds[0], node, key)
+        if str in kinds:  # a list, or the one text that stands for it
+            return self.value(next(k for k in kinds if (k is str) != isinstance(node.value, list)), node, key)
         return self._tagged(kinds, node, key)
 
     def _tagged(self, kinds: tuple[type, ...], node: Node, key: str) -> Any:
@@ -119,10 +123,17 @@ class Builder:
             items = [node, node]  # a square size may be given as one number
         if items is None or (not open_ended and len(items) != len(kinds)):
             wanted = "a list" if open_ended else f"a list of {len(kinds)}"
-            return self.note(node, key, f"must be {wanted} numbers, not `{_shown(node)}`")
+            words = "texts" if kinds[0] is str else "numbers"
+            return self.note(node, key, f"must be {wanted} {words}, not `{_shown(node)}`")
         each = [kinds[0]] * len(items) if open_ended else list(kinds)
         values = tuple(self._ranged(self._scalar(k, n, key), n, key) for k, n in zip(each, items, strict=True))
         return FAILED if FAILED in values else values
+
+    def _mapping(self, kind: Any, node: Node, key: str) -> Any:
+        if not isinstance(node.value, dict):
+            return self.note(node, key, f"must be a mapping, not `{_shown(node)}`")
+        values = {name: self._scalar(kind, child, f"{key}.{name}") for name, child in node.value.items()}
+        return FAILED if any(value is FAILED for value in values.values()) else values
 
     def _scalar(self, kind: Any, node: Node, key: str) -> Any:
         value = node.value

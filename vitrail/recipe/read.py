@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from vitrail.data.configs import Data
 from vitrail.errors import RecipeError, nearest
 from vitrail.formats.yaml import Node, read, scalar
 from vitrail.models.catalog import VARIANTS
@@ -71,6 +72,26 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), *, name: 
     if builder.problems or recipe is None:
         raise _problems(builder, where)
     return replace(recipe, name=recipe.name or name, origins=builder.origins)
+
+
+def data_settings(root: str, overrides: Sequence[str]) -> Data:
+    """The source at `root` with `data.key=value` overrides; RecipeError V101 lists every problem.
+
+    >>> data_settings("photos", ["data.class_order=natural"]).class_order
+    'natural'
+    """
+    node = Node({"data": Node({"root": Node(root, 0)}, 0)}, 0)
+    for override in overrides:
+        node = _overridden(node, override)
+    builder = Builder(RANGES)
+    assert isinstance(node.value, dict)
+    data = builder.value(Data, node.value["data"], "data")
+    for key in node.value.keys() - {"data"}:
+        builder.note(None, key, "has no effect: only `data.key=value` is taken here")
+    if builder.problems:
+        raise _problems(builder, "the data")
+    assert isinstance(data, Data)
+    return data
 
 
 def _problems(builder: Builder, where: str) -> RecipeError:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vitrail.data.augment.grammar import is_three_augment, parse
 from vitrail.data.configs import Augment, Data, Mix
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
@@ -99,14 +100,27 @@ ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: math.isfinite(valu
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "data.holdout": ((lambda value: 0 < value < 1), "must lie between 0 and 1"),
     "data.batch": _within(1, 1_000_000),
+    "data.repeats": _within(1, 1000),
     "data.workers": _within(0, 256),
     "data.bad_limit": _within(0, 1),
+    "data.patience": _least(0),
     "augment.crop.scale": ((lambda value: 0 < value <= 1), "must lie above 0, up to 1"),
     "augment.crop.ratio": ABOVE_0,
     "augment.crop.padding": _within(0, 4096),
     "augment.flip": _within(0, 1),
+    "augment.vertical_flip": _within(0, 1),
+    "augment.jitter.brightness": _within(0, 10),
+    "augment.jitter.contrast": _within(0, 10),
+    "augment.jitter.saturation": _within(0, 10),
+    "augment.jitter.hue": _within(0, 0.5),
+    "augment.jitter.probability": _within(0, 1),
+    "augment.erase.probability": _within(0, 1),
+    "augment.erase.area": _within(0, 1),
+    "augment.erase.aspect": _within(0.01, 100),
+    "augment.erase.count": _within(1, 64),
     "mix.mixup": _within(0, 1000),
     "mix.cutmix": _within(0, 1000),
+    "mix.cutmix_minmax": _within(0, 1),
     "mix.probability": _within(0, 1),
     "mix.switch": _within(0, 1),
     "mix.off_epoch": _least(0),
@@ -147,15 +161,59 @@ def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
                 f"{recipe.schedule.warmup_epochs:g} of {recipe.schedule.epochs:g} epochs leaves none to train in",
             )
         )
-    if recipe.mix is not None and recipe.mix.mixup == recipe.mix.cutmix == 0.0:
-        found.append(("mix", "neither mixup nor cutmix is on: give one of them an alpha, or leave `mix` out"))
     if recipe.config.channels != recipe.policy.channels:
         found.append(("policy.mean", f"{recipe.policy.channels} values for {recipe.config.channels} channels"))
     if recipe.config.image_size != recipe.policy.size:
         found.append(("policy.size", f"{recipe.policy.size} is not model.image_size {recipe.config.image_size}"))
-    crop = recipe.augment.crop
-    for pair in ("scale", "ratio"):
-        values = getattr(crop, pair, None)
-        if values is not None and values[0] > values[1]:
-            found.append((f"augment.crop.{pair}", f"{values[0]:g} comes before the smaller {values[1]:g}"))
+    return found + _of_augment(recipe.augment, recipe.policy) + ([] if recipe.mix is None else _of_mix(recipe.mix))
+
+
+def _of_augment(augment: Augment, policy: Policy) -> list[tuple[str, str]]:
+    found = [
+        *_ordered(augment.crop, "augment.crop", ("scale", "ratio")),
+        *_ordered(augment.erase, "augment.erase", ("area", "aspect")),
+    ]
+    jitter = augment.jitter
+    if jitter is not None and jitter.brightness == jitter.contrast == jitter.saturation == jitter.hue == 0.0:
+        found.append(("augment.jitter", "moves nothing: give one of its parts a value, or leave it out"))
+    if (augment.auto is not None or jitter is not None) and policy.channels not in (1, 3):
+        found.append(("augment", f"`auto` and `jitter` are for 1 or 3 channels, the policy has {policy.channels}"))
+    return found if augment.auto is None else found + _of_auto(augment, augment.auto)
+
+
+def _of_auto(augment: Augment, text: str) -> list[tuple[str, str]]:
+    try:
+        parse(text)
+    except ValueError as error:
+        return [("augment.auto", f"`{text}`: {error}")]
+    found = []
+    if augment.jitter is not None and not is_three_augment(text):
+        found.append(("augment.jitter", f"has no effect beside auto `{text}`: only 3-Augment leaves it on"))
+    named = getattr(augment.crop, "interpolation", "random")
+    if named not in ("nearest", "bilinear", "bicubic", "random"):
+        found.append(
+            (
+                "augment.crop.interpolation",
+                f"`{named}` cannot turn or shear: beside auto give bilinear, bicubic or random",
+            )
+        )
     return found
+
+
+def _of_mix(mix: Mix) -> list[tuple[str, str]]:
+    found = _ordered(mix, "mix", ("cutmix_minmax",))
+    if mix.mixup == mix.cutmix == 0.0 and mix.cutmix_minmax is None:
+        found.append(("mix", "neither mixup nor cutmix is on: give one of them an alpha, or leave `mix` out"))
+    if mix.cutmix > 0.0 and mix.cutmix_minmax is not None:
+        found.append(("mix.cutmix", "has no effect beside mix.cutmix_minmax, which draws the box without a Beta"))
+    return found
+
+
+def _ordered(part: object, key: str, pairs: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The pairs of a part whose first number is the greater."""
+    values = {pair: getattr(part, pair, None) for pair in pairs}
+    return [
+        (f"{key}.{pair}", f"{low:g} comes before the smaller {high:g}")
+        for pair, (low, high) in ((pair, value) for pair, value in values.items() if value is not None)
+        if low > high
+    ]

@@ -26,6 +26,12 @@ def settle(recipe: Recipe, source: Source) -> Recipe:
             f"`{source.place}` holds one class, `{source.classes[0]}`: there is nothing to tell apart",
             hint="give the folder that holds the class folders",
         )
+    if not len(source.training):
+        raise DataError(
+            "V401",
+            f"`{source.place}` holds nothing to train on: all of its {len(source.labels):,} pictures are held out",
+            hint="name the training pictures as data.root, and these as data.val",
+        )
     origins = dict(recipe.origins)
     config = recipe.config
     if recipe.classes_given and config.classes != len(source.classes):
@@ -43,7 +49,13 @@ def settle(recipe: Recipe, source: Source) -> Recipe:
             f"data.batch is {recipe.data.batch}, there are {len(source.training)} pictures to train on",
             hint=f"give data.batch={max(1, len(source.training) // 4)}",
         )
-    data = replace(recipe.data, source=source.name, root=recipe.data.root or source.name)  # type: ignore[arg-type]
+    data = replace(
+        recipe.data,
+        source=source.name,  # type: ignore[arg-type]
+        root=recipe.data.root or source.name,
+        class_order=source.class_order,
+        classes=None if recipe.data.classes is None else source.classes,
+    )
     if recipe.data.source == "auto":
         origins["data.source"] = "data"
     return replace(recipe, config=config, classes_given=True, data=data, origins=origins)

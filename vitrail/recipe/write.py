@@ -54,7 +54,7 @@ def fingerprint(recipe: Recipe) -> str:
     if recipe.weights is not None:
         values["weights"] = recipe.weights.sha256
     data = dict(cast(Mapping[str, object], values["data"]))
-    for key in ("root", "val", "workers"):
+    for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -71,21 +71,30 @@ def to_yaml(recipe: Recipe, *, version: str) -> str:
 
 def _emit(lines: list[str], name: str, value: object, origins: Mapping[str, str], key: str, depth: int) -> None:
     lead = "  " * depth
-    if isinstance(value, dict):
-        lines.append(f"{lead}{name}:")
+    if isinstance(value, dict) and value:
+        lines.append(f"{lead}{scalar_text(name)}:")
         for child, inner in value.items():
             _emit(lines, child, inner, origins, f"{key}.{child}", depth + 1)
         return
-    text = f"{lead}{name}: {_scalar(value)}"
+    text = f"{lead}{scalar_text(name)}: {_scalar(value)}"
     origin = origins.get(key)
     lines.append(f"{text.ljust(COLUMN)} # {origin}" if origin else text)
 
 
+def _item(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        return _scalar(value)
+    return scalar_text([value])[1:-1]
+
+
 def _scalar(value: object) -> str:
+    if value == {}:
+        return "{}"
     if isinstance(value, float):
         # PyYAML writes 1e-05 so that it reads back as text: always with a point
         text = repr(value)
         return text if "e" not in text or "." in text.split("e")[0] else text.replace("e", ".0e")
     if isinstance(value, list):
-        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+        # inside brackets more texts need quotes than outside
+        return f"[{', '.join(map(_item, value))}]"
     return scalar_text(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -27,8 +27,9 @@ class Page:
     """What the page says. Everything is plain text, escaped here; what is empty is left out.
 
     facts: what it was trained on, as (name, value): source, counts, split, classes, model. split: the pictures that
-    were evaluated, in words. chosen_here: `best` was chosen by its score on these same pictures. curves, confusion:
-    PNG bytes. commands: (what it does, command line). proof: one line.
+    were evaluated, in words. untrained: pictures to train on that could not be read, and why; on_bad: `skip` or
+    `replace`, what was done with them. chosen_here: `best` was chosen by its score on these same pictures. curves,
+    confusion: PNG bytes. commands: (what it does, command line). proof: one line.
     """
 
     title: str
@@ -36,6 +37,8 @@ class Page:
     evaluation: Evaluation
     split: str
     chosen_here: bool = False
+    untrained: Pairs = ()
+    on_bad: str = ""
     facts: Pairs = ()
     curves: bytes = b""
     confusion: bytes = b""
@@ -58,13 +61,18 @@ def page(content: Page, path: Path) -> None:
 
 def render(content: Page) -> str:
     """The page as text."""
+    return filled(content.title, content.subtitle, _result(content), _sections(content), content.footer)
+
+
+def filled(title: str, subtitle: str, result: str, sections: Iterable[str], footer: str) -> str:
+    """The page of that look: result and sections are markup, the rest is plain text."""
     template = Template((files("vitrail.reports") / "page.html").read_text("utf-8"))
     return template.substitute(
-        title=text(content.title),
-        subtitle=text(content.subtitle),
-        result=_result(content),
-        sections="\n".join(filter(None, _sections(content))),
-        footer=text(content.footer),
+        title=text(title),
+        subtitle=text(subtitle),
+        result=result,
+        sections="\n".join(filter(None, sections)),
+        footer=text(footer),
     )
 
 
@@ -115,8 +123,14 @@ def _result(content: Page) -> str:
         )
     if seen.bad:
         lines.append(
-            f'<p class="note"><b>{_count(len(seen.bad), "picture")} could not be read.</b> '
+            f'<p class="note"><b>{count(len(seen.bad), "picture")} could not be read.</b> '
             "What cannot be read counts as wrong and is listed below.</p>"
+        )
+    if content.untrained:
+        done = "others were drawn in their place" if content.on_bad == "replace" else "they were left out"
+        lines.append(
+            f'<p class="note"><b>{count(len(content.untrained), "picture")} to train on could not be read:</b> '
+            f"{done}. They are listed below.</p>"
         )
     return "\n".join(lines)
 
@@ -124,26 +138,26 @@ def _result(content: Page) -> str:
 def _sections(content: Page) -> Iterable[str]:
     seen = content.evaluation
     if content.facts:
-        yield _section("What it was trained on", _facts(content.facts))
+        yield section("What it was trained on", facts(content.facts))
     if content.curves:
-        yield _section("How the training went", _plot(content.curves, "Training loss, learning rate, top-1", "broad"))
-    yield _section("Class by class", _classes(seen), f"{len(seen.classes):,} classes")
+        yield section("How the training went", plot(content.curves, "Training loss, learning rate, top-1", "broad"))
+    yield section("Class by class", _classes(seen), f"{len(seen.classes):,} classes")
     if content.confusion:
-        yield _section(
+        yield section(
             "What is taken for what",
-            _plot(content.confusion, "Confusion matrix", "square"),
+            plot(content.confusion, "Confusion matrix", "square"),
             "each row is one true class; the colour is its share",
         )
     if content.worst or content.best:
-        tiles = _tiles("Wrong, and furthest from the truth", content.worst)
-        yield _section("Pictures", tiles + _tiles("Right, and surest", content.best))
+        worst = tiles("Wrong, and furthest from the truth", content.worst)
+        yield section("Pictures", worst + tiles("Right, and surest", content.best))
     if content.commands:
-        yield _section("How to go on", _commands(content.commands))
+        yield section("How to go on", _commands(content.commands))
     if content.proof:
-        yield _section("Proof", f'<p class="proof">{text(content.proof)}</p>')
+        yield section("Proof", f'<p class="proof">{text(content.proof)}</p>')
     folded = _folded(content)
     if folded:
-        yield _section("For the record", folded)
+        yield section("For the record", folded)
 
 
 def _folded(content: Page) -> str:
@@ -152,25 +166,32 @@ def _folded(content: Page) -> str:
     return "\n".join(
         f"<details><summary>{title}</summary>\n{body}\n</details>"
         for title, body in (
-            (f"Unread pictures ({len(bad)})", _facts(bad) if bad else ""),
+            (f"Unread pictures ({len(bad)})", facts(bad) if bad else ""),
+            (
+                f"Unread pictures to train on ({len(content.untrained)})",
+                facts(content.untrained) if content.untrained else "",
+            ),
             ("Recipe, resolved", f"<pre>{recipe}</pre>" if recipe else ""),
-            ("Environment", _facts(content.environment) if content.environment else ""),
+            ("Environment", facts(content.environment) if content.environment else ""),
         )
         if body
     )
 
 
-def _section(title: str, body: str, aside: str = "") -> str:
+def section(title: str, body: str, aside: str = "") -> str:
+    """A heading with what stands under it; all markup."""
     small = f" <small>{aside}</small>" if aside else ""
     return f"<section>\n<h2>{title}{small}</h2>\n{body}\n</section>"
 
 
-def _facts(pairs: Pairs) -> str:
+def facts(pairs: Pairs) -> str:
+    """Names and values in two columns."""
     rows = "\n".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in pairs)
     return f'<dl class="facts">\n{rows}\n</dl>'
 
 
-def _plot(image: bytes, what: str, shape: str) -> str:
+def plot(image: bytes, what: str, shape: str) -> str:
+    """A PNG in the page; shape: `broad` or `square`."""
     return f'<figure class="plot {shape}"><img alt="{what}" src="{_data(image)}"></figure>'
 
 
@@ -179,16 +200,19 @@ def _commands(commands: Pairs) -> str:
     return f'<div class="commands">\n{rows}\n</div>'
 
 
-def _tiles(title: str, tiles: tuple[Tile, ...]) -> str:
-    return f'<h3>{title}</h3>\n<div class="tiles">\n{"".join(map(_tile, tiles))}</div>\n' if tiles else ""
+def tiles(title: str, shown: Sequence[Tile], *, groups: bool = False) -> str:
+    """Pictures with their captions. groups: each is several side by side, and has the room for it."""
+    head = f"<h3>{title}</h3>\n" if title else ""
+    body = "".join(_tile(tile, 2 * TILE_SIDE if groups else TILE_SIDE) for tile in shown)
+    return f'{head}<div class="tiles{" groups" if groups else ""}">\n{body}</div>\n' if shown else ""
 
 
-def _tile(tile: Tile) -> str:
+def _tile(tile: Tile, side: int) -> str:
     head, *rest = (text(line) for line in tile.caption.split("\n"))
-    mark = "good" if tile.good else "wrong"
-    caption = "<br>".join([f'<b class="{mark}">{head}</b>', *rest])
-    small = max(tile.image.shape[:2]) <= TILE_SIDE  # the browser enlarges it by whole squares
-    image = fit(tile.image, max(tile.image.shape[:2]) if small else TILE_SIDE)
+    mark = "" if tile.good is None else ' class="good"' if tile.good else ' class="wrong"'
+    caption = "<br>".join([f"<b{mark}>{head}</b>", *rest])
+    small = max(tile.image.shape[:2]) <= side  # the browser enlarges it by whole squares
+    image = fit(tile.image, max(tile.image.shape[:2]) if small else side)
     return f'<figure><img alt="{head}" src="{_data(png(image))}"><figcaption>{caption}</figcaption></figure>\n'
 
 
@@ -234,5 +258,6 @@ def _times(number: int) -> str:
     return "once" if number == 1 else "twice" if number == 2 else f"{number:,} times"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """`1 picture`, `1,200 pictures`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -97,7 +97,30 @@ def confusion(evaluation: Evaluation, path: Path) -> bytes:
     return _save(figure, path)
 
 
-def pictures(tiles: Sequence[tuple[NDArray[np.uint8], str, bool]], path: Path) -> bytes:
+def class_sizes(classes: Sequence[str], training: Sequence[int], held_out: Sequence[int], path: Path) -> bytes:
+    """How many pictures each class has, to train on and held out, the largest first. Returns the PNG's bytes."""
+    from matplotlib.figure import Figure
+
+    order = np.argsort(-(np.array(training) + np.array(held_out)), kind="stable")
+    first, second = np.array(training)[order], np.array(held_out)[order]
+    figure = Figure(figsize=(9.2, 2.9), layout="constrained", facecolor=PAPER)
+    axes = figure.add_subplot()
+    _bare(axes)
+    _title(axes, "Pictures of each class")
+    width = 0.8 if len(classes) <= 200 else 1.0
+    places = np.arange(len(classes))
+    if first.any():
+        axes.bar(places, first, width, color=ACCENT, label="to train on")
+    axes.bar(places, second, width, bottom=first, color="#a9c1e6", label="held out" if first.any() else "all")
+    named = len(classes) <= LARGEST_NAMED
+    names = [drawable(elide(classes[i], 18)) for i in order] if named else []
+    axes.set_xticks(places if named else [], names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_xlim(-0.6, len(classes) - 0.4)
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=MUTED, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    return _save(figure, path)
+
+
+def pictures(tiles: Sequence[tuple[NDArray[np.uint8], str, bool | None]], path: Path) -> bytes:
     """A contact sheet: at most six in a row, each with its caption (up to three lines) and a mark. Returns the bytes.
 
     Small pictures are enlarged by whole pixels, large ones reduced; blue with a tick is good, red with a cross is not.
@@ -155,10 +178,10 @@ def _place(figure: Figure, tile: Tile, box: tuple[int, int, int]) -> None:
     axes = figure.add_axes((corner[0] / across, corner[1] / up, width / across, height / up))
     axes.imshow(image, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
-    mark, colour = ("\u2713", ACCENT) if tile.good else ("\u2717", WRONG)
+    mark, colour = ("\u2713", ACCENT) if tile.good else ("\u2717" if tile.good is False else "", WRONG)
     for line, text in enumerate([mark, *tile.caption.split("\n")[:3]]):
         figure.text(
-            (left + (18 if line else 0)) / across,
+            (left + (18 if line and mark else 0)) / across,
             (top - side - 8 - 17 * max(line - 1, 0)) / up,
             drawable(elide(text, 22)),
             color=colour if line == 0 else INK if line == 1 else MUTED,

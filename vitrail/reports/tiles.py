@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import NamedTuple
 
@@ -11,11 +12,11 @@ from PIL import Image
 
 
 class Tile(NamedTuple):
-    """A picture uint8 (H, W, 1 or 3) with what is said of it: a caption of short lines, and whether it went well."""
+    """A picture uint8 (H, W, 1 or 3) with a caption of short lines, and whether it went well (None: unsaid)."""
 
     image: NDArray[np.uint8]
     caption: str
-    good: bool
+    good: bool | None
 
 
 def fit(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -44,3 +45,20 @@ def png(image: NDArray[np.uint8]) -> bytes:
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def beside(images: Sequence[NDArray[np.uint8]], side: int = 128) -> NDArray[np.uint8]:
+    """Pictures side by side as one, each fitted into a square of `side` pixels; one alone stays as it is.
+
+    >>> beside([np.zeros((8, 8, 1), np.uint8), np.zeros((4, 8, 3), np.uint8)], 16).shape
+    (16, 36, 3)
+    """
+    if len(images) == 1:
+        return images[0]
+    gap = max(4, side // 24)
+    row = np.full((side, len(images) * (side + gap) - gap, 3), 255, np.uint8)
+    for place, image in enumerate(images):
+        small = fit(image, side)
+        top, left = (side - small.shape[0]) // 2, place * (side + gap) + (side - small.shape[1]) // 2
+        row[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return row

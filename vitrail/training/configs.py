@@ -65,10 +65,14 @@ Schedule = Cosine | Constant
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Cross-entropy on labels or mixed targets; smoothing s puts 1 - s + s/K on the label and s/K elsewhere."""
+    """Cross-entropy on labels or mixed targets; smoothing s puts 1 - s + s/K on the label and s/K elsewhere.
+
+    class_weights `balanced`: what a class's targets count is inverse to its number of training pictures, 1 on average.
+    """
 
     name: Literal["cross_entropy"] = "cross_entropy"
     smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)

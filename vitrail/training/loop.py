@@ -57,6 +57,7 @@ class Plan:
     loader: Loader
     bad_allowed: int = 0  # different pictures that may turn out bad in one process
     mix: Mixer | None
+    class_weights: tuple[float, ...] | None = None
     evaluate: Evaluate | None
     folder: Path
     identity: Mapping[str, object]
@@ -146,6 +147,7 @@ def _state(plan: Plan) -> TrainState:
 
 
 def _how(plan: Plan) -> How:
+    weights = None if plan.class_weights is None else torch.tensor(plan.class_weights, device=plan.device)
     return How(
         device=torch.device(plan.device),
         precision=plan.precision,
@@ -154,6 +156,7 @@ def _how(plan: Plan) -> How:
         clip=plan.train.clip,
         decay=plan.average.decay if plan.average is not None else None,
         mix=plan.mix,
+        class_weights=weights,
     )
 
 
@@ -193,7 +196,9 @@ def _tell_bad(run: _Run, batch: TrainBatch) -> None:
     """Every picture of a batch that could not be read, counted; DataError V406 when there are more than allowed."""
     for one in batch.bad:
         run.bad.add(one.index)
-        run.tell("bad", epoch=batch.epoch, index=one.index, name=printable(one.name), why=one.error.what)
+        run.tell(
+            "bad", epoch=batch.epoch, index=one.index, name=printable(one.name), code=one.error.code, why=one.error.what
+        )
     if len(run.bad) > run.plan.bad_allowed:
         raise DataError(
             "V406",

@@ -42,6 +42,7 @@ class How:
     clip: float | None = None
     decay: float | None = None  # of the average
     mix: Mixer | None = None
+    class_weights: Tensor | None = None  # (K,), on the device
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def forward_backward(module: nn.Module, batch: TrainBatch, how: How) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)  # convolutions are faster so
         with torch.autocast(how.device.type, torch.bfloat16, enabled=how.precision == "bf16"):
             logits = module(images)
-        loss = cross_entropy(logits, target, how.loss.smoothing)
+        loss = cross_entropy(logits, target, how.loss.smoothing, how.class_weights)
         loss.backward()  # type: ignore[no-untyped-call]
     return loss
 

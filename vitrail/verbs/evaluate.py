@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from vitrail.class_names import in_words
 from vitrail.data.configs import Data
 from vitrail.data.loader import evaluation_batches
 from vitrail.data.sources import Source, open_source, whole
+from vitrail.data.sources.classes import natural
+from vitrail.data.sources.found import mapping
 from vitrail.disk import write_file
 from vitrail.errors import BundleError, DataError, RunError, UsageError
 from vitrail.evaluation.evaluate import ROW_FIELDS, Evaluation
@@ -45,7 +48,8 @@ class EvaluateResult:
     def write_rows(self, path: str | Path) -> None:
         """Write a CSV file with one row a picture."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, ROW_FIELDS, lineterminator="\n")
+        # every text in quotes: a carriage return in a name would otherwise stand bare and end its row
+        writer = csv.DictWriter(text, ROW_FIELDS, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
         writer.writerows(self.evaluation.rows(self.source.title))
         write_file(Path(path), text.getvalue().encode("utf-8", "backslashreplace"))
@@ -57,7 +61,7 @@ class EvaluateResult:
 
 def evaluate(
     model: str | Path | Classifier | Bundle,
-    data: str | Path | None = None,
+    data: str | Path | Data | None = None,
     *,
     part: Part = "auto",
     batch: int = 64,
@@ -66,9 +70,9 @@ def evaluate(
 ) -> EvaluateResult:
     """Every picture of a source once through `model`; classes are matched by name.
 
-    data: a source; for a run folder its own held-out pictures by default. part: `auto` takes the held-out pictures
-    where the source has its own split or the model was trained on it, else all. progress: called with
-    pictures done and pictures in all.
+    data: a source, or its settings (`Data(root=..., rename={...})`); for a run folder its own held-out pictures by
+    default. part: `auto` takes the held-out pictures where the source has its own split or the model was trained on
+    it, else all. progress: called with pictures done and pictures in all.
     """
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
@@ -109,7 +113,9 @@ def refuse_headless(classes: tuple[str, ...], verb: str) -> None:
         )
 
 
-def _data_of(model: object, data: str | Path | None) -> Data:
+def _data_of(model: object, data: str | Path | Data | None) -> Data:
+    if isinstance(data, Data):
+        return data
     if data is not None:
         return Data(root=str(data))
     if isinstance(model, (str, Path)) and kind_of(model) == "run":
@@ -148,21 +154,53 @@ def chosen_source(provenance: Mapping[str, object], data: Data, part: Part) -> t
 
 
 def matched(source: Source, classes: tuple[str, ...]) -> Source:
-    """The source with its labels in the model's class order, by name; DataError V403 for a class it does not know."""
+    """The source with its labels in the model's class order, by name; DataError V403 for a class it does not know.
+
+    ImageNet's synsets and their words are the same names.
+    """
     if source.classes == classes:
         return source
     if placeholders(classes) and len(classes) == len(source.classes):
+        refuse_open_order(source, "the model")
         note = "the model names no classes: they are taken in the data's order"
         return replace(source, notes=(*source.notes, note))
-    unknown = [name for name in source.classes if name not in classes]
+    number = {name: label for label, name in enumerate(in_words(classes))}
+    theirs = in_words(source.classes)
+    if len(number) != len(classes):
+        raise DataError(
+            "V405", "the model calls two of its classes by one name", hint="give it other names: train or convert again"
+        )
+    unknown = [name for name in theirs if name not in number]
     if unknown:
+        missing = [name for name in number if name not in set(theirs)]
+        also = len(unknown) < len(theirs) and [n for n in theirs if n in number] != [n for n in number if n in theirs]
         raise DataError(
             "V403",
-            f"{len(unknown)} of {len(source.classes)} classes of `{source.place}` are unknown to the model",
+            f"{len(unknown)} of {len(theirs)} classes of `{source.place}` are unknown to the model",
             evidence=[f"only in the data: {name}" for name in unknown[:5]]
-            + [f"only in the model: {name}" for name in classes if name not in source.classes][:5],
-            hint="rename the class folders to the model's names (`vitrail show MODEL` lists them)",
+            + [f"only in the model: {name}" for name in missing[:5]]
+            + (["the others are in another order too, which matters not: they are matched by name"] if also else []),
+            hint=f"rename the class folders to the model's names (`vitrail show MODEL`){mapping(unknown, missing)}",
         )
-    place = np.array([classes.index(name) for name in source.classes], np.int64)
-    note = f"labels put into the model's class order by name ({len(source.classes)} of its {len(classes)} classes)"
+    place = np.array([number[name] for name in theirs], np.int64)
+    how = "another order alone" if len(theirs) == len(classes) else f"{len(theirs)} of its {len(classes)} classes"
+    note = f"labels put into the model's class order by name ({how})"
     return replace(source, classes=classes, labels=place[source.labels], notes=(*source.notes, note))
+
+
+def refuse_open_order(source: Source, who: str) -> None:
+    """DataError V403 where positions are to decide, and the order of the data's names may be meant in two ways."""
+    if not source.open_order:
+        return
+    by_number = sorted(source.classes, key=natural)
+    differing = [
+        f"class {label}: `{one}` by bytes, `{other}` by numbers"
+        for label, (one, other) in enumerate(zip(source.classes, by_number, strict=True))
+        if one != other
+    ]
+    raise DataError(
+        "V403",
+        f"{who} names no classes, and those of `{source.place}` may be ordered in two ways",
+        evidence=[*differing[:5], f"{len(differing)} of {len(source.classes)} places differ: another order alone"],
+        hint="say data.class_order=bytes, or data.class_order=natural as timm does; or give data.classes",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def write_page(folder: Path, recipe: Recipe, source: Source, evaluation: Evaluat
         subtitle=f"{recipe.variant}, {parameters(recipe.config):,} parameters, {len(source.classes)} classes",
         evaluation=evaluation,
         split="held out, none of them trained on",
+        untrained=_untrained(rows),
+        on_bad=recipe.data.on_bad,
         facts=(*_facts(recipe, source), ("waiting for data", waiting(folder, recipe))),
         curves=curves(rows, folder / "curves.png"),
         confusion=confusion(evaluation, folder / "confusion.png") if few else b"",
@@ -76,6 +79,13 @@ def write_page(folder: Path, recipe: Recipe, source: Source, evaluation: Evaluat
     )
     page(content, folder / "report.html")
     return folder / "report.html"
+
+
+def _untrained(rows: list[dict[str, object]]) -> tuple[tuple[str, str], ...]:
+    """The pictures to train on that could not be read, from the journal: name, and why how often."""
+    told = [(str(row["name"]), f"{row.get('code', '')} {row['why']}".strip()) for row in rows if row["event"] == "bad"]
+    often = Counter(told)
+    return tuple((name, f"{why}, {number:,} times") for (name, why), number in sorted(often.items()))
 
 
 def _facts(recipe: Recipe, source: Source) -> tuple[tuple[str, str], ...]:

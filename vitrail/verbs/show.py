@@ -14,10 +14,10 @@ from vitrail import __version__
 from vitrail.bundle.manifest import Manifest
 from vitrail.bundle.read import read_manifest
 from vitrail.data.configs import Data
-from vitrail.data.sources import BUILT_IN, open_source
+from vitrail.data.sources import BUILT_IN, is_data, open_source
 from vitrail.disk import make_folder, write_file
 from vitrail.engines.opened import provenance
-from vitrail.errors import DataError, UsageError, nearest
+from vitrail.errors import DataError, UsageError, nearest, printable
 from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.configs import ModelConfig, family_of
 from vitrail.models.count import macs, parameters
@@ -53,12 +53,14 @@ def show(subject: str) -> Shown:
         return _recipe(subject)
     if not path.exists() and subject in recipe_names():
         return _recipe(subject)
+    if path.is_file() and is_data(subject):
+        return _data(subject)
     kind = _kind(subject)
     if kind == "published":
         return _published(subject)
     if kind is not None:
         return _model(subject, kind)
-    if path.is_dir() or subject in BUILT_IN:
+    if is_data(subject):
         return _data(subject)
     known = [*LISTS, *recipe_names(), *VARIANTS, *BUILT_IN, *published.names()]
     raise UsageError(
@@ -100,6 +102,10 @@ def _recipes() -> Shown:
 def _datasets() -> Shown:
     layouts = {
         "FOLDER": "one folder of pictures per class, alone or below train and val (valid, validation, test)",
+        "IMAGENET": "train with class folders, a flat val with val_label.txt in it or beside it; or that val alone",
+        "TABLE": "a CSV or TSV file: path,label and, where it is given, split",
+        "FLOWERS102": "the Oxford flowers as published: jpg, imagelabels.mat, setid.mat",
+        "ARRAYS": "a .npz file with x_train, y_train, x_test, y_test",
         "CIFAR": "cifar-10-batches-bin, cifar-10-batches-py, cifar-100-binary, cifar-100-python, or their parent",
     }
     return Shown("datasets", [{"name": name, "about": about} for name, about in {**BUILT_IN, **layouts}.items()])
@@ -177,6 +183,11 @@ def _data(subject: str) -> Shown:
     return Shown("data", {"source": source.name, "notes": list(source.notes), "classes": rows})
 
 
+def _file_name(text: str) -> str:
+    """A name that every disk takes: printable, without folders, its end kept where it is too long."""
+    return printable(text).replace("/", "-").encode("utf-8")[-200:].decode("utf-8", "ignore") + ".png"
+
+
 def show_pictures(subject: str, folder: Path, *, count: int = 12) -> list[Path]:
     """The first held-out pictures of a DATA, class by class in turn, as PNG files that say what they are."""
     from PIL import Image
@@ -189,7 +200,7 @@ def show_pictures(subject: str, folder: Path, *, count: int = 12) -> list[Path]:
     order = by_class[np.lexsort((labels[by_class], turn))]
     written = []
     for index in source.held_out[order[:count]].tolist():
-        name = f"{source.title(index).replace('/', '-')}-is-{source.classes[source.labels[index]]}.png"
+        name = _file_name(f"{source.title(index)}-is-{source.classes[source.labels[index]]}")
         pixels = source.read(index)
         buffer = BytesIO()
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")

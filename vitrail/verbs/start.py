@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.errors import RecipeError
@@ -18,7 +17,6 @@ from vitrail.verbs.evaluate import refuse_random
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
     from vitrail.weights import Loaded
-    from vitrail.weights.rules import Dialect
 
 
 def start(recipe: Recipe, classes: tuple[str, ...]) -> Loaded | None:
@@ -43,9 +41,9 @@ def _foreign(recipe: Recipe, weights: Weights, classes: tuple[str, ...]) -> Load
     """A weight file or folder, also one that is first pulled from the net."""
     from vitrail.weights import load
 
-    path, config = local(weights.path), recipe.config
+    config = recipe.config
     loaded = load(
-        path,
+        local(weights.path),
         model=config,
         dialect=weights.dialect,
         classes=classes,
@@ -54,7 +52,7 @@ def _foreign(recipe: Recipe, weights: Weights, classes: tuple[str, ...]) -> Load
         channels=config.channels if _given(recipe, "channels") else None,
     )
     unseen = tuple(name for name in numerics_open(recipe) if name != "key_bias")  # that one is shown by the tensors
-    return _computing_as(loaded, unseen, _numerics_of(path, weights, loaded))
+    return _computing_as(loaded, unseen, loaded.numerics)
 
 
 def _own(recipe: Recipe, weights: Weights, classes: tuple[str, ...]) -> Loaded:
@@ -74,32 +72,6 @@ def _own(recipe: Recipe, weights: Weights, classes: tuple[str, ...]) -> Loaded:
 def _given(recipe: Recipe, field: str) -> bool:
     """Whether the recipe itself names a setting of the model, not its variant."""
     return recipe.origins.get(f"model.{field}") in ("recipe", "command line")
-
-
-def _numerics_of(path: Path, weights: Weights, loaded: Loaded) -> Mapping[str, object]:
-    """What the weights compute with: as stated beside them, else as their dialect's world does."""
-    from vitrail.formats import read_tensors
-    from vitrail.weights.detect import numerics_of
-    from vitrail.weights.stated import stated
-
-    config = loaded.classifier.config
-    _, metadata, _ = read_tensors(path)
-    said = stated(path, metadata, named=True).saved
-    if said is not None and type(said.config) is type(config):
-        return vars(said.config)
-    return numerics_of(config, _dialect(weights, loaded))
-
-
-def _dialect(weights: Weights, loaded: Loaded) -> Dialect:
-    from vitrail.weights.dialects import tables
-
-    if weights.dialect is not None and weights.dialect.endswith((".yaml", ".yml")):
-        from vitrail.weights.user_dialect import read_dialect
-
-        return read_dialect(Path(weights.dialect))
-    provenance = loaded.classifier.provenance
-    name = ":".join(str(provenance[key]) for key in ("dialect", "form") if key in provenance)
-    return tables(name, family_of(loaded.classifier.config))[0]
 
 
 def _computing_as(loaded: Loaded, fields: tuple[str, ...], numerics: Mapping[str, object]) -> Loaded:

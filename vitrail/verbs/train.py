@@ -126,8 +126,9 @@ def _exists(folder: Path) -> RunError:
 
 def _look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
     """Every picture decoded once, so that bad ones are known before the first step."""
-    from vitrail.data.loader import bad_allowed, find_bad
+    from vitrail.data.loader import bad_allowed
     from vitrail.data.reading import unreadable
+    from vitrail.data.scan import find_bad
 
     if source.memory is not None:
         return
@@ -135,8 +136,12 @@ def _look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
         listener({"event": "note", "text": f"more than {SCANNED_WHOLE:,} pictures: not looked through beforehand"})
         return
     bad = find_bad(source, workers=recipe.data.workers)
-    if len(bad) > bad_allowed(source, recipe.data):
-        raise unreadable(bad, len(source.labels), source.place)
+    counted = bad
+    if recipe.data.on_bad != "error":  # those held out count as wrong in evaluation, not against the limit
+        trained = set(source.training.tolist())
+        counted = [one for one in bad if one.index in trained]
+    if len(counted) > bad_allowed(source, recipe.data):
+        raise unreadable(counted, len(source.labels), source.place)
     for one in bad:
         listener({"event": "note", "text": f"cannot be read: {one.name}: {one.error.what} ({one.error.code})"})
 
@@ -215,9 +220,12 @@ class _Run:
 
     def _start(self, recipe: Recipe) -> Loaded | None:
         """The network to start from, where the recipe names weights."""
+        from vitrail.verbs.evaluate import refuse_open_order
         from vitrail.verbs.start import start
 
         loaded = start(recipe, self.source.classes)
+        if loaded is not None and loaded.by_position:
+            refuse_open_order(self.source, f"`{recipe.weights.path if recipe.weights else ''}`")
         for line in loaded.report if loaded else ():
             self.tell({"event": "note", "text": line})
         return loaded
@@ -293,6 +301,7 @@ class _Run:
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
             mix=_mixer(recipe),
+            class_weights=self._class_weights(recipe),
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,
             identity=self._identity(recipe),
@@ -303,6 +312,13 @@ class _Run:
             self.tell({"event": "note", "text": how})
         outcome = run_loop(plan, resume=snapshot, listener=self.tell)
         return self._finish(recipe, outcome)
+
+    def _class_weights(self, recipe: Recipe) -> tuple[float, ...] | None:
+        from vitrail.training.losses import balanced_weights
+
+        if recipe.loss.class_weights == "none":
+            return None
+        return balanced_weights(self.source.count(self.source.training).tolist())
 
     def _enough_space(self, module: nn.Module) -> None:
         size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
@@ -349,6 +365,7 @@ class _Run:
             recipe.policy,
             batch=recipe.evaluation.batch,
             workers=recipe.data.workers,
+            patience=recipe.data.patience,
         )
         return evaluate(model.logits, batches, self.source.classes)
 
@@ -373,9 +390,9 @@ def _mixer(recipe: Recipe) -> Callable[..., Any] | None:
     def mixer(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
         from vitrail.data.mix import apply, draw
 
-        size = (int(images.shape[-2]), int(images.shape[-1]))
-        mixing = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, size=size)
-        return (images, labels) if mixing is None else apply(mixing, images, labels, recipe.config.classes)
+        shape = (len(images), int(images.shape[-2]), int(images.shape[-1]))
+        mixings = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, shape=shape)
+        return (images, labels) if mixings is None else apply(mixings, images, labels, recipe.config.classes)
 
     return mixer
 

@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vitrail.class_names.numbered import placeholders as placeholders
     from vitrail.weights.loading import Loaded as Loaded
     from vitrail.weights.loading import adopt as adopt
     from vitrail.weights.loading import from_tensors as from_tensors
     from vitrail.weights.loading import load as load
-    from vitrail.weights.names import placeholders as placeholders
     from vitrail.weights.saving import save_as as save_as
     from vitrail.weights.tensors import load_native as load_native
     from vitrail.weights.tensors import native_tensors as native_tensors
@@ -25,7 +25,7 @@ _HOMES = {
     "load_native": "vitrail.weights.tensors",
     "native_tensors": "vitrail.weights.tensors",
     "network": "vitrail.weights.tensors",
-    "placeholders": "vitrail.weights.names",
+    "placeholders": "vitrail.class_names.numbered",
     "save_as": "vitrail.weights.saving",
 }
 

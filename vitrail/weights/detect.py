@@ -7,7 +7,7 @@ file may change: all that `shown` reads from tensors, classes, channels, image s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from vitrail.errors import WeightsError
 from vitrail.formats.stored import Tensors
@@ -29,7 +29,7 @@ class Detection:
 
     variant is None for a network of our own that is no row of the catalogue. policy and classes are known when the
     file itself states them, or when it is a published one; the classes are then `guessed`, from its name.
-    translation: the tensors under our names.
+    translation: the tensors under our names. numerics: in what their world computes otherwise than the config.
     """
 
     dialect: Dialect
@@ -40,6 +40,7 @@ class Detection:
     policy: Policy | None = None
     classes: tuple[str, ...] | None = None
     guessed: bool = False
+    numerics: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,21 +34,23 @@ def identify(model: str | ModelConfig | None, dialect: str | Path | None, tensor
     if problems := config.problems():
         raise UsageError("V007", "no network can be built from the config", evidence=problems)
     table, translation = _translated(tensors, config, tried, dialect)
-    numerics: list[str] = []
     saved = said.saved
-    if row and saved is not None and family_of(saved.config) == family_of(config):
-        config, numerics = with_values(config, numerics_of(saved.config), "stated in the file")
-    elif row:
-        config, numerics = with_values(config, numerics_of(config, table), f"computed as {table.name} does")
+    theirs, why = numerics_of(config, table), f"computed as {table.name} does"
+    if saved is not None and family_of(saved.config) == family_of(config):
+        theirs, why = numerics_of(saved.config), "stated in the file"
+    lines: list[str] = []
+    if row:
+        config, lines = with_values(config, theirs, why)
     config = _with_key_bias(config, translation.tensors)
     found = Detection(
         dialect=table,
         variant=row.name if row else None,
         config=config,
-        evidence=(f"dialect {table}, {len(translation.tensors)} tensors", *numerics, *translation.dropped),
+        evidence=(f"dialect {table}, {len(translation.tensors)} tensors", *lines, *translation.dropped),
         translation=translation,
         policy=saved.policy if saved else None,
         classes=saved.classes if saved else None,
+        numerics={name: value for name, value in theirs.items() if value != getattr(config, name)},
     )
     return said.complete(_contradicted(found, saved) if row and saved else found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitrail.class_names.numbered import numbered, placeholders
 from vitrail.errors import SystemFault, UsageError, WeightsError, nearest
 from vitrail.formats import read_tensors
 from vitrail.formats.stored import Stored, Tensors
@@ -25,7 +26,6 @@ from vitrail.weights.fit import check
 from vitrail.weights.fitting import Changes, fitted, start_of
 from vitrail.weights.heads import Head, by_name, first_rows, head_names, head_rows, without, zeroed
 from vitrail.weights.identify import among, identify
-from vitrail.weights.names import numbered, placeholders
 from vitrail.weights.policies import policy_of, structure
 from vitrail.weights.shown import distance_from_sine, positions_of, shown
 from vitrail.weights.stated import Stated, stated
@@ -40,11 +40,15 @@ class Loaded:
     """A classifier and a line for everything that was found, dropped, fitted, replaced or assumed on the way.
 
     policy_stated: whether the policy came with the weights; otherwise it is that of a variant, or assumed.
+    numerics: in what the weights' own world computes otherwise than a config that was asked for (GELU, epsilons).
+    by_position: whether rows of the file's head were given to wanted names by their places, for it states no names.
     """
 
     classifier: Classifier
     report: tuple[str, ...]
     policy_stated: bool
+    numerics: Mapping[str, object] = field(default_factory=dict)
+    by_position: bool = False
 
 
 def load(
@@ -220,7 +224,12 @@ def _made(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, provenan
         source["form"] = found.dialect.form
     module = filled(build(config, device="meta"), native)
     policy_stated = found.policy is not None and not said.policy_assumed
-    return Loaded(Classifier(module, config, policy, names, source), tuple(report), policy_stated)
+    nameless = rows is not None and _said(found, rows) is None and isinstance(asked.classes, tuple)
+    by_position = nameless and not new_head and asked.head != "zero" and bool(config.classes)
+    if by_position:
+        report.append("head rows kept by their places: the file states no names of classes")
+    opened = Classifier(module, config, policy, names, source)
+    return Loaded(opened, tuple(report), policy_stated, found.numerics, by_position)
 
 
 def _another_head(asked: _Asked, found: Detection, rows: int | None) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitrail import disk
+from vitrail.class_names.numbered import placeholders
 from vitrail.errors import UsageError, WeightsError, nearest
 from vitrail.formats.stored import Tensors
 from vitrail.models.catalog import VARIANTS
@@ -16,7 +17,6 @@ from vitrail.models.configs import NUMERICS, TRAINING_ONLY, ModelConfig, ViTConf
 from vitrail.pictures.policy import Policy
 from vitrail.weights.detect import numerics_of
 from vitrail.weights.dialects import dialect_names, written
-from vitrail.weights.names import placeholders
 from vitrail.weights.reshapes import stack_heads
 from vitrail.weights.rules import Dialect
 from vitrail.weights.saved import Saved, to_metadata

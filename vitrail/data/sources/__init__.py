@@ -1,26 +1,36 @@
-"""Where pictures come from: one file a source, one line here. `open_source` looks at what lies under the root."""
+"""Where pictures come from: one file a source, one line here. `open_source` looks at what lies under the root.
+
+`FINDERS` are sources of their own; `layouts.LAYOUTS` are what the files of a folder may mean.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vitrail.data.configs import Data
 from vitrail.data.order import split
-from vitrail.data.sources import cifar, digits, folder
+from vitrail.data.sources import archive, arrays, cifar, digits, huggingface, layouts, parquet, shards
+from vitrail.data.sources.classes import ordered, renamed
 from vitrail.data.sources.found import Found, Stored
 from vitrail.errors import DataError
 from vitrail.pictures.decode import decode
+from vitrail.remote import fetched, is_address
 
 FINDERS: dict[str, Callable[[Data], Found]] = {
-    "folder": folder.find,
     "cifar": cifar.find,
     "digits": digits.find,
+    "arrays": arrays.find,
+    "shards": shards.find,
+    "parquet": parquet.find,
+    "huggingface": huggingface.find,
 }
 
 # Sources that need no root: their name is one.
@@ -49,7 +59,9 @@ class Source:
     notes: tuple[str, ...]
     split_notes: tuple[str, ...]  # those of the notes that speak of the split
     own_split: bool  # whether the layout itself says what is held out
-    fingerprint: str  # SHA-256 over classes, titles, labels, file sizes or pixels in memory; not over the split
+    fingerprint: str  # SHA-256 over classes, titles, labels, file sizes or pixels in memory; not over split or order
+    class_order: Literal["bytes", "natural"] | None = None  # None: the source's own, or a given list
+    open_order: bool = False  # whether numbers in the names would order the classes otherwise, and nobody has chosen
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Pixels (H, W, C) of picture `index`, decoded whole; PictureError V301 to V305 names it by its title."""
@@ -68,21 +80,75 @@ def open_source(data: Data, *, seed: int = 0, split_it: bool = True) -> Source:
 
     DataError V401 to V407 when it holds nothing, is not understood, or its classes do not stand.
     """
-    name = data.source if data.source != "auto" else _detect(data)
-    if data.root is None and name not in BUILT_IN:
+    given = data
+    data = replace(given, root=_local(given.root), val=_local(given.val))
+    if data.root is None and data.source not in BUILT_IN:
         raise DataError("V402", "no data.root is given", hint=f"name a folder of pictures, or {', '.join(BUILT_IN)}")
-    return _finish(name, FINDERS[name](data), data, seed if split_it else None)
+    own = data.source if data.source in FINDERS else _own(data) if data.source == "auto" else None
+    if own is None:
+        name, found = layouts.find(data)
+    else:
+        name, found = own, renamed([FINDERS[own](data)], data.rename)[0]
+    source = _finish(name, found, data, seed if split_it else None)
+    places = zip((given.root, given.val), (data.root, data.val), strict=True)
+    notes = [f"`{url}` lies in `{path}`" for url, path in places if url != path]
+    return replace(source, notes=(*notes, *source.notes))
 
 
-def _detect(data: Data) -> str:
-    if data.root is None:
-        raise DataError("V402", "no data.root is given", hint=f"name a folder of pictures, or {', '.join(BUILT_IN)}")
-    if data.root in BUILT_IN and not Path(data.root).exists():
-        return data.root
-    return "cifar" if cifar.is_here(Path(data.root)) else "folder"
+def _local(place: str | None) -> str | None:
+    """Where data lie on this machine: an address is fetched once into the cache."""
+    return str(fetched(place)) if place is not None and is_address(place) else place
 
 
-def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:
+def _own(data: Data) -> str | None:
+    """The source of its own that lies at the root; None where its files are to be understood by their layout."""
+    root = data.root or ""
+    if root in BUILT_IN and not Path(root).exists():
+        return root
+    if arrays.is_here(Path(root)):
+        return "arrays"
+    if cifar.is_here(Path(root)):
+        return "cifar"
+    if huggingface.is_here(root):
+        return "huggingface"
+    if shards.is_here(root):
+        return "shards"
+    return "parquet" if parquet.is_here(Path(root)) else None
+
+
+def is_data(place: str) -> bool:
+    """Whether a name or a path means pictures, not a model: a folder, an archive, a table, arrays, a built-in name."""
+    place = _local(place) or place
+    path = Path(place)
+    if path.is_dir() or layouts.is_table(path) or arrays.is_here(path) or place in BUILT_IN:
+        return True
+    return archive.is_archive(path) or parquet.is_here(path) or shards.is_here(place)
+
+
+def from_arrays(
+    images: ArrayLike,
+    labels: ArrayLike,
+    classes: Sequence[str] | None = None,
+    *,
+    val: tuple[ArrayLike, ArrayLike] | None = None,
+    seed: int = 0,
+) -> Source:
+    """A source of pictures in memory: images uint8 (N, H, W[, 1 or 3]), labels whole numbers (N,).
+
+    classes: names in label order, by default the numbers. val: images and labels to hold out; else a part of each
+    class is, drawn with `seed`. DataError V404 for arrays that do not fit.
+
+    >>> pictures = np.zeros((4, 8, 8, 3), np.uint8)
+    >>> from_arrays(pictures, [0, 1, 0, 1], ["cat", "dog"], val=(pictures, [0, 0, 1, 1])).classes
+    ('cat', 'dog')
+    """
+    parts = [arrays.labelled(images, labels)] + ([] if val is None else [arrays.labelled(*val)])
+    return _finish("arrays", arrays.found("arrays in memory", parts, classes), Data(), seed)
+
+
+def _finish(name: str, raw: Found, data: Data, seed: int | None) -> Source:
+    arranged = ordered(raw, data)
+    found = arranged.found
     split_notes: tuple[str, ...] = ()
     everything = np.arange(len(found.labels), dtype=np.int64)
     if found.held_out is not None:
@@ -96,14 +162,6 @@ def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:
     split_notes += (
         f"{len(training):,} pictures to train on, {len(held_out):,} held out, {len(found.classes)} classes",
     )
-    digest = hashlib.sha256(repr((name, found.classes)).encode("utf-8", "surrogatepass"))
-    for index in everything:
-        digest.update(found.title(int(index)).encode("utf-8", "surrogatepass") + b"\0")
-    digest.update(found.labels.tobytes())
-    if found.sizes is not None:
-        digest.update(found.sizes.tobytes())
-    if found.memory is not None:
-        digest.update(found.memory.tobytes())
     return Source(
         name=name,
         place=found.place,
@@ -117,8 +175,26 @@ def _finish(name: str, found: Found, data: Data, seed: int | None) -> Source:
         notes=(*found.notes, *split_notes),
         split_notes=split_notes,
         own_split=found.held_out is not None,
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(name, found),
+        class_order=arranged.class_order,
+        open_order=arranged.open_order,
     )
+
+
+def _fingerprint(name: str, found: Found) -> str:
+    """The same for the same pictures of the same classes, in whatever order the classes are."""
+    by_bytes = sorted(range(len(found.classes)), key=lambda label: os.fsencode(found.classes[label]))
+    rank = np.empty(len(by_bytes), np.int64)
+    rank[by_bytes] = np.arange(len(by_bytes))
+    digest = hashlib.sha256(repr((name, sorted(found.classes))).encode("utf-8", "surrogatepass"))
+    titles = (found.title(index) + "\0" for index in range(len(found.labels)))
+    digest.update("".join(titles).encode("utf-8", "surrogatepass"))
+    digest.update(rank[found.labels].tobytes())
+    if found.sizes is not None:
+        digest.update(found.sizes.tobytes())
+    if found.memory is not None:
+        digest.update(found.memory.tobytes())
+    return digest.hexdigest()
 
 
 def whole(source: Source) -> Source:

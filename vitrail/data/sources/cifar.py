@@ -7,6 +7,7 @@ lie. Source: Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,7 @@ def find(data: Data) -> Found:
     for file, (_, labels) in zip((*training, *held_out), parts, strict=True):
         if labels.size and int(labels.max()) >= len(classes):
             raise DataError("V404", f"`{file}` holds label {int(labels.max())}, there are {len(classes)} classes")
+    _refuse_doubled([*training, *held_out], parts)
     _official_size(layout, [*training, *held_out], [len(part[1]) for part in parts])
     pixels = np.concatenate([part[0] for part in parts])
     labels = np.concatenate([part[1] for part in parts])
@@ -90,8 +92,26 @@ def find(data: Data) -> Found:
         picture=lambda index: pixels[index],
         title=lambda index: f"train-{index:05d}" if index < first_held else f"test-{index - first_held:05d}",
         memory=pixels,
-        notes=(f"{layout}: {len(training)} training files, {len(held_out)} test files",),
+        notes=(f"{layout}: {len(training)} training files, {len(held_out)} test files", *_missing(training, layout)),
+        own_order=True,
     )
+
+
+def _missing(training: list[Path], layout: str) -> tuple[str, ...]:
+    wanted = LAYOUTS[layout][0]
+    absent = [name for name in wanted if name not in {file.name for file in training}] if training else []
+    return (f"missing: {', '.join(absent)}: {len(training)} of {len(wanted)} training files",) if absent else ()
+
+
+def _refuse_doubled(files: list[Path], parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> None:
+    """A file that is another one's copy: a test batch under the name of a training batch would be trained on."""
+    seen: dict[str, Path] = {}
+    for file, (pixels, labels) in zip(files, parts, strict=True):
+        digest = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
+        if (other := seen.setdefault(digest, file)) != file:
+            raise DataError(
+                "V404", f"`{file}` holds the same pictures as `{other}`", hint="unpack the archive again, both files"
+            )
 
 
 def _official_size(layout: str, files: list[Path], counts: list[int]) -> None:

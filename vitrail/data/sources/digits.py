@@ -41,4 +41,5 @@ def find(data: Data) -> Found:
         title=lambda index: f"digit-{index:04d}",
         memory=pictures,
         notes=(f"scikit-learn's {len(labels):,} digits, every {HELD_OUT_EVERY}th of each class held out",),
+        own_order=True,
     )

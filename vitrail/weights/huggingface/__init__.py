@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from vitrail.class_names.numbered import numbered, placeholders
 from vitrail.disk import read_file
 from vitrail.errors import WeightsError, nearest
 from vitrail.formats import json
@@ -19,7 +20,6 @@ from vitrail.models.configs import BEiTConfig, Gelu, ModelConfig, ViTConfig
 from vitrail.pictures.policy import Policy
 from vitrail.weights.huggingface.processors import default_policy, read_policy, write_policy
 from vitrail.weights.huggingface.timm_config import TimmConfig, read_timm
-from vitrail.weights.names import numbered, placeholders
 from vitrail.weights.saved import Saved
 
 CONFIG = "config.json"

@@ -95,6 +95,8 @@ def write_policy(policy: Policy, config: ModelConfig) -> tuple[dict[str, object]
     cut = before != [height, width] or policy.mode == "crop"
     if policy.size != config.image_size:
         found.append(f"policy size {_by(policy.size)}: the network is of {_by(config.image_size)}")
+    if policy.mode == "pad":
+        found.append("policy mode pad: no processor resizes to the long side and fills up with the mean")
     if policy.interpolation not in WRITABLE:
         found.append(f"policy interpolation {policy.interpolation}: its backends compute it each in its own way")
     if policy.mode == "crop" and height != width:

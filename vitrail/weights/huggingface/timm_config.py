@@ -8,7 +8,7 @@ from typing import get_args
 
 from vitrail.pictures.policy import Interpolation, Policy
 
-MODES = {"center": "crop", "squash": "squash"}
+MODES = {"center": "crop", "squash": "squash", "border": "pad"}
 
 
 @dataclass(frozen=True)

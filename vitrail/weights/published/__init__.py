@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from vitrail.class_names import class_names
 from vitrail.errors import WeightsError, nearest
-from vitrail.weights.class_names import class_names
 from vitrail.weights.published.made import all_rows, by_grammar
 from vitrail.weights.published.row import Measured, Published
 from vitrail.weights.published.rows import NOT_PUBLISHED

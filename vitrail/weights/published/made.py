@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from vitrail.class_names import COUNTS, ClassSet
 from vitrail.models.catalog import VARIANTS
 from vitrail.pictures.policy import CIFAR10, CIFAR100, HALF, Policy
-from vitrail.weights.class_names import COUNTS, ClassSet
 from vitrail.weights.published import rows
 from vitrail.weights.published.row import Measured, Published
 

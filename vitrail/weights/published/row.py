@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from vitrail.class_names import COUNTS, ClassSet
 from vitrail.models.catalog import VARIANTS
 from vitrail.models.configs import CCTConfig, Gelu, ModelConfig, ViTConfig
 from vitrail.pictures.policy import Policy
-from vitrail.weights.class_names import COUNTS, ClassSet
 
 Protocol = Literal["timm", "google", "vit-keras", "huggingface", "shi_labs", "unilm"]  # whose evaluation a policy is
 Whose = Literal["trained", "timm"]

@@ -5,7 +5,7 @@ Accuracies are top-1 and top-5 on ImageNet-1k unless a row says otherwise; sizes
 
 from __future__ import annotations
 
-from vitrail.weights.class_names import ClassSet
+from vitrail.class_names import ClassSet
 
 # ---- Google, AugReg (arXiv 2106.10270): https://storage.googleapis.com/vit_models/augreg/, Apache-2.0.
 # A file is MODEL-i21k-300ep-lr_0.001-HOW.npz, fine-tuned ones with --imagenet2012-steps_20k-lr_LR-res_RES.

@@ -1,18 +1,19 @@
-"""Names of the classes that published weights tell apart, in the order of their heads.
+"""Names of the classes that published weights and data sets tell apart, in the order of their labels.
 
-The files lie in `vitrail/class_names/`; its NOTICE says where they come from.
+The files lie beside this one; NOTICE says where they come from.
 """
 
 from __future__ import annotations
 
 import gzip
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
+from vitrail.class_names.numbered import numbered
 from vitrail.errors import UsageError, nearest
-from vitrail.weights.names import numbered
 
 ClassSet = Literal["imagenet1k", "imagenet21k", "imagenet22k", "cifar10", "cifar100", "flowers102", "none"]
 
@@ -28,14 +29,15 @@ COUNTS: dict[ClassSet, int] = {
 }  # fmt: skip
 EMPTY_SYNSETS = ("n03931044", "n09859684")  # classes 9205 and 15027 of imagenet21k (google-research/big_transfer#18)
 
-FOLDER = Path(__file__).resolve().parents[1] / "class_names"
+FOLDER = Path(__file__).resolve().parent
 
 
 @cache
 def class_names(of: ClassSet) -> tuple[str, ...]:
     """The names of a set, each one once: the first word of a synset, with its WordNet id where two share the word.
 
-    flowers102 has numbered ones: the order of its published heads is not known. UsageError V007 for another set.
+    flowers102 has numbered ones: the order of its published heads is not known; `flowers` is that of the data.
+    UsageError V007 for another set.
 
     >>> class_names("imagenet1k")[:2], class_names("imagenet1k")[134]
     (('tench', 'goldfish'), 'crane (n02012849)')
@@ -61,6 +63,31 @@ def wnids(of: ClassSet) -> tuple[str, ...]:
     if not of.startswith("imagenet"):
         raise UsageError("V007", f"`{of}` has no WordNet ids", hint="the ImageNet sets have them")
     return tuple(wnid for wnid, _ in _synsets(of))
+
+
+@cache
+def flowers() -> tuple[str, ...]:
+    """The names of the Oxford 102 flowers, in the order of the labels 1 to 102 of `imagelabels.mat`.
+
+    >>> flowers()[0], len(flowers())
+    ('pink primrose', 102)
+    """
+    return tuple((FOLDER / "flowers102.txt").read_text("utf-8").splitlines())
+
+
+def in_words(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that are all WordNet ids of ImageNet-1k as published weights call them; any others as they are.
+
+    >>> in_words(["n01443537", "n01440764"]), in_words(["n01440764", "cat"])
+    (('goldfish', 'tench'), ('n01440764', 'cat'))
+    """
+    word = _word_of()
+    return tuple(word[name] for name in names) if names and all(name in word for name in names) else tuple(names)
+
+
+@cache
+def _word_of() -> dict[str, str]:
+    return dict(zip(wnids("imagenet1k"), class_names("imagenet1k"), strict=True))
 
 
 @cache

@@ -45,9 +45,8 @@ def pad_crop_batch(pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.in
     corners = np.stack([tops, lefts])
     assert ((corners >= 0) & (corners <= 2 * padding)).all(), "a corner lies outside the padding"
     if (compiled := kernels.loaded()) is not None:
-        out = np.empty(pixels.shape, np.uint8)
-        unmirrored = np.zeros(count, np.bool_)
-        compiled.pad_crop_flip(np.ascontiguousarray(pixels), tops.copy(), lefts.copy(), unmirrored, padding, out)
+        out = np.empty_like(pixels)
+        compiled.pad_crop(pixels, np.ascontiguousarray(tops), np.ascontiguousarray(lefts), padding, out)
         return out
     padded = np.zeros((count, height + 2 * padding, width + 2 * padding, channels), np.uint8)
     padded[:, padding : padding + height, padding : padding + width] = pixels
@@ -56,13 +55,16 @@ def pad_crop_batch(pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.in
     return np.ascontiguousarray(windows[np.arange(count), tops, lefts].transpose(0, 2, 3, 1))
 
 
-def flip_batch(pixels: Pixels, which: NDArray[np.bool_]) -> Pixels:
-    """A batch (B, H, W, C) with the pictures of `which` (B,) mirrored left to right."""
-    flipped = pixels.copy()
+def flip_batch(pixels: Pixels, which: NDArray[np.bool_], *, axis: int = 2) -> Pixels:
+    """A batch (B, H, W, C) with the pictures of `which` (B,) mirrored left to right, or along axis 1 top to bottom."""
+    flipped = pixels.copy("K")
+    rows = np.flatnonzero(which)
     compiled = kernels.loaded()
-    if compiled is None or pixels.shape[3] != 3 or not pixels.flags.c_contiguous:
-        flipped[which] = pixels[which, :, ::-1]
+    if compiled is not None and axis == 2 and pixels.shape[3] == 3 and pixels.flags.c_contiguous:
+        for row in rows:
+            compiled.mirror(pixels[row], flipped[row])
         return flipped
-    for row in np.flatnonzero(which):
-        compiled.mirror(pixels[row], flipped[row])
+    # as planes, which is how pictures mostly lie here: the bytes of a row are then mirrored one by one, fast
+    source, target = (array.transpose(0, 3, 1, 2) for array in (pixels, flipped))
+    target[rows] = source[rows][..., ::-1] if axis == 2 else source[rows][:, :, ::-1]
     return flipped

@@ -25,6 +25,7 @@ from scipy import stats
 from vitrail import __version__
 from vitrail.bundle.write import tools
 from vitrail.data.augment.crops import box_draws, box_of
+from vitrail.data.augment.draws import Draws
 from vitrail.data.configs import RandomResizedCrop
 from vitrail.data.pack import psnr_of
 from vitrail.machine import cores, cpu_name
@@ -64,7 +65,7 @@ def pairs(files: list[Path], side: int, epochs: int) -> list[Pair | None]:
     """Random crops of the files; None where fast and exact are the same pixels."""
     parts, found = Parts(len(files)), []
     for epoch in range(epochs):
-        drawn = box_draws(seed=0, epoch=epoch, indices=np.arange(len(files)))
+        drawn = box_draws(Draws(0, epoch, np.arange(len(files))))
         for index, file in enumerate(files):
             found.append(_pair(parts, index, file, drawn[index], side))
     return found

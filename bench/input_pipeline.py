@@ -22,7 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,6 @@ def ours(source: Source, policy: Policy, augment: Augment, batch: int, decode: A
     loader = TrainLoader(source, policy, augment, Data(batch=batch, workers=0, decode=decode), 0)
     batches = loader.iterate(0, 1_000_000)
     return lambda: sum(len(next(batches).labels) for _ in range(loader.steps_per_epoch))
-
-
-def with_rand(source: Source, policy: Policy, augment: Augment, batch: int) -> Way:
-    """The same with RandAugment."""
-    return ours(source, policy, replace(augment, auto=RAND), batch)  # type: ignore[call-arg]
 
 
 def evaluated(source: Source) -> Way:
@@ -295,14 +290,13 @@ def ways_of(place: Path, shared: Path) -> dict[str, Way]:
         "train packed": ours(in_tar(place / "packed", source), POLICY, CROP, BATCH),
         "evaluate": evaluated(source),
         "evaluate plain": plain(evaluated(source)),
+        "train rand": ours(source, POLICY, replace(CROP, auto=RAND), BATCH),
         "cifar": ours(cifar, CIFAR, PAD, SMALL_BATCH),
+        "cifar rand": ours(cifar, CIFAR, replace(PAD, auto=RAND), SMALL_BATCH),
         **timm_ways(place / "folder", small),
         **torchvision_ways(files),
         **opencv_ways(files),
     }
-    if "auto" in {field.name for field in fields(Augment)}:
-        ways["train rand"] = with_rand(source, POLICY, CROP, BATCH)
-        ways["cifar rand"] = with_rand(cifar, CIFAR, PAD, SMALL_BATCH)
     return ways
 
 

@@ -110,3 +110,19 @@ def test_bad_pictures_are_named_or_left_out(photos: Path, tmp_path: Path) -> Non
 def test_a_drawn_split_is_left_to_be_drawn_again(photos: Path, tmp_path: Path) -> None:
     done = data_pack(str(photos / "train"), tmp_path / "out", short=64)
     assert done.packed.counts == {"train": 15}
+
+
+def test_what_was_packed_opens_as_the_same_source(photos: Path, tmp_path: Path) -> None:
+    data_pack(str(photos), tmp_path / "out", short=64)
+    before, after = (open_source(Data(root=str(place))) for place in (photos, tmp_path / "out"))
+    assert after.name == "shards" and after.classes == before.classes
+    assert np.array_equal(after.labels[after.training], before.labels[before.training])
+    assert np.array_equal(after.labels[after.held_out], before.labels[before.held_out])
+    for old, new in zip((*before.training, *before.held_out), (*after.training, *after.held_out), strict=True):
+        assert min(after.read(int(new)).shape[:2]) == min(64, *before.read(int(old)).shape[:2])
+
+
+def test_a_drawn_split_is_drawn_the_same_again(photos: Path, tmp_path: Path) -> None:
+    data_pack(str(photos / "train"), tmp_path / "out", short=64)
+    before, after = (open_source(Data(root=str(place)), seed=3) for place in (photos / "train", tmp_path / "out"))
+    assert np.array_equal(before.held_out, after.held_out) and np.array_equal(before.labels, after.labels)

@@ -15,7 +15,7 @@ from vitrail.pictures.policy import CIFAR10, Policy
 from vitrail.pictures.resize import resize
 
 PLAIN = kernels.Kernels(
-    kernels.weigh, kernels.resampler(3), kernels.look_up, kernels.mirrorer(3), kernels.pad_crop_flip
+    kernels.weigh, kernels.resampler(3), kernels.look_up, kernels.look_up_planes, kernels.mirrorer(3), kernels.pad_crop
 )
 SUPPORTS = {"bilinear": 1.0, "bicubic": 2.0}
 sides = st.integers(1, 60)
@@ -95,16 +95,20 @@ def test_normalising(loops: kernels.Kernels) -> None:
     out = np.empty((3, 3, 9, 7), np.float32)
     loops.look_up(pixels, policy.table(), out)
     assert np.array_equal(out, policy.normalise(pixels))
+    apart = np.empty_like(out)
+    loops.look_up_planes(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), policy.table(), apart)
+    assert np.array_equal(out, apart)
 
 
 def test_crops_and_flips(loops: kernels.Kernels) -> None:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (20, 9, 7, 3), np.uint8)
     tops, lefts = random.integers(0, 9, (2, 20))
-    which = random.random(20) < 0.5
+    planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    apart = np.empty_like(planes)
+    loops.pad_crop(planes, tops, lefts, 4, apart)
+    assert np.array_equal(apart.transpose(0, 2, 3, 1), pad_crop_batch(pixels, tops, lefts, 4))
     out = np.empty_like(pixels)
-    loops.pad_crop_flip(pixels, tops, lefts, which, 4, out)
-    assert np.array_equal(out, flip_batch(pad_crop_batch(pixels, tops, lefts, 4), which))
     loops.mirror(pixels[0], out[0])
     assert np.array_equal(out[0], pixels[0, :, ::-1])
 

@@ -32,8 +32,9 @@ class Kernels:
     weigh: Callable[[int, int, int, int, float], tuple[Starts, Weights]]
     resample: Callable[[Pixels, Starts, Weights, Starts, Weights, Pixels], None]  # of 3 channels
     look_up: Callable[[Pixels, NDArray[np.float32], NDArray[np.float32]], None]
+    look_up_planes: Callable[[Pixels, NDArray[np.float32], NDArray[np.float32]], None]
     mirror: Callable[[Pixels, Pixels], None]  # of 3 channels
-    pad_crop_flip: Callable[[Pixels, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], int, Pixels], None]
+    pad_crop: Callable[[Pixels, NDArray[np.int64], NDArray[np.int64], int, Pixels], None]
 
 
 _lock = threading.Lock()
@@ -72,13 +73,14 @@ def _compile(*, kept: bool) -> Kernels:
     u8, i32, i64, f32 = t.uint8, t.int32, t.int64, t.float32
     starts, weights = read(i64, 2), read(i32, 2)
     pair: Any = t.Tuple((t.Array(i64, 2, "C"), t.Array(i32, 2, "C")))  # type: ignore[no-untyped-call]
-    any_picture, picture, batch = read(u8, 3, "A"), t.Array(u8, 3, "C"), t.Array(u8, 4, "C")
+    any_picture, picture = read(u8, 3, "A"), t.Array(u8, 3, "C")
     return Kernels(
         weigh=compiled(weigh, i64, i64, i64, i64, t.float64, gives=pair),
         resample=compiled(resampler(3), any_picture, starts, weights, starts, weights, picture),
         look_up=compiled(look_up, read(u8, 4), read(f32, 2), t.Array(f32, 4, "C")),
+        look_up_planes=compiled(look_up_planes, read(u8, 4), read(f32, 2), t.Array(f32, 4, "C")),
         mirror=compiled(mirrorer(3), t.Array(u8, 3, "C", readonly=True), picture),
-        pad_crop_flip=compiled(pad_crop_flip, read(u8, 4), read(i64, 1), read(i64, 1), read(t.boolean, 1), i64, batch),
+        pad_crop=compiled(pad_crop, read(u8, 4), read(i64, 1), read(i64, 1), i64, t.Array(u8, 4, "C")),
     )
 
 
@@ -178,6 +180,18 @@ def look_up(pixels: Pixels, table: NDArray[np.float32], out: NDArray[np.float32]
                     line_out[x] = entries[line[x, c]]
 
 
+def look_up_planes(planes: Pixels, table: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """out (B, C, H, W) = table[c, planes (B, C, H, W)]."""
+    count, channels, height, width = planes.shape
+    for i in range(count):
+        for c in range(channels):
+            entries = table[c]
+            for y in range(height):
+                line, line_out = planes[i, c, y], out[i, c, y]
+                for x in range(width):
+                    line_out[x] = entries[line[x]]
+
+
 def mirrorer(channels: int) -> Callable[..., None]:
     """`mirror` for pictures of so many channels."""
 
@@ -193,17 +207,14 @@ def mirrorer(channels: int) -> Callable[..., None]:
     return mirror
 
 
-def pad_crop_flip(
-    pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.int64], mirrored: NDArray[np.bool_],
-    padding: int, out: Pixels,
-) -> None:  # fmt: skip
-    """Pictures (B, H, W, C) padded with zeros, cut to (H, W) at (top, left) of the padded one, some mirrored."""
-    count, height, width, channels = pixels.shape
+def pad_crop(planes: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.int64], padding: int, out: Pixels) -> None:
+    """Pictures (B, C, H, W) padded with zeros and cut to (H, W) at (top, left) of the padded ones."""
+    count, channels, height, width = planes.shape
+    out[:] = 0
     for i in range(count):
-        for y in range(height):
-            row = y + tops[i] - padding
-            for x in range(width):
-                column = (width - 1 - x if mirrored[i] else x) + lefts[i] - padding
-                inside = 0 <= row < height and 0 <= column < width
-                for c in range(channels):
-                    out[i, y, x, c] = pixels[i, row, column, c] if inside else 0
+        down, right = tops[i] - padding, lefts[i] - padding
+        start, stop = max(0, -right), min(width, width - right)
+        for c in range(channels):
+            for y in range(max(0, -down), min(height, height - down)):
+                line_out = out[i, c, y, start:stop]
+                line_out[:] = planes[i, c, y + down, start + right : stop + right]

@@ -45,10 +45,10 @@ def pad_crop_batch(pixels: Pixels, tops: NDArray[np.int64], lefts: NDArray[np.in
     corners = np.stack([tops, lefts])
     assert ((corners >= 0) & (corners <= 2 * padding)).all(), "a corner lies outside the padding"
     if (compiled := kernels.loaded()) is not None:
-        out = np.empty(pixels.shape, np.uint8)
-        unmirrored = np.zeros(count, np.bool_)
-        compiled.pad_crop_flip(np.ascontiguousarray(pixels), tops.copy(), lefts.copy(), unmirrored, padding, out)
-        return out
+        planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        out = np.empty_like(planes)
+        compiled.pad_crop(planes, np.ascontiguousarray(tops), np.ascontiguousarray(lefts), padding, out)
+        return out.transpose(0, 2, 3, 1)
     padded = np.zeros((count, height + 2 * padding, width + 2 * padding, channels), np.uint8)
     padded[:, padding : padding + height, padding : padding + width] = pixels
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))

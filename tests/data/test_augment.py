@@ -18,7 +18,7 @@ from vitrail.data.augment.draws import Draws
 from vitrail.data.augment.erase import erase, erased_boxes
 from vitrail.data.augment.grammar import AugMix, AutoAugment, RandAugment, is_three_augment, parse
 from vitrail.data.augment.levels import LEVELS
-from vitrail.data.augment.pictures import augmented, augmented_batch, fill_of, sampling_of
+from vitrail.data.augment.pictures import augmented, augmented_batch, sampling_of
 from vitrail.data.augment.plans import Scene, Step, auto_plans, jitter_plans, magnitude_of, rand_plans
 from vitrail.data.augment.policies import OPERATION_SETS, POLICIES
 from vitrail.data.configs import Augment, Crop, Erase, Jitter, NoCrop, PadCrop, RandomResizedCrop
@@ -198,9 +198,9 @@ def test_the_way_of_interpolating_follows_the_crop() -> None:
 
 
 def test_the_fill_is_the_rounded_mean() -> None:
-    assert fill_of(POLICY) == (124, 116, 104)
-    assert fill_of(Policy(size=(8, 8), mean=CIFAR10.mean, std=CIFAR10.std)) == (125, 123, 114)
-    assert fill_of(Policy(size=(8, 8), mean=(0.5,), std=(0.5,))) == (128,)
+    assert POLICY.bars == (124, 116, 104)
+    assert Policy(size=(8, 8), mean=CIFAR10.mean, std=CIFAR10.std).bars == (125, 123, 114)
+    assert Policy(size=(8, 8), mean=(0.5,), std=(0.5,)).bars == (128,)
 
 
 def test_augmix_is_the_papers_sum() -> None:

@@ -120,7 +120,7 @@ class Policy:
 
     @property
     def bars(self) -> tuple[int, ...]:
-        """What mode `pad` fills with, one value for each channel: the mean in 0..255, half to even."""
+        """What mode `pad` and turned pictures are filled with, a value a channel: the mean in 0..255, half to even."""
         return tuple(round(255 * min(max(value, 0.0), 1.0)) for value in self.mean)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:

@@ -66,17 +66,12 @@ def cropped_augmented(pixels: NDArray[np.uint8], augment: Augment, policy: Polic
     if augment.auto is None and augment.jitter is None:
         return pixels
     planes = as_planes(pixels)
-    fill = fill_of(policy)
+    fill = policy.bars
     if augment.auto is not None:
         planes = _auto(planes, parse(augment.auto), sampling_of(augment), draws, fill)
     if augment.jitter is not None:
         planes = perform(planes, jitter_plans(augment.jitter, draws), fill)
     return as_pixels(planes)
-
-
-def fill_of(policy: Policy) -> tuple[int, ...]:
-    """What comes into sight when a picture is turned or moved: the policy's mean, one value a channel."""
-    return tuple(min(255, max(0, round(255 * mean))) for mean in policy.mean)
 
 
 def sampling_of(augment: Augment) -> Sampling | None:

@@ -170,7 +170,7 @@ def training(root: Path, seeds: int, epochs: float) -> dict[str, Any]:
             overrides = [
                 "model.variant=cct_2_3x2_32", f"model.image_size={SIDE}", f"policy.size={SIDE}", f"data.root={root}",
                 f"data.decode={way}", f"train.seed={seed}", f"schedule.epochs={epochs}", "evaluation.every=0",
-                "checkpoint.every=0", "precision=fp32", "schedule.warmup_epochs=1",
+                "checkpoint.every=0", "precision=fp32", "schedule.warmup_epochs=0.5",
             ]  # fmt: skip
             with tempfile.TemporaryDirectory() as place:
                 done = train("folder/scratch", overrides, out=Path(place) / "run")

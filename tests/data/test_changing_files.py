@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from vitrail.data.kept import FRESH_NS
 from vitrail.data.loader import TrainLoader, evaluation_batches
 from vitrail.data.scan import find_bad, scan
 from vitrail.data.sources import Source, open_source
-from vitrail.errors import PictureError, SystemFault
+from vitrail.errors import DataError, PictureError, SystemFault
 from vitrail.pictures.policy import Policy
 from vitrail.verbs.data_audit import data_audit
 
@@ -179,9 +180,12 @@ def test_B16_copies_among_100000_files_are_counted_exactly(tmp_path: Path) -> No
     exact_counts(tmp_path, 100_000)
 
 
-def test_B16_the_same_folder_as_both_parts_is_one_leak(tmp_path: Path) -> None:
+def test_B16_the_same_folder_as_both_parts_is_refused_and_a_copy_of_it_is_one_leak(tmp_path: Path) -> None:
     shaded(tmp_path / "a")
-    done = data_audit(tmp_path / "a", val=tmp_path / "a")
+    with pytest.raises(DataError, match="the same place"):
+        data_audit(tmp_path / "a", val=tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    done = data_audit(tmp_path / "a", val=tmp_path / "b")
     found = done.of("leak")
     assert found is not None and len(found.rows) == 24 and found.what.startswith("24 held-out pictures")
 

@@ -80,8 +80,8 @@ def test_an_export_without_weights_opens_on_its_engine_alone(tmp_path: Path) -> 
 
 
 def test_C16_a_failed_proof_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_file.onnx, "write", lambda module, classes, image: tiny.graph("cvt"))
-    bundle = tiny.bundle(tmp_path / "bundle")
+    other, bundle = tiny.graph("cvt"), tiny.bundle(tmp_path / "bundle")
+    monkeypatch.setattr(export_file.onnx, "write", lambda module, classes, image: other)
     for out in (tmp_path / "new", bundle):
         with pytest.raises(OutsideBound) as caught:
             export(tiny.classifier(), out)

@@ -53,7 +53,8 @@ def names(source: Source) -> Iterator[Finding]:
         "rename or merge them: a model is matched to data by these names",
         same,
     )
-    natural = sorted(range(len(source.classes)), key=lambda i: _natural(source.classes[i]))
+    count_of = range(len(source.classes))
+    natural = sorted(count_of, key=lambda i: _natural(source.classes[i])) if source.open_order else count_of
     moved = tuple(
         Row((), f"{source.classes[i]}: {i} here, {place} in natural order")
         for place, i in enumerate(natural)

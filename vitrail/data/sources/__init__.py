@@ -21,6 +21,7 @@ from vitrail.data.sources import archive, arrays, cifar, digits, huggingface, la
 from vitrail.data.sources.classes import ordered, renamed
 from vitrail.data.sources.found import Found, Stored
 from vitrail.errors import DataError
+from vitrail.formats import sniff
 from vitrail.pictures.decode import decode
 from vitrail.remote import fetched, is_address
 
@@ -122,7 +123,9 @@ def is_data(place: str) -> bool:
     path = Path(place)
     if path.is_dir() or layouts.is_table(path) or arrays.is_here(path) or place in BUILT_IN:
         return True
-    return archive.is_archive(path) or parquet.is_here(path) or shards.is_here(place)
+    if parquet.is_here(path) or shards.is_here(place):
+        return True
+    return archive.is_archive(path) and sniff(path) in ("zip", "torch_tar", "compressed")
 
 
 def from_arrays(

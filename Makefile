@@ -37,7 +37,7 @@ demo: .venv/.installed-demo
 	@echo "  vitrail predict runs/photos/bundle PICTURE.jpg"
 
 test: .venv/.installed-test lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

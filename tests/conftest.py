@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("vitrail", deadline=None)  # no assertion on seconds: a busy machine is no fault
+settings.load_profile("vitrail")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -52,7 +52,8 @@ data: {batch: 1.5, source: cifr}
         "line 1: model.clases no such key; did you mean `classes`?",
         "line 2: schedul no such key; did you mean `schedule`?",
         "line 3: schedule.lr must be a number, not `5e-4`: YAML reads it as text, write 5.0e-4",
-        "line 3: schedule.min_lr has no effect: it belongs to `cosine`, not to `constant`",
+        "line 3: schedule.min_lr has no effect: it belongs to `cosine`, `linear`, `polynomial`, `multi_step`, "
+        "`exponential`, not to `constant`",
         "line 4: augment.crop.scale has no effect: it belongs to `random_resized`, not to `pad`",
         "line 4: augment.flip is 2, must lie in 0 to 1",
         "line 5: data.batch must be a whole number, not `1.5`",
@@ -72,6 +73,42 @@ def test_what_contradicts_itself() -> None:
     assert "is missing" in problems("model: {variant: cct_2_3x2_32}\n")[0]
     assert "names the variant" in problems("schedule: {name: cosine, epochs: 2, lr: 1.0e-3}\n")[0]
     assert "did you mean `cct_2_3x2_32`?" in problems(MINIMAL.replace("2_3x2", "2_3x3"))[0]
+
+
+def test_schedules_that_contradict_themselves() -> None:
+    assert "beside `warmup_epochs`" in problems(MINIMAL.replace("lr:", "warmup_epochs: 1, warmup_steps: 2, lr:"))[0]
+    assert "1.5 of 1.5 epochs" in problems(MINIMAL, "schedule.epochs=1.5", "schedule.cooldown_epochs=1.5")[0]
+    assert "2 of 2 leaves none" in problems(MINIMAL, "schedule.steps=2", "schedule.warmup_steps=2")[0]
+    assert "give `t_max`" in problems(MINIMAL, "schedule.rise=true")[0]
+    assert "give `t_max`" in problems(MINIMAL, "schedule.rise=true", "schedule.t_max=1", "schedule.cycles=2")[0]
+    for key in ("cycle_mul", "cycle_decay"):
+        assert "no effect with one cycle" in problems(MINIMAL, f"schedule.{key}=0.5")[0]
+    for milestones in ("[]", "[2, 1]", "[1, 1]"):
+        given = f"schedule={{name: multi_step, steps: 9, lr: 1.0, milestones: {milestones}}}"
+        assert "each later than" in problems(MINIMAL, given)[0]
+    assert "must be a list of numbers" in problems(MINIMAL, given, "schedule.milestones=3")[0]
+
+
+FULL = {
+    "cosine": "per: epoch_after_warmup, warmup_steps: 3, warmup_lr: 1.0e-6, warmup: shifted, warmup_prefix: false, "
+    "min_lr: 1.0e-5, cooldown_epochs: 0.5, t_max: 0.5, cycles: 2, cycle_mul: 2, cycle_decay: 0.5, k_decay: 0.7, "
+    "min_added: true",
+    "constant": "per: epoch, warmup_epochs: 1, warmup: harmonic",
+    "linear": "warmup_epochs: 0.5, warmup: ending, min_lr: 1.0e-4",
+    "polynomial": "power: 2, cooldown_epochs: 1",
+    "multi_step": "milestones: [0.5, 1.5], gamma: 0.3",
+    "exponential": "gamma: 0.97, every: 2.5, min_added: true, min_lr: 1.0e-6",
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_every_schedule_comes_back_from_its_yaml(name: str) -> None:
+    given = f"schedule={{name: {name}, epochs: 2, lr: 1.0e-3, {FULL[name]}}}"
+    recipe = parse_recipe(MINIMAL, "r", [given])
+    assert recipe.schedule.name == name
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml")
+    assert again.schedule == recipe.schedule
+    assert fingerprint(again) == fingerprint(recipe)
 
 
 def test_overrides() -> None:
@@ -106,6 +143,17 @@ def test_unknown_recipe(tmp_path: Path) -> None:
     assert caught.value.code == "V103"
 
 
+PAIRED = ("augment.crop.scale", "augment.crop.ratio", "optimizer.betas")
+# keys that only some kinds of a part have -> an override that gives one of them
+OWNERS = {
+    ("optimizer.momentum",): "optimizer={name: sgd}",
+    ("augment.crop.padding",): "augment={crop: {name: pad}}",
+    ("schedule.power",): "schedule={name: polynomial, steps: 9, lr: 1.0}",
+    ("schedule.gamma", "schedule.milestones"): "schedule={name: multi_step, steps: 9, lr: 1.0, milestones: [1]}",
+    ("schedule.every",): "schedule={name: exponential, steps: 9, lr: 1.0}",
+}
+
+
 def test_every_number_has_a_range_that_is_enforced() -> None:
     """No number of a recipe is unbounded: -1e30 or 1e30 or 0.5 of something whole is refused for each."""
     whole = {
@@ -117,9 +165,9 @@ def test_every_number_has_a_range_that_is_enforced() -> None:
     base = [f"{key}={value}" for key, value in whole.items()]
     assert parse_recipe(MINIMAL, "r", base)
     for key in RANGES:
-        extra = {"optimizer.momentum": "optimizer={name: sgd}", "augment.crop.padding": "augment={crop: {name: pad}}"}
-        value = "[-1.0e+30, 1.0]" if key in ("augment.crop.scale", "augment.crop.ratio", "optimizer.betas") else "-5"
-        overrides = [*base, *([extra[key]] if key in extra else []), f"{key}={value}"]
+        part = next((given for keys, given in OWNERS.items() if key in keys), None)
+        value = "[-1.0e+30, 1.0]" if key in PAIRED else "[-5]" if key == "schedule.milestones" else "-5"
+        overrides = [*base, *([part] if part else []), f"{key}={value}"]
         assert any(f"{key} is " in line for line in problems(MINIMAL, *overrides)), key
 
 

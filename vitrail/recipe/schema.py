@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from vitrail.data.configs import Augment, Data, Mix
@@ -14,8 +15,11 @@ from vitrail.training.configs import (
     AdamW,
     Average,
     Checkpoint,
+    Constant,
+    Cosine,
     CrossEntropy,
     Evaluation,
+    MultiStep,
     Optimizer,
     Precision,
     Schedule,
@@ -82,7 +86,7 @@ KEYS = ("format", "name", "model", "policy", *PARTS)
 FORMAT = "1.0"  # of recipes; another major version is refused
 
 # Of each pair exactly one stands; an override of one replaces the other.
-PAIRS = (("schedule.epochs", "schedule.steps"),)
+PAIRS = (("schedule.epochs", "schedule.steps"), ("schedule.warmup_epochs", "schedule.warmup_steps"))
 
 
 def _within(low: float, high: float) -> tuple[Callable[[float], bool], str]:
@@ -119,8 +123,19 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "schedule.steps": _least(1),
     "schedule.lr": ABOVE_0,
     "schedule.warmup_epochs": _least(0),
+    "schedule.warmup_steps": _least(0),
     "schedule.warmup_lr": _least(0),
     "schedule.min_lr": _least(0),
+    "schedule.cooldown_epochs": _least(0),
+    "schedule.t_max": ABOVE_0,
+    "schedule.cycles": _within(1, 1000),
+    "schedule.cycle_mul": _within(0.01, 100),
+    "schedule.cycle_decay": _within(0, 1),
+    "schedule.k_decay": ABOVE_0,
+    "schedule.power": ABOVE_0,
+    "schedule.milestones": ABOVE_0,
+    "schedule.gamma": _within(0, 1),
+    "schedule.every": ABOVE_0,
     "average.decay": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
     "train.seed": _within(0, 2**63 - 1),
     "train.clip": ABOVE_0,
@@ -134,19 +149,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     """What contradicts itself between keys: (dotted key, what is wrong)."""
-    found = []
-    if (recipe.schedule.epochs is None) == (recipe.schedule.steps is None):
-        found.append(("schedule", "exactly one of `epochs` and `steps` must stand"))
-    lr_floor = getattr(recipe.schedule, "min_lr", 0.0)
-    if lr_floor > recipe.schedule.lr:
-        found.append(("schedule.min_lr", f"{lr_floor:g} lies above schedule.lr {recipe.schedule.lr:g}"))
-    if recipe.schedule.epochs is not None and recipe.schedule.warmup_epochs >= recipe.schedule.epochs:
-        found.append(
-            (
-                "schedule.warmup_epochs",
-                f"{recipe.schedule.warmup_epochs:g} of {recipe.schedule.epochs:g} epochs leaves none to train in",
-            )
-        )
+    found = _schedule_problems(recipe.schedule)
     if recipe.mix is not None and recipe.mix.mixup == recipe.mix.cutmix == 0.0:
         found.append(("mix", "neither mixup nor cutmix is on: give one of them an alpha, or leave `mix` out"))
     if recipe.config.channels != recipe.policy.channels:
@@ -158,4 +161,38 @@ def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
         values = getattr(crop, pair, None)
         if values is not None and values[0] > values[1]:
             found.append((f"augment.crop.{pair}", f"{values[0]:g} comes before the smaller {values[1]:g}"))
+    return found
+
+
+def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:
+    found = []
+    if (schedule.epochs is None) == (schedule.steps is None):
+        found.append(("schedule", "exactly one of `epochs` and `steps` must stand"))
+    if schedule.warmup_steps is not None and schedule.warmup_epochs:
+        found.append(("schedule.warmup_steps", "stands beside `warmup_epochs`: give one of them"))
+    held = 0.0 if isinstance(schedule, Constant) else schedule.cooldown_epochs
+    if schedule.epochs is not None and schedule.warmup_epochs + held >= schedule.epochs:
+        key = "warmup_epochs" if schedule.warmup_epochs else "cooldown_epochs"
+        spent = f"{schedule.warmup_epochs + held:g} of {schedule.epochs:g} epochs"
+        found.append((f"schedule.{key}", f"{spent} leaves none to train in"))
+    if schedule.steps is not None and (schedule.warmup_steps or 0) >= schedule.steps:
+        found.append(("schedule.warmup_steps", f"{schedule.warmup_steps} of {schedule.steps} leaves none to train in"))
+    if not isinstance(schedule, Constant) and schedule.min_lr > schedule.lr:
+        found.append(("schedule.min_lr", f"{schedule.min_lr:g} lies above schedule.lr {schedule.lr:g}"))
+    if isinstance(schedule, Cosine):
+        found += _cosine_problems(schedule)
+    if isinstance(schedule, MultiStep) and (
+        not schedule.milestones or any(a >= b for a, b in pairwise(schedule.milestones))
+    ):
+        found.append(("schedule.milestones", "must be one epoch or more, each later than the one before"))
+    return found
+
+
+def _cosine_problems(schedule: Cosine) -> list[tuple[str, str]]:
+    found = []
+    if schedule.rise and (schedule.t_max is None or schedule.cycles > 1):
+        found.append(("schedule.rise", "has no effect: give `t_max`, after which the rate rises, and one cycle"))
+    for key in ("cycle_mul", "cycle_decay"):
+        if schedule.cycles == 1 and getattr(schedule, key) != 1.0:
+            found.append((f"schedule.{key}", "has no effect with one cycle"))
     return found

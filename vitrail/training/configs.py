@@ -33,34 +33,103 @@ Optimizer = AdamW | SGD
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosine:
-    """Linear warm-up, then half a cosine from `lr` to `min_lr`. Exactly one of epochs and steps is given.
+class Curve:
+    """What every schedule has. Exactly one of epochs and steps is given: the whole length, warm-up and cooldown in it.
 
-    The length counts everything, warm-up included; warm-up is in epochs and may be a fraction.
+    per: whether the rate moves at every step, once an epoch, or once an epoch but at every step of the warm-up.
+    Warm-up is in epochs, and may be a fraction of one, or in steps; it goes from `warmup_lr` towards `lr`, in the form
+    `warmup`, with W its length and t counted from 0:
+        line      t / W of the way: `lr` would be met one after its last (timm, Google, SHI-Labs)
+        ending    t / (W - 1): its last is `lr` (unilm)
+        shifted   (t + 1) / W: its first is a step already, its last is `lr` (the model zoo's vit_base)
+        harmonic  lr / (W - t), whatever `warmup_lr` is (SHI-Labs' first script)
     """
 
-    name: Literal["cosine"] = "cosine"
+    name: str
     epochs: float | None = None
     steps: int | None = None
     lr: float
+    per: Literal["step", "epoch", "epoch_after_warmup"] = "step"
     warmup_epochs: float = 0.0
+    warmup_steps: int | None = None  # in place of warmup_epochs
     warmup_lr: float = 0.0
-    min_lr: float = 0.0
+    warmup: Literal["line", "ending", "shifted", "harmonic"] = "line"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant:
-    """One learning rate from the first step to the last, after an optional linear warm-up."""
+class Constant(Curve):
+    """One learning rate from the first step to the last, after an optional warm-up."""
 
     name: Literal["constant"] = "constant"
-    epochs: float | None = None
-    steps: int | None = None
-    lr: float
-    warmup_epochs: float = 0.0
-    warmup_lr: float = 0.0
 
 
-Schedule = Cosine | Constant
+@dataclass(frozen=True, kw_only=True)
+class Falling(Curve):
+    """What every schedule that falls has: a least rate, and an end that is held at it.
+
+    warmup_prefix: whether the curve begins after the warm-up, or at the start and is hidden by it (timm's word).
+    """
+
+    warmup_prefix: bool = True
+    min_lr: float = 0.0
+    cooldown_epochs: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Falling):
+    """Half a cosine from `lr` to `min_lr` (arXiv 1608.03983), over `t_max` epochs or all that is left.
+
+    rise: after t_max it rises again, as torch's CosineAnnealingLR and the model zoo's vit_base have it; else it stays
+    at min_lr. cycles: how often it starts anew, each time `cycle_mul` times as long and from `cycle_decay` times the
+    rate. k_decay: the exponent of the way (arXiv 2004.05909). min_added: the whole curve lies min_lr higher, as in the
+    BEiT of the model zoo.
+    """
+
+    name: Literal["cosine"] = "cosine"
+    t_max: float | None = None  # epochs
+    rise: bool = False
+    cycles: int = 1
+    cycle_mul: float = 1.0
+    cycle_decay: float = 1.0
+    k_decay: float = 1.0
+    min_added: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Falling):
+    """A line from `lr` to `min_lr`."""
+
+    name: Literal["linear"] = "linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polynomial(Falling):
+    """min_lr + (lr - min_lr) (1 - way)^power."""
+
+    name: Literal["polynomial"] = "polynomial"
+    power: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiStep(Falling):
+    """Times gamma at each milestone, in epochs from the start of the curve; never below min_lr."""
+
+    name: Literal["multi_step"] = "multi_step"
+    milestones: tuple[float, ...]
+    gamma: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponential(Falling):
+    """lr gamma^(epochs / every), never below min_lr, or with min_added that much higher throughout."""
+
+    name: Literal["exponential"] = "exponential"
+    gamma: float = 0.97
+    every: float = 1.0
+    min_added: bool = False
+
+
+Schedule = Cosine | Constant | Linear | Polynomial | MultiStep | Exponential
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,10 +44,10 @@ schedule: {name: constant, lr: 5e-4, epochs: 3, min_lr: 0.1}
 augment: {crop: {name: pad, scale: [1,2]}, flip: 2}
 data: {batch: 1.5, source: cifr}
 """
-    found = problems(text, "loss.smoothing=true", "optimizer={name: adam}")
+    found = problems(text, "loss.smoothing=true", "optimizer={name: adamv}")
     assert found == [
         "override: loss.smoothing must be a number, not `true`",
-        "override: optimizer.name `adam` is not known; did you mean `adamw`?",
+        "override: optimizer.name `adamv` is not known; did you mean `adam`?",
         "line 1: model dim 130 is no multiple of heads 4",
         "line 1: model.clases no such key; did you mean `classes`?",
         "line 2: schedul no such key; did you mean `schedule`?",
@@ -111,6 +111,40 @@ def test_every_schedule_comes_back_from_its_yaml(name: str) -> None:
     assert fingerprint(again) == fingerprint(recipe)
 
 
+OPTIMIZERS = {
+    "adamw": "betas: [0.9, 0.98], eps: 1.0e-6, layer_decay: 0.75, layer_decay_grouping: unilm",
+    "adam": "weight_decay: 0.01, decayed: all_but_norms",
+    "adam_weight_decay": "eps: 1.0e-8, decayed: weights",
+    "sgd": "momentum: 0.8, nesterov: true",
+    "lion": "betas: [0.95, 0.98]",
+    "lamb": "always_adapt: true",
+    "muon": "newton_schulz: 6, adjust: original, momentum: 0.9, nesterov: false",
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_comes_back_from_its_yaml(name: str) -> None:
+    recipe = parse_recipe(MINIMAL, "r", [f"optimizer={{name: {name}, {OPTIMIZERS[name]}}}"])
+    assert recipe.optimizer.name == name
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml")
+    assert again.optimizer == recipe.optimizer
+    assert fingerprint(again) == fingerprint(recipe) != fingerprint(parse_recipe(MINIMAL, "r"))
+
+
+def test_optimizers_that_contradict_themselves() -> None:
+    assert "without `layer_decay`" in problems(MINIMAL, "optimizer={name: adamw, layer_decay_grouping: unilm}")[0]
+    for name in ("sgd", "muon"):
+        assert "without momentum" in problems(MINIMAL, f"optimizer={{name: {name}, nesterov: true, momentum: 0}}")[0]
+    assert "is 1.5, must lie above 0" in problems(MINIMAL, "optimizer={name: lion, layer_decay: 1.5}")[0]
+
+
+def test_patterns_come_back_from_their_yaml() -> None:
+    recipe = parse_recipe(MINIMAL, "r", ["train.freeze=['*', '!classifier.fc.*']"])
+    assert recipe.train.freeze == ("*", "!classifier.fc.*")
+    assert parse_recipe(to_yaml(recipe, version="0"), "again.yaml").train == recipe.train
+    assert "must be a list of texts" in problems(MINIMAL, "train.freeze=head")[0]
+
+
 def test_overrides() -> None:
     recipe = parse_recipe(MINIMAL, "r", ["schedule.steps=7", "train.seed=3", "mix={mixup: 0.2}", "model.image_size=48"])
     assert recipe.schedule.steps == 7 and recipe.schedule.epochs is None
@@ -147,6 +181,7 @@ PAIRED = ("augment.crop.scale", "augment.crop.ratio", "optimizer.betas")
 # keys that only some kinds of a part have -> an override that gives one of them
 OWNERS = {
     ("optimizer.momentum",): "optimizer={name: sgd}",
+    ("optimizer.newton_schulz",): "optimizer={name: muon}",
     ("augment.crop.padding",): "augment={crop: {name: pad}}",
     ("schedule.power",): "schedule={name: polynomial, steps: 9, lr: 1.0}",
     ("schedule.gamma", "schedule.milestones"): "schedule={name: multi_step, steps: 9, lr: 1.0, milestones: [1]}",

@@ -31,6 +31,15 @@ NETWORK = CCTConfig(
 )
 ADAMW = configs.AdamW(weight_decay=0.05)
 SGD = configs.SGD(momentum=0.9, nesterov=True, weight_decay=1e-4)
+OPTIMIZERS: dict[str, configs.Optimizer] = {
+    "adamw": ADAMW,
+    "sgd": SGD,
+    "adam": configs.Adam(weight_decay=1e-3),
+    "adam_weight_decay": configs.AdamWeightDecay(layer_decay=0.7, layer_decay_grouping="unilm"),
+    "lion": configs.Lion(decayed="all_but_norms"),
+    "lamb": configs.Lamb(always_adapt=True),
+    "muon": configs.Muon(layer_decay=0.8),
+}
 
 Hook = Callable[[TrainBatch], TrainBatch]
 

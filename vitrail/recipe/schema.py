@@ -118,7 +118,9 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "optimizer.betas": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
     "optimizer.eps": ABOVE_0,
     "optimizer.weight_decay": _least(0),
+    "optimizer.layer_decay": ((lambda value: 0 < value <= 1), "must lie above 0, up to 1"),
     "optimizer.momentum": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "optimizer.newton_schulz": _within(1, 99),
     "schedule.epochs": ABOVE_0,
     "schedule.steps": _least(1),
     "schedule.lr": ABOVE_0,
@@ -150,6 +152,10 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     """What contradicts itself between keys: (dotted key, what is wrong)."""
     found = _schedule_problems(recipe.schedule)
+    if recipe.optimizer.layer_decay is None and recipe.optimizer.layer_decay_grouping != "timm":
+        found.append(("optimizer.layer_decay_grouping", "has no effect without `layer_decay`"))
+    if getattr(recipe.optimizer, "nesterov", False) and getattr(recipe.optimizer, "momentum", 1.0) == 0.0:
+        found.append(("optimizer.nesterov", "has no effect without momentum"))
     if recipe.mix is not None and recipe.mix.mixup == recipe.mix.cutmix == 0.0:
         found.append(("mix", "neither mixup nor cutmix is on: give one of them an alpha, or leave `mix` out"))
     if recipe.config.channels != recipe.policy.channels:

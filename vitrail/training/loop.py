@@ -17,7 +17,7 @@ from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
 from vitrail.training import average, checkpoint, journal, memory, optimizers
 from vitrail.training.configs import Average, Checkpoint, CrossEntropy, Evaluation, Optimizer, Schedule, Train
-from vitrail.training.groups import describe
+from vitrail.training.groups import describe, freeze
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
 from vitrail.training.state import TrainState, restore, snapshot
@@ -141,6 +141,7 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
 
 def _state(plan: Plan) -> TrainState:
     module = plan.module.to(plan.device).train()
+    freeze(module, plan.train.freeze)
     ema = average.start(module) if plan.average is not None else None
     return TrainState(module, optimizers.make(plan.optimizer, module), ema)
 
@@ -165,7 +166,7 @@ def _say_start(run: _Run, *, resumed: bool) -> None:
         precision=run.plan.precision,
         device=run.plan.device,
         threads=torch.get_num_threads(),
-        parameters=describe(run.plan.module, run.plan.optimizer.weight_decay),
+        parameters=describe(run.plan.module, run.plan.optimizer),
         optimizer=asdict(run.plan.optimizer),
     )
 

@@ -23,7 +23,7 @@ from vitrail.errors import NumbersBroke, RunError
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.training.average import averaged, trainable
 from vitrail.training.checkpoint import Snapshot
-from vitrail.training.optimizers import HYPER, KEPT
+from vitrail.training.optimizers import HYPER, kept_by
 
 _SHOWN = 8  # problems listed in an error
 
@@ -119,10 +119,10 @@ def _trainable_names(module: nn.Module) -> list[str]:
 
 
 def _kept(state: TrainState) -> dict[str, Tensor]:
-    words = KEPT[type(state.optimizer).__name__]
+    words = kept_by(state.optimizer)
     named = zip(_trainable_names(state.module), trainable(state.module), strict=True)
-    held = [(name, state.optimizer.state[p]) for name, p in named if p in state.optimizer.state]
-    return {f"{name}|{word}": kept[word] for name, kept in held for word in words if kept.get(word) is not None}
+    held = [(name, words[p], state.optimizer.state[p]) for name, p in named if p in state.optimizer.state]
+    return {f"{name}|{word}": kept[word] for name, mine, kept in held for word in mine if kept.get(word) is not None}
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -183,13 +183,13 @@ def _shape(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
 
 def _kept_shapes(state: TrainState, tensors: Tensors) -> dict[str, tuple[str, tuple[int, ...]]]:
     """What the optimizer must keep, for each parameter of which it keeps anything."""
-    words = KEPT[type(state.optimizer).__name__]
+    words = kept_by(state.optimizer)
     touched = {name.rpartition("|")[0] for name in tensors}
     return {
         f"{name}|{word}": ("F32", ()) if word == "step" else _shape(p)
         for name, p in state.module.named_parameters()
         if p.requires_grad and name in touched
-        for word in words
+        for word in words[p]
     }
 
 
@@ -212,9 +212,10 @@ def _fill(targets: Mapping[str, Tensor], tensors: Tensors) -> None:
 def _fill_optimizer(state: TrainState, tensors: Tensors) -> None:
     optimizer = state.optimizer
     optimizer.state.clear()
-    fused = bool(optimizer.param_groups[0].get("fused"))
+    words = kept_by(optimizer)
+    fused = any(bool(group.get("fused")) for group in optimizer.param_groups)
     for name, parameter in state.module.named_parameters():
-        kept = {word: tensors.get(f"{name}|{word}") for word in KEPT[type(optimizer).__name__]}
+        kept = {word: tensors.get(f"{name}|{word}") for word in words.get(parameter, ())}
         found = {word: tensor for word, tensor in kept.items() if tensor is not None}
         if found:  # a kept tensor lies as its parameter lies; only a fused kernel wants its count on the device
             optimizer.state[parameter] = {

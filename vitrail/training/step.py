@@ -66,7 +66,7 @@ def take_step(state: TrainState, batch: TrainBatch, lr: float, how: How) -> Step
         if how.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, how.clip, norm)
         for part in state.optimizer.param_groups:
-            part["lr"] = lr
+            part["lr"] = lr * part["lr_scale"]
         state.optimizer.step()
         if state.ema is not None:
             assert how.decay is not None

@@ -169,6 +169,7 @@ class _Run:
     def _settled(self) -> tuple[Recipe, Loaded | None]:
         """The recipe of a new run, whole, kept in its folder; and what it starts from."""
         recipe = settle(self.wanted, self.source)
+        _refuse_freezing_nothing(recipe)
         start = self._start(recipe)
         if start is not None:
             recipe = started_from(recipe, start)
@@ -356,6 +357,14 @@ class _Run:
         evaluation = self._last or self._evaluate(module, recipe)
         bundle = finish_run(self.folder, recipe, self.source, module, evaluation)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
+
+
+def _refuse_freezing_nothing(recipe: Recipe) -> None:
+    """Patterns that match nothing are told before anything is read or written."""
+    from vitrail.models import build
+    from vitrail.training.groups import freeze
+
+    freeze(build(recipe.config, device="meta"), recipe.train.freeze)
 
 
 def _mixer(recipe: Recipe) -> Callable[..., Any] | None:

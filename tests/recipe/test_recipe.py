@@ -138,6 +138,55 @@ def test_optimizers_that_contradict_themselves() -> None:
     assert "is 1.5, must lie above 0" in problems(MINIMAL, "optimizer={name: lion, layer_decay: 1.5}")[0]
 
 
+PARTS = {
+    "loss={name: cross_entropy, smoothing: 0.1, smoothing_over: others}": (),
+    "loss={name: bce, smoothing: 0.1, threshold: 0.2, over_classes: sum}": (),
+    "loss={name: bce, teacher: {name: hard, path: runs/x, alpha: 0.3}}": (),
+    "loss={name: cross_entropy, teacher: {name: soft, path: runs/x, temperature: 3.0}}": (),
+    "average={name: swa, from_epoch: 1}": (),
+    "train={accumulate: 4, clip_value: 0.5}": (),
+    "train={loss_scale: {name: dynamic, initial: 4096, window: 1000}}": ("precision=fp16",),
+    "train={loss_scale: {name: fixed, value: 1024.0}}": ("precision=fp16",),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_training_comes_back_from_its_yaml(part: str) -> None:
+    recipe = parse_recipe(MINIMAL, "r", [part, *PARTS[part]])
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml")
+    assert bare(again) == bare(recipe)
+    assert fingerprint(again) == fingerprint(recipe) != fingerprint(parse_recipe(MINIMAL, "r", PARTS[part]))
+
+
+def test_training_that_contradicts_itself() -> None:
+    assert "above 0, up to 0.5" in problems(MINIMAL, "loss.smoothing_over=others")[0]
+    assert "above 0, up to 0.5" in problems(MINIMAL, "loss={name: bce, smoothing: 0.6, smoothing_over: others}")[0]
+    assert "leaves none to average" in problems(MINIMAL, "average={name: swa, from_epoch: 2}")[0]
+    assert "65 parts of data.batch 64" in problems(MINIMAL, "data.batch=64", "train.accumulate=65")[0]
+    assert "beside `clip`" in problems(MINIMAL, "train={clip: 1.0, clip_value: 1.0}")[0]
+    for precision in ("auto", "fp32", "bf16"):
+        scaled = "train.loss_scale={name: fixed, value: 2.0}"
+        assert "it is fp16's" in problems(MINIMAL, scaled, f"precision={precision}")[0]
+    assert (
+        "belongs to `soft`, not to `hard`"
+        in problems(MINIMAL, "loss={name: bce, teacher: {name: hard, path: x, temperature: 2.0}}")[0]
+    )
+
+
+def test_where_a_teacher_lies_is_of_no_importance_once_its_hash_is_known() -> None:
+    def print_of(path: str, sha256: str) -> str:
+        teacher = f"{{name: hard, path: {path}, sha256: {sha256}}}"
+        return fingerprint(parse_recipe(MINIMAL, "r", [f"loss={{name: bce, teacher: {teacher}}}"]))
+
+    assert print_of("a", "x1") == print_of("b", "x1") != print_of("a", "x2")
+
+
+def test_an_override_of_a_part_that_is_not_given_is_of_the_default_one() -> None:
+    recipe = parse_recipe(MINIMAL, "r", ["loss.smoothing=0.1", "optimizer.weight_decay=0.1"])
+    assert (recipe.loss.smoothing, recipe.optimizer.weight_decay) == (0.1, 0.1)
+    assert (recipe.loss.name, recipe.optimizer.name) == ("cross_entropy", "adamw")
+
+
 def test_patterns_come_back_from_their_yaml() -> None:
     recipe = parse_recipe(MINIMAL, "r", ["train.freeze=['*', '!classifier.fc.*']"])
     assert recipe.train.freeze == ("*", "!classifier.fc.*")
@@ -181,6 +230,12 @@ PAIRED = ("augment.crop.scale", "augment.crop.ratio", "optimizer.betas")
 # keys that only some kinds of a part have -> an override that gives one of them
 OWNERS = {
     ("optimizer.momentum",): "optimizer={name: sgd}",
+    ("loss.threshold",): "loss={name: bce}",
+    ("loss.teacher.alpha", "loss.teacher.temperature"): "loss={name: bce, teacher: {name: soft, path: x}}",
+    ("average.from_epoch",): "average={name: swa, from_epoch: 1}",
+    ("train.loss_scale.value",): "train.loss_scale={name: fixed, value: 2.0}",
+    ("train.loss_scale.initial", "train.loss_scale.factor"): "train.loss_scale={name: dynamic}",
+    ("train.loss_scale.window",): "train.loss_scale={name: dynamic}",
     ("optimizer.newton_schulz",): "optimizer={name: muon}",
     ("augment.crop.padding",): "augment={crop: {name: pad}}",
     ("schedule.power",): "schedule={name: polynomial, steps: 9, lr: 1.0}",

@@ -17,12 +17,12 @@ from vitrail.formats.stored import Stored
 from vitrail.models import build
 from vitrail.training import average
 from vitrail.training.checkpoint import Snapshot, load, save
-from vitrail.training.configs import CrossEntropy, Optimizer
+from vitrail.training.configs import EMA, CrossEntropy, Optimizer
 from vitrail.training.optimizers import make
 from vitrail.training.state import TrainState, final_module, restore, snapshot
 from vitrail.training.step import How, take_step
 
-HOW = How(device=torch.device("cpu"), precision="fp32", loss=CrossEntropy(), seed=0, decay=0.9)
+HOW = How(device=torch.device("cpu"), precision="fp32", loss=CrossEntropy(), seed=0, average=EMA(decay=0.9))
 PLAIN_SGD = replace(SGD, momentum=0.0, nesterov=False)
 
 

@@ -84,7 +84,7 @@ def plan(folder: Path, **changes: Any) -> Plan:
         optimizer=ADAMW,
         schedule=configs.Cosine(epochs=EPOCHS, lr=3e-3, warmup_epochs=0.5, warmup_lr=1e-4, min_lr=1e-5),
         loss=configs.CrossEntropy(smoothing=0.1),
-        average=configs.Average(decay=0.99),
+        average=configs.EMA(decay=0.99),
         train=configs.Train(seed=5, clip=1.0),
         checkpoint=configs.Checkpoint(),
         evaluation=configs.Evaluation(),

@@ -12,6 +12,7 @@ from vitrail.data.configs import Augment, Data, Mix
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
+    SWA,
     AdamW,
     Average,
     Checkpoint,
@@ -19,6 +20,7 @@ from vitrail.training.configs import (
     Cosine,
     CrossEntropy,
     Evaluation,
+    Loss,
     MultiStep,
     Optimizer,
     Precision,
@@ -55,7 +57,7 @@ class Recipe:
     data: Data = Data()
     augment: Augment = Augment()
     mix: Mix | None = None
-    loss: CrossEntropy = CrossEntropy()
+    loss: Loss = CrossEntropy()
     optimizer: Optimizer = AdamW()
     schedule: Schedule
     precision: Precision = "auto"
@@ -73,7 +75,7 @@ PARTS: dict[str, object] = {
     "data": Data,
     "augment": Augment,
     "mix": Mix | None,
-    "loss": CrossEntropy,
+    "loss": Loss,
     "optimizer": Optimizer,
     "schedule": Schedule,
     "precision": Precision,
@@ -115,6 +117,9 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "mix.switch": _within(0, 1),
     "mix.off_epoch": _least(0),
     "loss.smoothing": _within(0, 0.999),
+    "loss.threshold": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "loss.teacher.alpha": ((lambda value: 0 < value <= 1), "must lie above 0, up to 1"),
+    "loss.teacher.temperature": ABOVE_0,
     "optimizer.betas": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
     "optimizer.eps": ABOVE_0,
     "optimizer.weight_decay": _least(0),
@@ -139,8 +144,15 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "schedule.gamma": _within(0, 1),
     "schedule.every": ABOVE_0,
     "average.decay": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "average.from_epoch": _least(0),
     "train.seed": _within(0, 2**63 - 1),
+    "train.accumulate": _within(1, 1_000_000),
     "train.clip": ABOVE_0,
+    "train.clip_value": ABOVE_0,
+    "train.loss_scale.initial": _within(1, 2.0**60),
+    "train.loss_scale.factor": ((lambda value: 1 < value <= 2.0**20), "must lie above 1, up to 2^20"),
+    "train.loss_scale.window": _least(1),
+    "train.loss_scale.value": _within(1, 2.0**60),
     "train.threads": _within(1, 4096),
     "checkpoint.every": _least(0),
     "checkpoint.keep": _least(1),
@@ -152,6 +164,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     """What contradicts itself between keys: (dotted key, what is wrong)."""
     found = _schedule_problems(recipe.schedule)
+    found += _training_problems(recipe)
     if recipe.optimizer.layer_decay is None and recipe.optimizer.layer_decay_grouping != "timm":
         found.append(("optimizer.layer_decay_grouping", "has no effect without `layer_decay`"))
     if getattr(recipe.optimizer, "nesterov", False) and getattr(recipe.optimizer, "momentum", 1.0) == 0.0:
@@ -167,6 +180,22 @@ def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
         values = getattr(crop, pair, None)
         if values is not None and values[0] > values[1]:
             found.append((f"augment.crop.{pair}", f"{values[0]:g} comes before the smaller {values[1]:g}"))
+    return found
+
+
+def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
+    found = []
+    if recipe.loss.smoothing_over == "others" and not 0.0 < recipe.loss.smoothing <= 0.5:
+        found.append(("loss.smoothing_over", "`others` wants a smoothing above 0, up to 0.5"))
+    average, epochs = recipe.average, recipe.schedule.epochs
+    if isinstance(average, SWA) and epochs is not None and average.from_epoch >= epochs:
+        found.append(("average.from_epoch", f"{average.from_epoch} of {epochs:g} epochs leaves none to average"))
+    if recipe.train.accumulate > recipe.data.batch:
+        found.append(("train.accumulate", f"{recipe.train.accumulate} parts of data.batch {recipe.data.batch}"))
+    if recipe.train.clip is not None and recipe.train.clip_value is not None:
+        found.append(("train.clip_value", "stands beside `clip`: give one of them"))
+    if recipe.train.loss_scale is not None and recipe.precision != "fp16":
+        found.append(("train.loss_scale", f"has no effect with precision {recipe.precision}: it is fp16's"))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Attention = Literal["auto", "fused", "explicit"]
 
 
@@ -208,19 +208,106 @@ Schedule = Cosine | Constant | Linear | Polynomial | MultiStep | Exponential
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropy:
-    """Cross-entropy on labels or mixed targets; smoothing s puts 1 - s + s/K on the label and s/K elsewhere."""
+class HardTeacher:
+    """Distillation (arXiv 2012.12877): the teacher's class counts as a label, with the weight alpha.
 
-    name: Literal["cross_entropy"] = "cross_entropy"
-    smoothing: float = 0.0
+    path: any MODEL. sha256: of its tensors, written by resolving and held against them when the recipe is run again.
+    """
+
+    name: Literal["hard"] = "hard"
+    path: str
+    sha256: str | None = None
+    alpha: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Average:
-    """Exponential moving average of the weights: decay min(decay, (1 + step) / (10 + step))."""
+class SoftTeacher:
+    """Distillation (arXiv 1503.02531): the teacher's probabilities at a temperature count, with the weight alpha."""
+
+    name: Literal["soft"] = "soft"
+    path: str
+    sha256: str | None = None
+    alpha: float = 0.5
+    temperature: float = 1.0
+
+
+Teacher = HardTeacher | SoftTeacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    """Softmax cross-entropy on labels or mixed targets.
+
+    smoothing s, with K classes: over `all` it puts 1 - s + s/K on the label and s/K elsewhere (arXiv 1512.00567, torch
+    and timm), over the `others` 1 - s and s/(K - 1) (MindSpore's CrossEntropySmooth).
+    """
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    smoothing: float = 0.0
+    smoothing_over: Literal["all", "others"] = "all"
+    teacher: Teacher | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryCrossEntropy:
+    """Each class a yes or no of its own (arXiv 2110.00476, 2006.07159): sigmoid cross-entropy on the same targets.
+
+    threshold: targets above it count as 1, the others as 0. over_classes: the loss of a picture is the mean over the
+    classes (timm), or their sum (big_vision), K times as much.
+    """
+
+    name: Literal["bce"] = "bce"
+    smoothing: float = 0.0
+    smoothing_over: Literal["all", "others"] = "all"
+    threshold: float | None = None
+    over_classes: Literal["mean", "sum"] = "mean"
+    teacher: Teacher | None = None
+
+
+Loss = CrossEntropy | BinaryCrossEntropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMA:
+    """Exponential moving average of the weights: decay min(decay, (1 + updates) / (10 + updates))."""
 
     name: Literal["ema"] = "ema"
     decay: float = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class SWA:
+    """The mean of the weights at the ends of epochs (arXiv 1803.05407), after `from_epoch` whole ones.
+
+    Until the first of those ends it is the weights as they are.
+    """
+
+    name: Literal["swa"] = "swa"
+    from_epoch: int
+
+
+Average = EMA | SWA
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicScale:
+    """fp16's loss times a factor that is divided at an overflow and multiplied after `window` steps without one."""
+
+    name: Literal["dynamic"] = "dynamic"
+    initial: float = 65536.0
+    factor: float = 2.0
+    window: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedScale:
+    """fp16's loss times one factor throughout."""
+
+    name: Literal["fixed"] = "fixed"
+    value: float
+
+
+LossScale = DynamicScale | FixedScale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +316,10 @@ class Train:
 
     seed: int = 0
     freeze: tuple[str, ...] = ()  # parameters by name, `*` and `?` as in file names; `!` takes out again
+    accumulate: int = 1  # parts that a batch is computed in, one after the other; its gradient is the same
     clip: float | None = None  # largest global norm of the gradient
+    clip_value: float | None = None  # or largest value of each of its elements
+    loss_scale: LossScale | None = None  # of fp16; None: none
     on_nan: Literal["stop", "skip"] = "stop"
     attention: Attention = "auto"
     threads: int | None = None  # of torch; None: as many as the machine gives

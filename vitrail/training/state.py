@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from vitrail.errors import NumbersBroke, RunError
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.training.average import averaged, trainable
 from vitrail.training.checkpoint import Snapshot
+from vitrail.training.loss_scale import Scale
 from vitrail.training.optimizers import HYPER, kept_by
 
 _SHOWN = 8  # problems listed in an error
@@ -43,6 +44,12 @@ class TrainState:
     skipped: int = 0
     skipped_in_row: int = 0
     elapsed_s: float = 0.0  # of training so far, resumed parts together
+    scale: Scale | None = None  # of fp16's loss
+
+    @property
+    def updates(self) -> int:
+        """Updates of the weights so far: where the schedule stands."""
+        return self.step - self.skipped
 
 
 # state.json: key -> what its value must be
@@ -79,6 +86,8 @@ def snapshot(state: TrainState, identity: Mapping[str, object]) -> Snapshot:
             hint="resume from the checkpoint before, with a lower learning rate or with train.clip",
         )
     plain = {name: getattr(state, name) for name in _PLAIN}
+    if state.scale is not None:
+        plain["scale"] = asdict(state.scale)
     return Snapshot(state.step, files, {**plain, "optimizer": _settings(state.optimizer), "identity": dict(identity)})
 
 
@@ -112,6 +121,8 @@ def restore(state: TrainState, saved: Snapshot) -> None:
     _fill_optimizer(state, saved.files["optimizer"])
     for name in _PLAIN:
         setattr(state, name, saved.state[name])
+    if state.scale is not None:
+        state.scale = _scale(saved)
 
 
 def _trainable_names(module: nn.Module) -> list[str]:
@@ -158,6 +169,8 @@ def _problems(state: TrainState, saved: Snapshot) -> list[str]:
     if set(saved.files) != wanted:
         return [f"it holds {', '.join(sorted(saved.files))}; the run needs {', '.join(sorted(wanted))}"]
     problems = [f"state: {line}" for line in _plain_problems(saved)]
+    if state.scale is not None and _scale(saved) is None:
+        problems.append(f"state: `scale` is {saved.state.get('scale')!r}")
     shapes = {name: _shape(tensor) for name, tensor in state.module.state_dict().items()}
     for file in sorted(wanted - {"optimizer"}):
         problems += _differences(file, shapes, saved.files[file])
@@ -174,6 +187,14 @@ def _plain_problems(saved: Snapshot) -> list[str]:
     if saved.state.get("step") != saved.step:
         found.append(f"`step` is {saved.state.get('step')!r}, the checkpoint's is {saved.step}")
     return found
+
+
+def _scale(saved: Snapshot) -> Scale | None:
+    """The loss scale in a saved state; None for what is none."""
+    match saved.state.get("scale"):
+        case {"value": float(value), "since": int(since)} if value >= 1.0 and since >= 1:
+            return Scale(value, since)
+    return None
 
 
 def _shape(tensor: Tensor) -> tuple[str, tuple[int, ...]]:

@@ -18,8 +18,9 @@ from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
-from vitrail.recipe.settle import as_chosen, differences, settle, started_from
+from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
+from vitrail.verbs.teacher import teacher_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -173,6 +174,8 @@ class _Run:
         start = self._start(recipe)
         if start is not None:
             recipe = started_from(recipe, start)
+        if recipe.loss.teacher is not None:
+            recipe = taught_by(recipe, teacher_of(recipe, self.source.classes).sha256)
         recipe = self._probed(recipe)
         write_file(self.folder / RECIPE, to_yaml(recipe, version=__version__).encode())
         return recipe, start
@@ -287,11 +290,12 @@ class _Run:
             train=recipe.train,
             checkpoint=recipe.checkpoint,
             evaluation=recipe.evaluation,
-            precision="bf16" if recipe.precision == "bf16" else "fp32",
+            precision="fp32" if recipe.precision == "auto" else recipe.precision,
             device="cpu",
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
             mix=_mixer(recipe),
+            teacher=self._teacher(recipe),
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,
             identity=self._identity(recipe),
@@ -300,6 +304,15 @@ class _Run:
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
         outcome = run_loop(plan, resume=snapshot, listener=self.tell)
         return self._finish(recipe, outcome)
+
+    def _teacher(self, recipe: Recipe) -> nn.Module | None:
+        if recipe.loss.teacher is None:
+            return None
+        teacher = teacher_of(recipe, self.source.classes)
+        taught_by(recipe, teacher.sha256)
+        for line in teacher.report:
+            self.tell({"event": "note", "text": line})
+        return teacher.module
 
     def _enough_space(self, module: nn.Module) -> None:
         size = sum(value.numel() * value.element_size() for value in module.state_dict().values())

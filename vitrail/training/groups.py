@@ -60,8 +60,8 @@ def decays(module: nn.Module, rule: str) -> Callable[[str, nn.Parameter], bool]:
     """The test of a rule for what is decayed: (name, parameter) -> bool.
 
     family: two axes or more, no bias, not exempted by the family, as timm has it for ViT and CCT, unilm for BEiT.
-    weights: the matrices and kernels named `weight` alone; so timm's BEiT, unilm's with
-    --disable_weight_decay_on_rel_pos_bias and the model zoo's.
+    weights: the matrices and kernels named `weight` alone; so timm's BEiT, unilm's with its
+    switch disable_weight_decay_on_rel_pos_bias, and the model zoo's.
     all_but_norms: all but norms and layer scales, biases and tokens too; so the model zoo's vit_base.
     """
     exempt = place_of(module).exempt

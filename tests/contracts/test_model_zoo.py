@@ -225,8 +225,8 @@ def test_the_recipes_are_whole(text: str) -> None:
 
 
 def test_the_checks_see_what_is_not_there() -> None:
-    assert not _is_recipe_text("train.accumulate") and not _is_recipe_text("precision=fp16")
-    assert not _is_recipe_text("optimizer.name=lamb") and not _is_recipe_text("model.variant=vit_base_patch17_224")
+    assert not _is_recipe_text("train.acumulate") and not _is_recipe_text("precision=fp8")
+    assert not _is_recipe_text("optimizer.name=lars") and not _is_recipe_text("model.variant=vit_base_patch17_224")
     assert (
         _is_recipe_text("optimizer.name=sgd") and _is_recipe_text("mix=null") and _is_recipe_text("policy.mode=squash")
     )

@@ -52,15 +52,16 @@ schedule: {name: constant, lr: 5e-4, epochs: 3, min_lr: 0.1}
 augment: {crop: {name: pad, scale: [1,2]}, flip: 2}
 data: {batch: 1.5, source: cifr}
 """
-    found = problems(text, "loss.smoothing=true", "optimizer={name: adam}")
+    found = problems(text, "loss.smoothing=true", "optimizer={name: adamv}")
     assert found == [
         "override: loss.smoothing must be a number, not `true`",
-        "override: optimizer.name `adam` is not known; did you mean `adamw`?",
+        "override: optimizer.name `adamv` is not known; did you mean `adam`?",
         "line 1: model dim 130 is no multiple of heads 4",
         "line 1: model.clases no such key; did you mean `classes`?",
         "line 2: schedul no such key; did you mean `schedule`?",
         "line 3: schedule.lr must be a number, not `5e-4`: YAML reads it as text, write 5.0e-4",
-        "line 3: schedule.min_lr has no effect: it belongs to `cosine`, not to `constant`",
+        "line 3: schedule.min_lr has no effect: it belongs to `cosine`, `linear`, `polynomial`, `multi_step`, "
+        "`exponential`, not to `constant`",
         "line 4: augment.crop.scale has no effect: it belongs to `random_resized`, not to `pad`",
         "line 4: augment.flip is 2, must lie in 0 to 1",
         "line 5: data.batch must be a whole number, not `1.5`",
@@ -130,6 +131,125 @@ def test_every_part_of_augmentation_comes_back_as_written(auto: str) -> None:
     assert again.augment.auto == auto and again.mix is not None and again.mix.mode == "elem"
 
 
+def test_schedules_that_contradict_themselves() -> None:
+    assert "beside `warmup_epochs`" in problems(MINIMAL.replace("lr:", "warmup_epochs: 1, warmup_steps: 2, lr:"))[0]
+    assert "1.5 of 1.5 epochs" in problems(MINIMAL, "schedule.epochs=1.5", "schedule.cooldown_epochs=1.5")[0]
+    assert "2 of 2 leaves none" in problems(MINIMAL, "schedule.steps=2", "schedule.warmup_steps=2")[0]
+    assert "give `t_max`" in problems(MINIMAL, "schedule.rise=true")[0]
+    assert "give `t_max`" in problems(MINIMAL, "schedule.rise=true", "schedule.t_max=1", "schedule.cycles=2")[0]
+    for key in ("cycle_mul", "cycle_decay"):
+        assert "no effect with one cycle" in problems(MINIMAL, f"schedule.{key}=0.5")[0]
+    for milestones in ("[]", "[2, 1]", "[1, 1]"):
+        given = f"schedule={{name: multi_step, steps: 9, lr: 1.0, milestones: {milestones}}}"
+        assert "each later than" in problems(MINIMAL, given)[0]
+    assert "must be a list of numbers" in problems(MINIMAL, given, "schedule.milestones=3")[0]
+
+
+FULL = {
+    "cosine": "per: epoch_after_warmup, warmup_steps: 3, warmup_lr: 1.0e-6, warmup: shifted, warmup_prefix: false, "
+    "min_lr: 1.0e-5, cooldown_epochs: 0.5, t_max: 0.5, cycles: 2, cycle_mul: 2, cycle_decay: 0.5, k_decay: 0.7, "
+    "min_added: true",
+    "constant": "per: epoch, warmup_epochs: 1, warmup: harmonic",
+    "linear": "warmup_epochs: 0.5, warmup: ending, min_lr: 1.0e-4",
+    "polynomial": "power: 2, cooldown_epochs: 1",
+    "multi_step": "milestones: [0.5, 1.5], gamma: 0.3",
+    "exponential": "gamma: 0.97, every: 2.5, min_added: true, min_lr: 1.0e-6",
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_every_schedule_comes_back_from_its_yaml(name: str) -> None:
+    given = f"schedule={{name: {name}, epochs: 2, lr: 1.0e-3, {FULL[name]}}}"
+    recipe = parse_recipe(MINIMAL, "r", [given])
+    assert recipe.schedule.name == name
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml")
+    assert again.schedule == recipe.schedule
+    assert fingerprint(again) == fingerprint(recipe)
+
+
+OPTIMIZERS = {
+    "adamw": "betas: [0.9, 0.98], eps: 1.0e-6, layer_decay: 0.75, layer_decay_grouping: unilm",
+    "adam": "weight_decay: 0.01, decayed: all_but_norms",
+    "adam_weight_decay": "eps: 1.0e-8, decayed: weights",
+    "sgd": "momentum: 0.8, nesterov: true",
+    "lion": "betas: [0.95, 0.98]",
+    "lamb": "always_adapt: true",
+    "muon": "newton_schulz: 6, adjust: original, momentum: 0.9, nesterov: false",
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_comes_back_from_its_yaml(name: str) -> None:
+    recipe = parse_recipe(MINIMAL, "r", [f"optimizer={{name: {name}, {OPTIMIZERS[name]}}}"])
+    assert recipe.optimizer.name == name
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml")
+    assert again.optimizer == recipe.optimizer
+    assert fingerprint(again) == fingerprint(recipe) != fingerprint(parse_recipe(MINIMAL, "r"))
+
+
+def test_optimizers_that_contradict_themselves() -> None:
+    assert "without `layer_decay`" in problems(MINIMAL, "optimizer={name: adamw, layer_decay_grouping: unilm}")[0]
+    for name in ("sgd", "muon"):
+        assert "without momentum" in problems(MINIMAL, f"optimizer={{name: {name}, nesterov: true, momentum: 0}}")[0]
+    assert "is 1.5, must lie above 0" in problems(MINIMAL, "optimizer={name: lion, layer_decay: 1.5}")[0]
+
+
+PARTS = {
+    "loss={name: cross_entropy, smoothing: 0.1, smoothing_over: others}": (),
+    "loss={name: bce, smoothing: 0.1, threshold: 0.2, over_classes: sum}": (),
+    "loss={name: bce, teacher: {name: hard, path: runs/x, alpha: 0.3}}": (),
+    "loss={name: cross_entropy, teacher: {name: soft, path: runs/x, temperature: 3.0}}": (),
+    "average={name: swa, from_epoch: 1}": (),
+    "train={accumulate: 4, clip_value: 0.5}": (),
+    "train={loss_scale: {name: dynamic, initial: 4096, window: 1000}}": ("precision=fp16",),
+    "train={loss_scale: {name: fixed, value: 1024.0}}": ("precision=fp16",),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_training_comes_back_from_its_yaml(part: str) -> None:
+    recipe = parse_recipe(MINIMAL, "r", [part, *PARTS[part]])
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml")
+    assert bare(again) == bare(recipe)
+    assert fingerprint(again) == fingerprint(recipe) != fingerprint(parse_recipe(MINIMAL, "r", PARTS[part]))
+
+
+def test_training_that_contradicts_itself() -> None:
+    assert "above 0, up to 0.5" in problems(MINIMAL, "loss.smoothing_over=others")[0]
+    assert "above 0, up to 0.5" in problems(MINIMAL, "loss={name: bce, smoothing: 0.6, smoothing_over: others}")[0]
+    assert "leaves none to average" in problems(MINIMAL, "average={name: swa, from_epoch: 2}")[0]
+    assert "65 parts of data.batch 64" in problems(MINIMAL, "data.batch=64", "train.accumulate=65")[0]
+    assert "beside `clip`" in problems(MINIMAL, "train={clip: 1.0, clip_value: 1.0}")[0]
+    for precision in ("auto", "fp32", "bf16"):
+        scaled = "train.loss_scale={name: fixed, value: 2.0}"
+        assert "it is fp16's" in problems(MINIMAL, scaled, f"precision={precision}")[0]
+    assert (
+        "belongs to `soft`, not to `hard`"
+        in problems(MINIMAL, "loss={name: bce, teacher: {name: hard, path: x, temperature: 2.0}}")[0]
+    )
+
+
+def test_where_a_teacher_lies_is_of_no_importance_once_its_hash_is_known() -> None:
+    def print_of(path: str, sha256: str) -> str:
+        teacher = f"{{name: hard, path: {path}, sha256: {sha256}}}"
+        return fingerprint(parse_recipe(MINIMAL, "r", [f"loss={{name: bce, teacher: {teacher}}}"]))
+
+    assert print_of("a", "x1") == print_of("b", "x1") != print_of("a", "x2")
+
+
+def test_an_override_of_a_part_that_is_not_given_is_of_the_default_one() -> None:
+    recipe = parse_recipe(MINIMAL, "r", ["loss.smoothing=0.1", "optimizer.weight_decay=0.1"])
+    assert (recipe.loss.smoothing, recipe.optimizer.weight_decay) == (0.1, 0.1)
+    assert (recipe.loss.name, recipe.optimizer.name) == ("cross_entropy", "adamw")
+
+
+def test_patterns_come_back_from_their_yaml() -> None:
+    recipe = parse_recipe(MINIMAL, "r", ["train.freeze=['*', '!classifier.fc.*']"])
+    assert recipe.train.freeze == ("*", "!classifier.fc.*")
+    assert parse_recipe(to_yaml(recipe, version="0"), "again.yaml").train == recipe.train
+    assert "must be a list of texts" in problems(MINIMAL, "train.freeze=head")[0]
+
+
 def test_overrides() -> None:
     recipe = parse_recipe(MINIMAL, "r", ["schedule.steps=7", "train.seed=3", "mix={mixup: 0.2}", "model.image_size=48"])
     assert recipe.schedule.steps == 7 and recipe.schedule.epochs is None
@@ -162,6 +282,23 @@ def test_unknown_recipe(tmp_path: Path) -> None:
     assert caught.value.code == "V103"
 
 
+# keys that only some kinds of a part have -> an override that gives one of them
+OWNERS = {
+    ("optimizer.momentum",): "optimizer={name: sgd}",
+    ("loss.threshold",): "loss={name: bce}",
+    ("loss.teacher.alpha", "loss.teacher.temperature"): "loss={name: bce, teacher: {name: soft, path: x}}",
+    ("average.from_epoch",): "average={name: swa, from_epoch: 1}",
+    ("train.loss_scale.value",): "train.loss_scale={name: fixed, value: 2.0}",
+    ("train.loss_scale.initial", "train.loss_scale.factor"): "train.loss_scale={name: dynamic}",
+    ("train.loss_scale.window",): "train.loss_scale={name: dynamic}",
+    ("optimizer.newton_schulz",): "optimizer={name: muon}",
+    ("augment.crop.padding",): "augment={crop: {name: pad}}",
+    ("schedule.power",): "schedule={name: polynomial, steps: 9, lr: 1.0}",
+    ("schedule.gamma", "schedule.milestones"): "schedule={name: multi_step, steps: 9, lr: 1.0, milestones: [1]}",
+    ("schedule.every",): "schedule={name: exponential, steps: 9, lr: 1.0}",
+}
+
+
 def test_every_number_has_a_range_that_is_enforced() -> None:
     """No number of a recipe is unbounded: -1e30 or 1e30 or 0.5 of something whole is refused for each."""
     whole = {
@@ -173,9 +310,9 @@ def test_every_number_has_a_range_that_is_enforced() -> None:
     base = [f"{key}={value}" for key, value in whole.items()]
     assert parse_recipe(MINIMAL, "r", base)
     for key in RANGES:
-        extra = {"optimizer.momentum": "optimizer={name: sgd}", "augment.crop.padding": "augment={crop: {name: pad}}"}
-        value = "[-1.0e+30, 1.0]" if key in PAIRS_OF_NUMBERS else "-5"
-        overrides = [*base, *([extra[key]] if key in extra else []), f"{key}={value}"]
+        part = next((given for keys, given in OWNERS.items() if key in keys), None)
+        value = "[-1.0e+30, 1.0]" if key in PAIRS_OF_NUMBERS else "[-5]" if key == "schedule.milestones" else "-5"
+        overrides = [*base, *([part] if part else []), f"{key}={value}"]
         assert any(f"{key} is " in line for line in problems(MINIMAL, *overrides)), key
 
 

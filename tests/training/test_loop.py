@@ -20,6 +20,7 @@ from tests.training.tiny import (
     ADAMW,
     EPOCHS,
     NETWORK,
+    OPTIMIZERS,
     SGD,
     STEPS_PER_EPOCH,
     TOTAL,
@@ -38,7 +39,9 @@ from vitrail.training import checkpoint, configs
 from vitrail.training.checkpoint import best_of, generations, load
 from vitrail.training.journal import JOURNAL, LOG, read
 from vitrail.training.loop import CHECKPOINTS, Outcome, Plan, train
+from vitrail.training.schedule import learning_rate
 from vitrail.training.state import final_module
+from vitrail.training.step import SKIPS_IN_ROW
 
 CASES: dict[str, Mapping[str, object]] = {
     "adamw fp32 averaged": {},
@@ -51,6 +54,21 @@ CASES: dict[str, Mapping[str, object]] = {
         "schedule": configs.Constant(steps=TOTAL, lr=1e-3),
     },
 }
+MORE: dict[str, Mapping[str, object]] = {  # stopped at one step alone: what they keep is seen in test_state.py
+    **{name: {"optimizer": config} for name, config in OPTIMIZERS.items() if name not in ("adamw", "sgd")},
+    "in parts, sums of sigmoids, SWA": {
+        "train": configs.Train(seed=7, accumulate=3, clip_value=0.1),
+        "loss": configs.BinaryCrossEntropy(smoothing=0.1, over_classes="sum"),
+        "average": configs.SWA(from_epoch=0),
+    },
+    "fp16 whose scale overflows": {
+        "train": configs.Train(seed=7, loss_scale=configs.DynamicScale(initial=2.0**28, window=2)),
+        "precision": "fp16",
+    },
+    "half of it frozen": {"train": configs.Train(seed=7, freeze=("classifier.blocks.0.*", "tokenizer.*"))},
+}
+STOPS = [(case, step) for case in CASES for step in range(1, TOTAL + 1)] + [(case, 2) for case in MORE]
+CASES |= MORE
 Changes = Mapping[str, object]
 
 
@@ -100,8 +118,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
     return run
 
 
-@pytest.mark.parametrize("step", range(1, TOTAL + 1))
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "step"), STOPS)
 def test_A08_A10_a_resume_is_the_unbroken_run(
     case: str, step: int, tmp_path: Path, unbroken: Callable[[str], tuple[str, list[dict[str, object]]]]
 ) -> None:
@@ -498,6 +515,34 @@ def test_A17_A08_skipped_steps_are_counted_and_survive_a_resume(tmp_path: Path) 
     again = resumed(tmp_path / "broken", changes, loader=loader)
     assert fingerprint(again.state) == fingerprint(whole.state)
     assert story(tmp_path / "broken") == rows
+
+
+def test_A17_the_schedule_waits_for_a_skipped_step(tmp_path: Path) -> None:
+    """Its rate is that of the updates made, as where the learning rate is looked up by the optimizer's own count."""
+    changes = {"train": configs.Train(on_nan="skip"), "loader": poison(2, 5)}
+    wanted = plan(tmp_path, **changes)
+    outcome = train(wanted, resume=None, listener=silent)
+    rates = [row["lr"] for row in read(tmp_path / JOURNAL) if row["event"] in ("step", "skipped")]
+    at = [learning_rate(wanted.schedule, updates, steps_per_epoch=STEPS_PER_EPOCH) for updates in (0, 1, 1, 2, 3, 3)]
+    assert rates == at
+    assert outcome.state.updates == TOTAL - 2
+
+
+def test_an_overflow_is_told_and_no_reason_to_stop(tmp_path: Path) -> None:
+    scale = configs.DynamicScale(initial=2.0**44, window=50)  # falls far more often in a row than numbers may break
+    changes = {
+        "train": configs.Train(loss_scale=scale),
+        "schedule": configs.Constant(steps=30, lr=1e-3),
+        "precision": "fp16",
+        "evaluate": None,
+        "checkpoint": configs.Checkpoint(every=0),
+    }
+    outcome = train(plan(tmp_path, **changes), resume=None, listener=silent)
+    rows = [row for row in read(tmp_path / JOURNAL) if row["event"] in ("step", "overflow")]
+    falls = [row["scale"] for row in rows if row["event"] == "overflow"]
+    assert SKIPS_IN_ROW < len(falls) == outcome.skipped < 30
+    assert falls == [2.0 ** (44 - number) for number in range(len(falls))]
+    assert outcome.state.updates == 30 - len(falls) == [row["event"] for row in rows].count("step")
 
 
 def test_A17_more_than_ten_skipped_in_a_row_stop(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.training.tiny import NETWORK
 from vitrail.models import build
 from vitrail.training import average
-from vitrail.training.losses import balanced_weights, cross_entropy
+from vitrail.training.configs import EMA, SWA, BinaryCrossEntropy, CrossEntropy, HardTeacher, Loss, SoftTeacher
+from vitrail.training.losses import balanced_weights, cross_entropy, loss_of
 
 LOGITS = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]])
 LABELS = torch.tensor([2, 0])
@@ -17,6 +20,54 @@ LABELS = torch.tensor([2, 0])
 def test_golden_numbers() -> None:
     assert float(cross_entropy(LOGITS, LABELS)) == pytest.approx(0.97952533, abs=1e-7)
     assert float(cross_entropy(LOGITS, LABELS, 0.1)) == pytest.approx(1.01285863, abs=1e-7)
+
+
+def test_the_three_conventions_of_smoothing() -> None:
+    """z = (2, -1, .5, 0, 1), label 0, e = .1: none, MindSpore's e/(K - 1), timm's e/K; and a mixed soft target."""
+    logits, label = torch.tensor([[2.0, -1.0, 0.5, 0.0, 1.0]]), torch.tensor([0])
+    assert float(loss_of(CrossEntropy(), logits, label)) == pytest.approx(0.5744379396, abs=2e-7)
+    others = CrossEntropy(smoothing=0.1, smoothing_over="others")
+    assert float(loss_of(others, logits, label)) == pytest.approx(0.7619379396, abs=2e-7)
+    assert float(loss_of(CrossEntropy(smoothing=0.1), logits, label)) == pytest.approx(0.7244379396, abs=2e-7)
+    soft = torch.tensor([[0.02, 0.65, 0.02, 0.29, 0.02]])
+    assert float(loss_of(CrossEntropy(), logits, soft)) == pytest.approx(3.1544379396, abs=1e-6)
+    mixed = torch.tensor([[0.7, 0.0, 0.3, 0.0, 0.0]])
+    by_hand = -((0.9 * mixed + (1 - mixed) * 0.1 / 4) * logits.double().log_softmax(1)).sum()
+    assert float(loss_of(others, logits, mixed)) == pytest.approx(float(by_hand), abs=1e-6)
+
+
+TARGETS = {"labels": LABELS, "mixed": torch.tensor([[0.7, 0.0, 0.3], [0.25, 0.5, 0.25]])}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("smoothing", "threshold"), [(0.0, None), (0.1, None), (0.1, 0.3), (0.0, 0.25)])
+def test_binary_cross_entropy_is_its_formula(target: str, smoothing: float, threshold: float | None) -> None:
+    given = TARGETS[target]
+    wanted = torch.nn.functional.one_hot(given, 3).double() if given.ndim == 1 else given.double()
+    wanted = (1 - smoothing) * wanted + smoothing / 3
+    if threshold is not None:
+        wanted = (wanted > threshold).double()
+    chance = LOGITS.double().sigmoid()
+    each = -(wanted * chance.log() + (1 - wanted) * (1 - chance).log())
+    config = BinaryCrossEntropy(smoothing=smoothing, threshold=threshold)
+    assert float(loss_of(config, LOGITS, given)) == pytest.approx(float(each.mean()), abs=1e-6)
+    summed = BinaryCrossEntropy(smoothing=smoothing, threshold=threshold, over_classes="sum")
+    assert float(loss_of(summed, LOGITS, given)) == pytest.approx(float(each.sum(1).mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("base", [CrossEntropy(smoothing=0.1), BinaryCrossEntropy()])
+def test_a_teacher_counts_with_its_weight(base: Loss) -> None:
+    """DeiT's formula, written out in float64."""
+    taught = torch.tensor([[0.5, 1.0, -1.0], [2.0, 0.0, 1.0]])
+    alone = float(loss_of(base, LOGITS, LABELS))
+    hard = replace(base, teacher=HardTeacher(path="x", alpha=0.3))
+    by_class = float(-LOGITS.double().log_softmax(1)[[0, 1], [1, 0]].mean())
+    assert float(loss_of(hard, LOGITS, LABELS, taught)) == pytest.approx(0.7 * alone + 0.3 * by_class, abs=1e-6)
+    soft = replace(base, teacher=SoftTeacher(path="x", alpha=0.9, temperature=3.0))
+    p, q = (taught.double() / 3).softmax(1), (LOGITS.double() / 3).softmax(1)
+    apart = float((p * (p / q).log()).sum()) * 9 / 6
+    assert float(loss_of(soft, LOGITS, LABELS, taught)) == pytest.approx(0.1 * alone + 0.9 * apart, abs=1e-6)
+    assert float(loss_of(soft, taught, LABELS, taught)) == pytest.approx(0.1 * float(loss_of(base, taught, LABELS)))
 
 
 def test_smoothed_labels_are_the_published_soft_targets() -> None:
@@ -74,11 +125,36 @@ def test_average_follows_its_formula() -> None:
                 parameter.add_(torch.randn(parameter.shape, generator=generator))
         decay = average.decay_at(0.9, step)
         assert decay == min(0.9, (1 + step) / (10 + step))
-        average.update(mean, module, decay)
+        average.update(mean, module, 1.0 - decay)
         weights = [p.detach().double() for p in average.trainable(module)]
         by_hand = [decay * a + (1 - decay) * w for a, w in zip(by_hand, weights, strict=True)]
     for ours, wanted in zip(mean, by_hand, strict=True):
         torch.testing.assert_close(ours.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_swa_is_the_mean_of_the_ends_of_epochs() -> None:
+    module = build(NETWORK)
+    mean, ends = average.start(module), []
+    generator = torch.Generator().manual_seed(0)
+    for step in range(15):  # five epochs of three
+        with torch.no_grad():
+            for parameter in average.trainable(module):
+                parameter.add_(torch.randn(parameter.shape, generator=generator))
+        skipped = step == 11  # the last one of an epoch: its weights are those of the step before, and count
+        part = average.share(SWA(from_epoch=2), step, updates=step, skipped=skipped, steps_per_epoch=3)
+        average.update(mean, module, part)
+        weights = [p.detach().double() for p in average.trainable(module)]
+        if step < 8:
+            assert all(torch.equal(a.double(), w) for a, w in zip(mean, weights, strict=True)), step
+        if step in (8, 11, 14):
+            ends.append(weights)
+    for ours, *theirs in zip(mean, *ends, strict=True):
+        torch.testing.assert_close(ours.double(), sum(theirs) / 3, rtol=1e-5, atol=1e-6)
+
+
+def test_a_skipped_step_moves_no_ema() -> None:
+    assert average.share(EMA(decay=0.9), 5, updates=4, skipped=True, steps_per_epoch=3) == 0.0
+    assert average.share(EMA(decay=0.9), 5, updates=4, skipped=False, steps_per_epoch=3) == 1 - 5 / 14
 
 
 def test_averaged_lends_the_weights_and_gives_them_back() -> None:

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.tiny import ADAMW, NETWORK, SGD, batch, fingerprint
+from tests.training.tiny import ADAMW, NETWORK, OPTIMIZERS, SGD, batch, fingerprint
 from vitrail.errors import NumbersBroke, RunError
 from vitrail.formats.stored import Stored
 from vitrail.models import build
 from vitrail.training import average
 from vitrail.training.checkpoint import Snapshot, load, save
-from vitrail.training.configs import CrossEntropy, Optimizer
+from vitrail.training.configs import EMA, CrossEntropy, Optimizer
 from vitrail.training.optimizers import make
 from vitrail.training.state import TrainState, final_module, restore, snapshot
 from vitrail.training.step import How, take_step
 
-HOW = How(device=torch.device("cpu"), precision="fp32", loss=CrossEntropy(), seed=0, decay=0.9)
+HOW = How(device=torch.device("cpu"), precision="fp32", loss=CrossEntropy(), seed=0, average=EMA(decay=0.9))
 PLAIN_SGD = replace(SGD, momentum=0.0, nesterov=False)
 
 
@@ -36,7 +36,7 @@ def state_of(config: Optimizer = ADAMW, *, seed: int = 1, steps: int = 0, ema: b
 
 @pytest.mark.parametrize("ema", [True, False])
 @pytest.mark.parametrize("steps", [0, 3])
-@pytest.mark.parametrize("config", [ADAMW, SGD, PLAIN_SGD])
+@pytest.mark.parametrize("config", [*OPTIMIZERS.values(), PLAIN_SGD])
 def test_A08_a_state_comes_back_from_files(config: Optimizer, steps: int, ema: bool, tmp_path: Path) -> None:
     state = state_of(config, steps=steps, ema=ema)
     state.metrics, state.best, state.best_step, state.elapsed_s = {"top1": 1 / 3}, 1 / 3, 2, 0.1

@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.training.tiny import ADAMW, CLASSES, NETWORK, SGD, batch, fingerprint
+from tests.training.tiny import ADAMW, CLASSES, NETWORK, SGD, batch, fingerprint, mixed
+from vitrail.errors import RunError
 from vitrail.models import build
 from vitrail.training import average
-from vitrail.training.configs import CrossEntropy, Optimizer
+from vitrail.training.checkpoint import load, save
+from vitrail.training.configs import EMA, CrossEntropy, DynamicScale, HardTeacher, Optimizer, SoftTeacher
+from vitrail.training.loss_scale import Scale, first
+from vitrail.training.losses import loss_of
 from vitrail.training.optimizers import make
-from vitrail.training.state import TrainState
-from vitrail.training.step import LARGEST_NORM, How, Step, broken, take_step
+from vitrail.training.state import TrainState, restore, snapshot
+from vitrail.training.step import LARGEST_NORM, How, Mixer, Step, broken, forward_backward, take_step
 
-HOW = How(device=torch.device("cpu"), precision="fp32", loss=CrossEntropy(smoothing=0.1), seed=3, decay=0.9)
+HOW = How(
+    device=torch.device("cpu"), precision="fp32", loss=CrossEntropy(smoothing=0.1), seed=3, average=EMA(decay=0.9)
+)
+PLAIN = replace(SGD, momentum=0.0, nesterov=False, weight_decay=0.0)
 BROKEN = [float("nan"), float("inf"), float("-inf"), 1e38]
 
 
@@ -96,10 +104,10 @@ def test_A17_a_broken_loss_changes_nothing(value: float, monkeypatch: pytest.Mon
     state = fresh()
     before = fingerprint(state)
 
-    def wrong(logits: Tensor, target: Tensor, smoothing: float, class_weights: Tensor | None) -> Tensor:
+    def wrong(config: object, logits: Tensor, target: Tensor, *rest: object) -> Tensor:
         return logits.sum() * value
 
-    monkeypatch.setattr("vitrail.training.step.cross_entropy", wrong)
+    monkeypatch.setattr("vitrail.training.step.loss_of", wrong)
     assert take_step(state, batch(1), 1e-3, HOW).skipped
     unchanged_but_counted(state, before)
 
@@ -160,7 +168,7 @@ def reference(steps: int, clip: float | None) -> nn.Module:
 def test_steps_are_what_plain_torch_does(clip: float | None) -> None:
     module = build(QUIET, seed=1).train()
     state = TrainState(module, make(ADAMW, module))
-    how = replace(HOW, loss=CrossEntropy(), clip=clip, decay=None)
+    how = replace(HOW, loss=CrossEntropy(), clip=clip, average=None)
     for step in range(4):
         take_step(state, batch(step), 1e-2, how)
     theirs = reference(4, clip)
@@ -175,7 +183,7 @@ def test_masks_depend_on_seed_and_step_alone() -> None:
         state = TrainState(module, make(SGD, module), step=step)
         prepare()
         generator = torch.random.get_rng_state()
-        take_step(state, replace(batch(0), step=step), 0.1, replace(how, decay=None))
+        take_step(state, replace(batch(0), step=step), 0.1, replace(how, average=None))
         assert torch.equal(torch.random.get_rng_state(), generator)
         return [p.detach() for p in module.parameters()]
 
@@ -191,7 +199,156 @@ def test_masks_depend_on_seed_and_step_alone() -> None:
 def test_bf16_keeps_float32_weights_and_moments() -> None:
     module = build(NETWORK, seed=1).train()
     state = TrainState(module, make(ADAMW, module))
-    done = take_step(state, batch(0), 1e-3, replace(HOW, precision="bf16", decay=None))
+    done = take_step(state, batch(0), 1e-3, replace(HOW, precision="bf16", average=None))
     assert not done.skipped
     assert {p.dtype for p in module.parameters()} == {torch.float32}
     assert {t.dtype for kept in state.optimizer.state.values() for t in kept.values()} == {torch.float32}
+
+
+# ---- parts, clipping, skipped steps
+
+
+def gradients(how: How, size: int = 8, step: int = 0) -> dict[str, Tensor]:
+    module = build(QUIET, seed=1).train()
+    loss = forward_backward(module, batch(step, size), how)
+    found = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return {"loss": loss, **found}
+
+
+@pytest.mark.parametrize("mix", [None, mixed])
+@pytest.mark.parametrize(("parts", "size"), [(2, 8), (3, 8), (8, 8), (9, 8), (4, 7)])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(parts: int, size: int, mix: Mixer | None) -> None:
+    """So `accumulate: 4` on a batch of 32 is one batch of 32, and four of 8; also where it does not divide."""
+    whole = gradients(replace(HOW, mix=mix), size)
+    split = gradients(replace(HOW, mix=mix, accumulate=parts), size)
+    assert whole.keys() == split.keys()
+    for name, theirs in whole.items():
+        torch.testing.assert_close(split[name], theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_four_batches_in_a_row_are_one_of_four_times_the_size() -> None:
+    four = [batch(step) for step in range(4)]
+    module = build(QUIET, seed=1).train()
+    for one in four:
+        forward_backward(module, replace(one, step=0), HOW, 0.25)
+    whole = replace(
+        four[0],
+        images=np.concatenate([one.images for one in four]),
+        labels=np.concatenate([one.labels for one in four]),
+    )
+    other = build(QUIET, seed=1).train()
+    forward_backward(other, whole, replace(HOW, accumulate=4))
+    for p, q in zip(module.parameters(), other.parameters(), strict=True):
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_masks_are_those_of_the_parts() -> None:
+    """Each part draws after the one before: the same split is the same run, another split is another."""
+
+    def loss(parts: int) -> float:
+        return float(forward_backward(build(NETWORK, seed=1).train(), batch(0), replace(HOW, accumulate=parts)))
+
+    assert loss(2) == loss(2) != loss(1)
+
+
+def test_a_gradient_is_clipped_by_value() -> None:
+    module = build(QUIET, seed=1).train()
+    state = TrainState(module, make(PLAIN, module))
+    before = [p.detach().clone() for p in module.parameters()]
+    done = take_step(state, batch(0), 1.0, replace(HOW, average=None, clip_value=1e-3))
+    moved = torch.cat([(a - p.detach()).reshape(-1) for a, p in zip(before, module.parameters(), strict=True)])
+    assert done.norm > 0.01
+    assert float(moved.abs().max()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_each_group_has_its_own_rate() -> None:
+    module = build(QUIET, seed=1).train()
+    state = TrainState(module, make(replace(PLAIN, layer_decay=0.5), module))
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    plain = gradients(replace(HOW, average=None))
+    take_step(state, batch(0), 1e-2, replace(HOW, average=None))
+    for name, scale in (("tokenizer.conv_layers.0.0.weight", 0.125), ("classifier.blocks.1.linear1.weight", 0.5)):
+        moved = before[name] - module.get_parameter(name).detach()
+        torch.testing.assert_close(moved, 1e-2 * scale * plain[name], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("teacher", [HardTeacher(path="x"), SoftTeacher(path="x", temperature=2.0)])
+def test_a_teacher_is_asked_for_the_mixed_pictures_and_learns_nothing(teacher: HardTeacher | SoftTeacher) -> None:
+    taught = build(QUIET, seed=9).eval().requires_grad_(False)
+    how = replace(HOW, loss=CrossEntropy(teacher=teacher), mix=mixed, teacher=taught)
+    module = build(QUIET, seed=1).train()
+    loss = forward_backward(module, batch(0), how)
+    images, target = mixed(torch.tensor(batch(0).images), torch.tensor(batch(0).labels), 0, 0)
+    wanted = loss_of(how.loss, module(images), target, taught(images)).detach()
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+    assert all(p.grad is None for p in taught.parameters())
+    parts = forward_backward(build(QUIET, seed=1).train(), batch(0), replace(how, accumulate=3))
+    assert float(parts) == pytest.approx(float(wanted), rel=1e-5)
+
+
+# ---- fp16
+
+
+def fp16(initial: float, **changes: object) -> tuple[TrainState, How]:
+    config = DynamicScale(initial=initial, window=3)
+    module = build(QUIET, seed=1).train()
+    state = TrainState(module, make(ADAMW, module), average.start(module), scale=first(config))
+    how = replace(HOW, precision="fp16", loss_scale=config)
+    return state, replace(how, **changes)  # type: ignore[arg-type]
+
+
+def test_fp16_follows_float32_and_its_scale_cancels() -> None:
+    losses = {}
+    for precision, scale in (("fp32", 1.0), ("fp16", 1.0), ("fp16", 1024.0)):
+        state, how = fp16(scale, precision=precision)
+        losses[precision, scale] = [take_step(state, batch(step), 1e-3, how).loss for step in range(4)]
+        assert {p.dtype for p in state.module.parameters()} == {torch.float32}
+        assert state.scale == Scale(2 * scale, 2)
+    assert losses["fp16", 1024.0] == pytest.approx(losses["fp32", 1.0], rel=2e-3)
+    assert losses["fp16", 1024.0] != losses["fp32", 1.0]
+
+
+def test_an_overflow_halves_the_scale_and_moves_nothing_else() -> None:
+    state, how = fp16(2.0**40)
+    before = fingerprint(replace(state, scale=None))
+    done = take_step(state, batch(0), 1e-3, how)
+    assert (done.skipped, done.overflow) == (True, True)
+    assert state.scale == Scale(2.0**39)
+    assert (state.step, state.updates, state.skipped, state.skipped_in_row) == (1, 0, 1, 0)
+    assert fingerprint(replace(state, scale=None, step=0, skipped=0)) == before
+    for step in range(1, 60):
+        done = take_step(state, batch(step), 1e-3, how)
+        if not done.skipped:
+            break
+        assert done.overflow
+    assert state.updates == 1
+    assert 1.0 < state.scale.value < 2.0**39
+
+
+def test_A17_numbers_that_no_scale_can_mend_are_broken() -> None:
+    state, how = fp16(1024.0)
+    bad = batch(0)
+    bad.images[0, 0, 0, 0] = np.nan
+    done = take_step(state, bad, 1e-3, how)
+    assert (done.skipped, done.overflow, state.skipped_in_row) == (True, False, 1)
+    assert state.scale == Scale(1024.0)
+    state, how = fp16(1.0)  # nothing is left to halve
+    with gradient_of(state.module.get_parameter("classifier.fc.weight"), float("inf")):
+        assert not take_step(state, batch(0), 1e-3, how).overflow
+
+
+def test_A08_a_state_with_a_scale_comes_back(tmp_path: Path) -> None:
+    state, how = fp16(2.0**17)
+    for step in range(3):
+        take_step(state, batch(step), 1e-3, how)
+    saved = load(save(tmp_path, snapshot(state, {}), keep=1))
+    other, _ = fp16(8.0)
+    restore(other, saved)
+    assert (other.scale, fingerprint(other)) == (state.scale, fingerprint(state))
+    assert state.scale is not None and state.scale.value != 8.0
+    plain = {key: value for key, value in saved.state.items() if key != "scale"}
+    for wrong in (plain, {**plain, "scale": {"value": 0.5, "since": 1}}, {**plain, "scale": 2.0}):
+        with pytest.raises(RunError, match="does not fit") as refused:
+            restore(other, replace(saved, state=wrong))
+        assert any("scale" in line for line in refused.value.evidence)

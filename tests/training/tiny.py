@@ -31,6 +31,15 @@ NETWORK = CCTConfig(
 )
 ADAMW = configs.AdamW(weight_decay=0.05)
 SGD = configs.SGD(momentum=0.9, nesterov=True, weight_decay=1e-4)
+OPTIMIZERS: dict[str, configs.Optimizer] = {
+    "adamw": ADAMW,
+    "sgd": SGD,
+    "adam": configs.Adam(weight_decay=1e-3),
+    "adam_weight_decay": configs.AdamWeightDecay(layer_decay=0.7, layer_decay_grouping="unilm"),
+    "lion": configs.Lion(decayed="all_but_norms"),
+    "lamb": configs.Lamb(always_adapt=True),
+    "muon": configs.Muon(layer_decay=0.8),
+}
 
 Hook = Callable[[TrainBatch], TrainBatch]
 
@@ -77,7 +86,7 @@ def plan(folder: Path, **changes: Any) -> Plan:
         optimizer=ADAMW,
         schedule=configs.Cosine(epochs=EPOCHS, lr=3e-3, warmup_epochs=0.5, warmup_lr=1e-4, min_lr=1e-5),
         loss=configs.CrossEntropy(smoothing=0.1),
-        average=configs.Average(decay=0.99),
+        average=configs.EMA(decay=0.99),
         train=configs.Train(seed=5, clip=1.0),
         checkpoint=configs.Checkpoint(),
         evaluation=configs.Evaluation(),

@@ -101,13 +101,11 @@ class Builder:
             return self.note(tag, f"{key}.name", f"`{_shown(tag)}` is not known; {nearest(str(tag.value), by_name)}")
         kind = by_name[tag.value]
         mine = {item.name for item in fields(kind)}
-        for other in kinds:
-            for dead in node.value.keys() & ({item.name for item in fields(other)} - mine):
-                self.note(
-                    node.value[dead],
-                    f"{key}.{dead}",
-                    f"has no effect: it belongs to `{_tag(other)}`, not to `{tag.value}`",
-                )
+        for dead, child in node.value.items():
+            owners = [f"`{_tag(other)}`" for other in kinds if dead in {item.name for item in fields(other)}]
+            if owners and dead not in mine:
+                whose = ", ".join(owners)
+                self.note(child, f"{key}.{dead}", f"has no effect: it belongs to {whose}, not to `{tag.value}`")
         live = {name: child for name, child in node.value.items() if name in mine or not _anywhere(name, kinds)}
         return self.part(kind, Node(live, node.line), key)
 
@@ -122,9 +120,9 @@ class Builder:
         if items is None and kinds == (int, int) and type(node.value) is int:
             items = [node, node]  # a square size may be given as one number
         if items is None or (not open_ended and len(items) != len(kinds)):
-            wanted = "a list" if open_ended else f"a list of {len(kinds)}"
-            words = "texts" if kinds[0] is str else "numbers"
-            return self.note(node, key, f"must be {wanted} {words}, not `{_shown(node)}`")
+            wanted = "a list of" if open_ended else f"a list of {len(kinds)}"
+            what = "texts" if kinds[0] is str else "numbers"
+            return self.note(node, key, f"must be {wanted} {what}, not `{_shown(node)}`")
         each = [kinds[0]] * len(items) if open_ended else list(kinds)
         values = tuple(self._ranged(self._scalar(k, n, key), n, key) for k, n in zip(each, items, strict=True))
         return FAILED if FAILED in values else values

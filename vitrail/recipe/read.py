@@ -15,8 +15,13 @@ from vitrail.models.catalog import VARIANTS
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.build import FAILED, Builder
 from vitrail.recipe.schema import FORMAT, KEYS, PAIRS, PARTS, RANGES, Recipe, cross_problems
+from vitrail.training.configs import AdamW, CrossEntropy
 
 LIMIT = 1 << 20
+# part -> the name of the one that it is where the recipe says nothing
+DEFAULTS: dict[str, str] = {
+    item.name: item.default.name for item in fields(Recipe) if isinstance(item.default, (CrossEntropy, AdamW))
+}
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -168,6 +173,9 @@ def _overridden(root: Node, override: str) -> Node:
     for one, other in PAIRS:
         if key.strip() in (one, other):
             root = _without(root, (other if key.strip() == one else one).split("."))
+    default = DEFAULTS.get(keys[0])
+    if len(keys) > 1 and default is not None and isinstance(root.value, dict) and keys[0] not in root.value:
+        root = _set(root, [keys[0], "name"], _given(default))  # of the default one, the rest of which is not said
     return _set(root, keys, _given(scalar(text)))
 
 

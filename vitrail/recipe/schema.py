@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from vitrail.data.augment.grammar import is_three_augment, parse
@@ -12,11 +13,16 @@ from vitrail.data.configs import Augment, Data, Mix
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
+    SWA,
     AdamW,
     Average,
     Checkpoint,
+    Constant,
+    Cosine,
     CrossEntropy,
     Evaluation,
+    Loss,
+    MultiStep,
     Optimizer,
     Precision,
     Schedule,
@@ -52,7 +58,7 @@ class Recipe:
     data: Data = Data()
     augment: Augment = Augment()
     mix: Mix | None = None
-    loss: CrossEntropy = CrossEntropy()
+    loss: Loss = CrossEntropy()
     optimizer: Optimizer = AdamW()
     schedule: Schedule
     precision: Precision = "auto"
@@ -70,7 +76,7 @@ PARTS: dict[str, object] = {
     "data": Data,
     "augment": Augment,
     "mix": Mix | None,
-    "loss": CrossEntropy,
+    "loss": Loss,
     "optimizer": Optimizer,
     "schedule": Schedule,
     "precision": Precision,
@@ -83,7 +89,7 @@ KEYS = ("format", "name", "model", "policy", *PARTS)
 FORMAT = "1.0"  # of recipes; another major version is refused
 
 # Of each pair exactly one stands; an override of one replaces the other.
-PAIRS = (("schedule.epochs", "schedule.steps"),)
+PAIRS = (("schedule.epochs", "schedule.steps"), ("schedule.warmup_epochs", "schedule.warmup_steps"))
 
 
 def _within(low: float, high: float) -> tuple[Callable[[float], bool], str]:
@@ -125,19 +131,42 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "mix.switch": _within(0, 1),
     "mix.off_epoch": _least(0),
     "loss.smoothing": _within(0, 0.999),
+    "loss.threshold": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "loss.teacher.alpha": ((lambda value: 0 < value <= 1), "must lie above 0, up to 1"),
+    "loss.teacher.temperature": ABOVE_0,
     "optimizer.betas": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
     "optimizer.eps": ABOVE_0,
     "optimizer.weight_decay": _least(0),
+    "optimizer.layer_decay": ((lambda value: 0 < value <= 1), "must lie above 0, up to 1"),
     "optimizer.momentum": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "optimizer.newton_schulz": _within(1, 99),
     "schedule.epochs": ABOVE_0,
     "schedule.steps": _least(1),
     "schedule.lr": ABOVE_0,
     "schedule.warmup_epochs": _least(0),
+    "schedule.warmup_steps": _least(0),
     "schedule.warmup_lr": _least(0),
     "schedule.min_lr": _least(0),
+    "schedule.cooldown_epochs": _least(0),
+    "schedule.t_max": ABOVE_0,
+    "schedule.cycles": _within(1, 1000),
+    "schedule.cycle_mul": _within(0.01, 100),
+    "schedule.cycle_decay": _within(0, 1),
+    "schedule.k_decay": ABOVE_0,
+    "schedule.power": ABOVE_0,
+    "schedule.milestones": ABOVE_0,
+    "schedule.gamma": _within(0, 1),
+    "schedule.every": ABOVE_0,
     "average.decay": ((lambda value: 0 <= value < 1), "must lie in 0 to below 1"),
+    "average.from_epoch": _least(0),
     "train.seed": _within(0, 2**63 - 1),
+    "train.accumulate": _within(1, 1_000_000),
     "train.clip": ABOVE_0,
+    "train.clip_value": ABOVE_0,
+    "train.loss_scale.initial": _within(1, 2.0**60),
+    "train.loss_scale.factor": ((lambda value: 1 < value <= 2.0**20), "must lie above 1, up to 2^20"),
+    "train.loss_scale.window": _least(1),
+    "train.loss_scale.value": _within(1, 2.0**60),
     "train.threads": _within(1, 4096),
     "checkpoint.every": _least(0),
     "checkpoint.keep": _least(1),
@@ -148,19 +177,12 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     """What contradicts itself between keys: (dotted key, what is wrong)."""
-    found = []
-    if (recipe.schedule.epochs is None) == (recipe.schedule.steps is None):
-        found.append(("schedule", "exactly one of `epochs` and `steps` must stand"))
-    lr_floor = getattr(recipe.schedule, "min_lr", 0.0)
-    if lr_floor > recipe.schedule.lr:
-        found.append(("schedule.min_lr", f"{lr_floor:g} lies above schedule.lr {recipe.schedule.lr:g}"))
-    if recipe.schedule.epochs is not None and recipe.schedule.warmup_epochs >= recipe.schedule.epochs:
-        found.append(
-            (
-                "schedule.warmup_epochs",
-                f"{recipe.schedule.warmup_epochs:g} of {recipe.schedule.epochs:g} epochs leaves none to train in",
-            )
-        )
+    found = _schedule_problems(recipe.schedule)
+    found += _training_problems(recipe)
+    if recipe.optimizer.layer_decay is None and recipe.optimizer.layer_decay_grouping != "timm":
+        found.append(("optimizer.layer_decay_grouping", "has no effect without `layer_decay`"))
+    if getattr(recipe.optimizer, "nesterov", False) and getattr(recipe.optimizer, "momentum", 1.0) == 0.0:
+        found.append(("optimizer.nesterov", "has no effect without momentum"))
     if recipe.config.channels != recipe.policy.channels:
         found.append(("policy.mean", f"{recipe.policy.channels} values for {recipe.config.channels} channels"))
     if recipe.config.image_size != recipe.policy.size:
@@ -217,3 +239,53 @@ def _ordered(part: object, key: str, pairs: tuple[str, ...]) -> list[tuple[str, 
         for pair, (low, high) in ((pair, value) for pair, value in values.items() if value is not None)
         if low > high
     ]
+
+
+def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
+    found = []
+    if recipe.loss.smoothing_over == "others" and not 0.0 < recipe.loss.smoothing <= 0.5:
+        found.append(("loss.smoothing_over", "`others` wants a smoothing above 0, up to 0.5"))
+    average, epochs = recipe.average, recipe.schedule.epochs
+    if isinstance(average, SWA) and epochs is not None and average.from_epoch >= epochs:
+        found.append(("average.from_epoch", f"{average.from_epoch} of {epochs:g} epochs leaves none to average"))
+    if recipe.train.accumulate > recipe.data.batch:
+        found.append(("train.accumulate", f"{recipe.train.accumulate} parts of data.batch {recipe.data.batch}"))
+    if recipe.train.clip is not None and recipe.train.clip_value is not None:
+        found.append(("train.clip_value", "stands beside `clip`: give one of them"))
+    if recipe.train.loss_scale is not None and recipe.precision != "fp16":
+        found.append(("train.loss_scale", f"has no effect with precision {recipe.precision}: it is fp16's"))
+    return found
+
+
+def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:
+    found = []
+    if (schedule.epochs is None) == (schedule.steps is None):
+        found.append(("schedule", "exactly one of `epochs` and `steps` must stand"))
+    if schedule.warmup_steps is not None and schedule.warmup_epochs:
+        found.append(("schedule.warmup_steps", "stands beside `warmup_epochs`: give one of them"))
+    held = 0.0 if isinstance(schedule, Constant) else schedule.cooldown_epochs
+    if schedule.epochs is not None and schedule.warmup_epochs + held >= schedule.epochs:
+        key = "warmup_epochs" if schedule.warmup_epochs else "cooldown_epochs"
+        spent = f"{schedule.warmup_epochs + held:g} of {schedule.epochs:g} epochs"
+        found.append((f"schedule.{key}", f"{spent} leaves none to train in"))
+    if schedule.steps is not None and (schedule.warmup_steps or 0) >= schedule.steps:
+        found.append(("schedule.warmup_steps", f"{schedule.warmup_steps} of {schedule.steps} leaves none to train in"))
+    if not isinstance(schedule, Constant) and schedule.min_lr > schedule.lr:
+        found.append(("schedule.min_lr", f"{schedule.min_lr:g} lies above schedule.lr {schedule.lr:g}"))
+    if isinstance(schedule, Cosine):
+        found += _cosine_problems(schedule)
+    if isinstance(schedule, MultiStep) and (
+        not schedule.milestones or any(a >= b for a, b in pairwise(schedule.milestones))
+    ):
+        found.append(("schedule.milestones", "must be one epoch or more, each later than the one before"))
+    return found
+
+
+def _cosine_problems(schedule: Cosine) -> list[tuple[str, str]]:
+    found = []
+    if schedule.rise and (schedule.t_max is None or schedule.cycles > 1):
+        found.append(("schedule.rise", "has no effect: give `t_max`, after which the rate rises, and one cycle"))
+    for key in ("cycle_mul", "cycle_decay"):
+        if schedule.cycles == 1 and getattr(schedule, key) != 1.0:
+            found.append((f"schedule.{key}", "has no effect with one cycle"))
+    return found

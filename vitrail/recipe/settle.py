@@ -91,6 +91,21 @@ def started_from(recipe: Recipe, start: Loaded) -> Recipe:
     return replace(recipe, config=config, weights=weights, policy=policy, origins=origins)
 
 
+def taught_by(recipe: Recipe, found: str) -> Recipe:
+    """The recipe with the hash of its teacher's tensors. RecipeError V104 when it names another one."""
+    teacher = recipe.loss.teacher
+    assert teacher is not None
+    if teacher.sha256 not in (None, found):
+        raise RecipeError(
+            "V104",
+            f"`{teacher.path}` holds another teacher than the recipe was resolved with",
+            evidence=[f"recipe {teacher.sha256}", f"file   {found}"],
+            hint="give the one it was resolved with, or leave loss.teacher.sha256 out",
+        )
+    loss = replace(recipe.loss, teacher=replace(teacher, sha256=found))
+    return replace(recipe, loss=loss, origins={**recipe.origins, "loss.teacher.sha256": "weights"})
+
+
 def numerics_open(recipe: Recipe) -> tuple[str, ...]:
     """The numerics of the model that the recipe leaves to its variant, and so to its start weights."""
     return tuple(name for name in OPEN if recipe.origins.get(f"model.{name}") == "variant")
@@ -107,6 +122,10 @@ def as_chosen(wanted: Recipe, before: Recipe) -> Recipe:
         train, origins["train.attention"] = replace(train, attention=before.train.attention), "probe"
     if train.threads is None:
         train, origins["train.threads"] = replace(train, threads=before.train.threads), "machine"
+    teacher, taught = wanted.loss.teacher, before.loss.teacher
+    if teacher is not None and taught is not None and teacher.sha256 is None:
+        changes["loss"] = replace(wanted.loss, teacher=replace(teacher, sha256=taught.sha256))
+        origins["loss.teacher.sha256"] = "weights"
     if wanted.weights is not None and before.weights is not None and wanted.weights.sha256 is None:
         changes["weights"] = replace(wanted.weights, sha256=before.weights.sha256)
         origins["weights.sha256"] = "weights"

@@ -10,6 +10,7 @@ from typing import cast
 
 from vitrail.formats.yaml import scalar_text
 from vitrail.recipe.schema import FORMAT, PARTS, Recipe
+from vitrail.training.configs import Loss
 
 COLUMN = 44  # where the comments start
 
@@ -46,18 +47,25 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 def fingerprint(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the weights.
 
-    Left out: names, where data and start weights lie, how many threads load, when is saved and evaluated.
+    Left out: names, where data, start weights and a teacher lie, how many threads load, when is saved and evaluated.
     """
     values = to_plain(recipe)
     for key in ("format", "name", "checkpoint", "evaluation"):
         del values[key]
     if recipe.weights is not None:
         values["weights"] = recipe.weights.sha256
+    if recipe.loss.teacher is not None:
+        values["loss"] = {**cast(Mapping[str, object], values["loss"]), "teacher": _plain(_without_path(recipe.loss))}
     data = dict(cast(Mapping[str, object], values["data"]))
     for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _without_path(loss: Loss) -> dict[str, object]:
+    assert loss.teacher is not None
+    return {key: value for key, value in asdict(loss.teacher).items() if key != "path"}
 
 
 def to_yaml(recipe: Recipe, *, version: str) -> str:

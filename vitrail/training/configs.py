@@ -5,82 +5,312 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Attention = Literal["auto", "fused", "explicit"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamW:
-    """Adam with decoupled weight decay (arXiv 1711.05101), not of vectors, biases and what a family exempts."""
+class Grouped:
+    """What every optimizer has: what it decays, and how much slower it trains what lies far from the head.
 
-    name: Literal["adamw"] = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1.0e-8
-    weight_decay: float = 0.05
+    decayed: `family`, two axes or more but not what the family's published recipes spare; `weights`, the matrices and
+    kernels named so alone; `all_but_norms`. layer_decay: each layer's rate is that of the next one times this.
+    layer_decay_grouping: timm's layers, or unilm's, where the norm after the last block goes with the head.
+    """
+
+    name: str
+    weight_decay: float = 0.0
+    decayed: Literal["family", "weights", "all_but_norms"] = "family"
+    layer_decay: float | None = None
+    layer_decay_grouping: Literal["timm", "unilm"] = "timm"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGD:
-    """Stochastic gradient descent with momentum; weight decay, not of vectors, biases and what a family exempts."""
+class AdamW(Grouped):
+    """Adam with decoupled weight decay (arXiv 1711.05101)."""
+
+    name: Literal["adamw"] = "adamw"
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1.0e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Grouped):
+    """Adam (arXiv 1412.6980); weight decay is added to the gradient."""
+
+    name: Literal["adam"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1.0e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWeightDecay(Grouped):
+    """AdamW without correction of the moments' bias, as MindSpore's and BERT's: its first steps are far longer."""
+
+    name: Literal["adam_weight_decay"] = "adam_weight_decay"
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1.0e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Grouped):
+    """Stochastic gradient descent with momentum; weight decay is added to the gradient."""
 
     name: Literal["sgd"] = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
-    weight_decay: float = 0.0
-
-
-Optimizer = AdamW | SGD
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosine:
-    """Linear warm-up, then half a cosine from `lr` to `min_lr`. Exactly one of epochs and steps is given.
+class Lion(Grouped):
+    """The sign of a mean of gradients (arXiv 2302.06675); wants a rate three to ten times smaller than AdamW's."""
 
-    The length counts everything, warm-up included; warm-up is in epochs and may be a fraction.
+    name: Literal["lion"] = "lion"
+    weight_decay: float = 0.5
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lamb(Grouped):
+    """AdamW whose step in each tensor is as long as its weights (arXiv 1904.00962), for large batches.
+
+    always_adapt: of what is not decayed too, as the paper has it; timm and apex leave that at AdamW's length.
+    """
+
+    name: Literal["lamb"] = "lamb"
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1.0e-6
+    always_adapt: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Muon(Grouped):
+    """Orthogonalised momentum for the matrices within the blocks, AdamW (betas, eps) for all else.
+
+    adjust: how a matrix's shape changes its rate, by torch's names; `match_rms_adamw` suits AdamW's rate and decay
+    (arXiv 2502.16982), `original` wants a rate about thirty times greater.
+    """
+
+    name: Literal["muon"] = "muon"
+    weight_decay: float = 0.05
+    momentum: float = 0.95
+    nesterov: bool = True
+    newton_schulz: int = 5  # steps of the orthogonalisation
+    adjust: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1.0e-8
+
+
+Optimizer = AdamW | Adam | AdamWeightDecay | SGD | Lion | Lamb | Muon
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What every schedule has. Exactly one of epochs and steps is given: the whole length, warm-up and cooldown in it.
+
+    per: whether the rate moves at every step, once an epoch, or once an epoch but at every step of the warm-up.
+    Warm-up is in epochs, and may be a fraction of one, or in steps; it goes from `warmup_lr` towards `lr`, in the form
+    `warmup`, with W its length and t counted from 0:
+        line      t / W of the way: `lr` would be met one after its last (timm, Google, SHI-Labs)
+        ending    t / (W - 1): its last is `lr` (unilm)
+        shifted   (t + 1) / W: its first is a step already, its last is `lr` (the model zoo's vit_base)
+        harmonic  lr / (W - t), whatever `warmup_lr` is (SHI-Labs' first script)
+    """
+
+    name: str
+    epochs: float | None = None
+    steps: int | None = None
+    lr: float
+    per: Literal["step", "epoch", "epoch_after_warmup"] = "step"
+    warmup_epochs: float = 0.0
+    warmup_steps: int | None = None  # in place of warmup_epochs
+    warmup_lr: float = 0.0
+    warmup: Literal["line", "ending", "shifted", "harmonic"] = "line"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Curve):
+    """One learning rate from the first step to the last, after an optional warm-up."""
+
+    name: Literal["constant"] = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Falling(Curve):
+    """What every schedule that falls has: a least rate, and an end that is held at it.
+
+    warmup_prefix: whether the curve begins after the warm-up, or at the start and is hidden by it (timm's word).
+    """
+
+    warmup_prefix: bool = True
+    min_lr: float = 0.0
+    cooldown_epochs: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Falling):
+    """Half a cosine from `lr` to `min_lr` (arXiv 1608.03983), over `t_max` epochs or all that is left.
+
+    rise: after t_max it rises again, as torch's CosineAnnealingLR and the model zoo's vit_base have it; else it stays
+    at min_lr. cycles: how often it starts anew, each time `cycle_mul` times as long and from `cycle_decay` times the
+    rate. k_decay: the exponent of the way (arXiv 2004.05909). min_added: the whole curve lies min_lr higher, as in the
+    BEiT of the model zoo.
     """
 
     name: Literal["cosine"] = "cosine"
-    epochs: float | None = None
-    steps: int | None = None
-    lr: float
-    warmup_epochs: float = 0.0
-    warmup_lr: float = 0.0
-    min_lr: float = 0.0
+    t_max: float | None = None  # epochs
+    rise: bool = False
+    cycles: int = 1
+    cycle_mul: float = 1.0
+    cycle_decay: float = 1.0
+    k_decay: float = 1.0
+    min_added: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant:
-    """One learning rate from the first step to the last, after an optional linear warm-up."""
+class Linear(Falling):
+    """A line from `lr` to `min_lr`."""
 
-    name: Literal["constant"] = "constant"
-    epochs: float | None = None
-    steps: int | None = None
-    lr: float
-    warmup_epochs: float = 0.0
-    warmup_lr: float = 0.0
+    name: Literal["linear"] = "linear"
 
 
-Schedule = Cosine | Constant
+@dataclass(frozen=True, kw_only=True)
+class Polynomial(Falling):
+    """min_lr + (lr - min_lr) (1 - way)^power."""
+
+    name: Literal["polynomial"] = "polynomial"
+    power: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiStep(Falling):
+    """Times gamma at each milestone, in epochs from the start of the curve; never below min_lr."""
+
+    name: Literal["multi_step"] = "multi_step"
+    milestones: tuple[float, ...]
+    gamma: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponential(Falling):
+    """lr gamma^(epochs / every), never below min_lr, or with min_added that much higher throughout."""
+
+    name: Literal["exponential"] = "exponential"
+    gamma: float = 0.97
+    every: float = 1.0
+    min_added: bool = False
+
+
+Schedule = Cosine | Constant | Linear | Polynomial | MultiStep | Exponential
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardTeacher:
+    """Distillation (arXiv 2012.12877): the teacher's class counts as a label, with the weight alpha.
+
+    path: any MODEL. sha256: of its tensors, written by resolving and held against them when the recipe is run again.
+    """
+
+    name: Literal["hard"] = "hard"
+    path: str
+    sha256: str | None = None
+    alpha: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftTeacher:
+    """Distillation (arXiv 1503.02531): the teacher's probabilities at a temperature count, with the weight alpha."""
+
+    name: Literal["soft"] = "soft"
+    path: str
+    sha256: str | None = None
+    alpha: float = 0.5
+    temperature: float = 1.0
+
+
+Teacher = HardTeacher | SoftTeacher
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Cross-entropy on labels or mixed targets; smoothing s puts 1 - s + s/K on the label and s/K elsewhere.
+    """Softmax cross-entropy on labels or mixed targets.
+
+    smoothing s, with K classes: over `all` it puts 1 - s + s/K on the label and s/K elsewhere (arXiv 1512.00567, torch
+    and timm), over the `others` 1 - s and s/(K - 1) (MindSpore's CrossEntropySmooth).
 
     class_weights `balanced`: what a class's targets count is inverse to its number of training pictures, 1 on average.
     """
 
     name: Literal["cross_entropy"] = "cross_entropy"
     smoothing: float = 0.0
+    smoothing_over: Literal["all", "others"] = "all"
     class_weights: Literal["none", "balanced"] = "none"
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Average:
-    """Exponential moving average of the weights: decay min(decay, (1 + step) / (10 + step))."""
+class BinaryCrossEntropy:
+    """Each class a yes or no of its own (arXiv 2110.00476, 2006.07159): sigmoid cross-entropy on the same targets.
+
+    threshold: targets above it count as 1, the others as 0. over_classes: the loss of a picture is the mean over the
+    classes (timm), or their sum (big_vision), K times as much.
+    """
+
+    name: Literal["bce"] = "bce"
+    smoothing: float = 0.0
+    smoothing_over: Literal["all", "others"] = "all"
+    threshold: float | None = None
+    over_classes: Literal["mean", "sum"] = "mean"
+    teacher: Teacher | None = None
+
+
+Loss = CrossEntropy | BinaryCrossEntropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMA:
+    """Exponential moving average of the weights: decay min(decay, (1 + updates) / (10 + updates))."""
 
     name: Literal["ema"] = "ema"
     decay: float = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class SWA:
+    """The mean of the weights at the ends of epochs (arXiv 1803.05407), after `from_epoch` whole ones.
+
+    Until the first of those ends it is the weights as they are.
+    """
+
+    name: Literal["swa"] = "swa"
+    from_epoch: int
+
+
+Average = EMA | SWA
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicScale:
+    """fp16's loss times a factor that is divided at an overflow and multiplied after `window` steps without one."""
+
+    name: Literal["dynamic"] = "dynamic"
+    initial: float = 65536.0
+    factor: float = 2.0
+    window: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedScale:
+    """fp16's loss times one factor throughout."""
+
+    name: Literal["fixed"] = "fixed"
+    value: float
+
+
+LossScale = DynamicScale | FixedScale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +318,11 @@ class Train:
     """How the steps are taken."""
 
     seed: int = 0
+    freeze: tuple[str, ...] = ()  # parameters by name, `*` and `?` as in file names; `!` takes out again
+    accumulate: int = 1  # parts that a batch is computed in, one after the other; its gradient is the same
     clip: float | None = None  # largest global norm of the gradient
+    clip_value: float | None = None  # or largest value of each of its elements
+    loss_scale: LossScale | None = None  # of fp16; None: none
     on_nan: Literal["stop", "skip"] = "stop"
     attention: Attention = "auto"
     threads: int | None = None  # of torch; None: as many as the machine gives

@@ -4,6 +4,7 @@ Every row has `event` and `step`, the steps done when it was written:
 
     start  resume  end          the run itself
     step  skipped  broke        one step: trained, left out, or the one that ended the run
+    overflow                    one step left out because its loss scale was too great; the next one's is smaller
     bad                         a picture to train on that could not be read, before the step without it
     evaluation  checkpoint      what was done after a step; a checkpoint's row is written just before its files
     stopped  warning            a signal; something that failed and was passed over
@@ -168,7 +169,7 @@ def _stands(row: Row, step: int, settled: bool) -> bool:
     assert isinstance(at, int)
     if row["event"] == "bad":  # written before its step is counted
         return at < step
-    return at < step or (at == step and (settled or row["event"] in ("start", "step", "skipped")))
+    return at < step or (at == step and (settled or row["event"] in ("start", "step", "skipped", "overflow")))
 
 
 def restart(folder: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -15,13 +15,13 @@ from torch import nn
 from vitrail import disk
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
-from vitrail.training import average, checkpoint, journal, memory, optimizers
-from vitrail.training.configs import Average, Checkpoint, CrossEntropy, Evaluation, Optimizer, Schedule, Train
-from vitrail.training.groups import describe
+from vitrail.training import average, checkpoint, journal, loss_scale, memory, optimizers
+from vitrail.training.configs import Average, Checkpoint, Evaluation, Loss, Optimizer, Schedule, Train
+from vitrail.training.groups import describe, freeze
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
 from vitrail.training.state import TrainState, restore, snapshot
-from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Step, broken, generators_kept, take_step
+from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Settled, Step, broken, generators_kept, take_step
 
 CHECKPOINTS = "checkpoints"
 Evaluate = Callable[[nn.Module], Mapping[str, float]]  # a network in evaluation mode -> metrics with `top1`
@@ -47,17 +47,18 @@ class Plan:
     module: nn.Module
     optimizer: Optimizer
     schedule: Schedule
-    loss: CrossEntropy
+    loss: Loss
     average: Average | None
     train: Train
     checkpoint: Checkpoint
     evaluation: Evaluation
-    precision: Literal["fp32", "bf16"]
+    precision: Settled
     device: str = "cpu"
     loader: Loader
     bad_allowed: int = 0  # different pictures that may turn out bad in one process
     mix: Mixer | None
     class_weights: tuple[float, ...] | None = None
+    teacher: nn.Module | None = None
     evaluate: Evaluate | None
     folder: Path
     identity: Mapping[str, object]
@@ -142,8 +143,10 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
 
 def _state(plan: Plan) -> TrainState:
     module = plan.module.to(plan.device).train()
+    freeze(module, plan.train.freeze)
     ema = average.start(module) if plan.average is not None else None
-    return TrainState(module, optimizers.make(plan.optimizer, module), ema)
+    scale = None if plan.train.loss_scale is None else loss_scale.first(plan.train.loss_scale)
+    return TrainState(module, optimizers.make(plan.optimizer, module), ema, scale=scale)
 
 
 def _how(plan: Plan) -> How:
@@ -153,10 +156,15 @@ def _how(plan: Plan) -> How:
         precision=plan.precision,
         loss=plan.loss,
         seed=plan.train.seed,
+        steps_per_epoch=plan.loader.steps_per_epoch,
+        accumulate=plan.train.accumulate,
         clip=plan.train.clip,
-        decay=plan.average.decay if plan.average is not None else None,
+        clip_value=plan.train.clip_value,
+        loss_scale=plan.train.loss_scale,
+        average=plan.average,
         mix=plan.mix,
         class_weights=weights,
+        teacher=None if plan.teacher is None else plan.teacher.to(plan.device).eval(),
     )
 
 
@@ -168,7 +176,7 @@ def _say_start(run: _Run, *, resumed: bool) -> None:
         precision=run.plan.precision,
         device=run.plan.device,
         threads=torch.get_num_threads(),
-        parameters=describe(run.plan.module, run.plan.optimizer.weight_decay),
+        parameters=describe(run.plan.module, run.plan.optimizer),
         optimizer=asdict(run.plan.optimizer),
     )
 
@@ -211,10 +219,16 @@ def _tell_bad(run: _Run, batch: TrainBatch) -> None:
 def _one(run: _Run, batch: TrainBatch, waited: float) -> None:
     state = run.state
     began = time.monotonic()
-    lr = learning_rate(run.plan.schedule, state.step, steps_per_epoch=run.plan.loader.steps_per_epoch)
+    lr = learning_rate(run.plan.schedule, state.updates, steps_per_epoch=run.plan.loader.steps_per_epoch)
+    scale = state.scale
     done = _guarded_step(run, batch, lr)
     took = time.monotonic() - began
-    numbers = {"epoch": batch.epoch, "loss": done.loss, "norm": done.norm, "lr": lr}
+    numbers: dict[str, object] = {"epoch": batch.epoch, "loss": done.loss, "norm": done.norm, "lr": lr}
+    if scale is not None:
+        numbers["scale"] = scale.value
+    if done.overflow:
+        run.tell("overflow", **numbers)
+        return
     if not done.skipped:
         pace = len(batch.labels) / max(took + waited, 1e-9)
         run.tell("step", **numbers, wait_s=waited, step_s=took, images_per_s=pace)

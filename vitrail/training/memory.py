@@ -38,6 +38,7 @@ def shortage(state: TrainState, batch: TrainBatch, how: How, reason: str) -> Sys
     """
     size = len(batch.labels)
     fits = largest_fitting(size, lambda pictures: _fits(state, batch, how, pictures))
+    parts = -(-size * how.accumulate // fits) if fits else 0
     state.optimizer.zero_grad(set_to_none=True)
     return SystemFault(
         "V703",
@@ -45,7 +46,8 @@ def shortage(state: TrainState, batch: TrainBatch, how: How, reason: str) -> Sys
         evidence=[reason.splitlines()[0][:200] if reason else "no more was said", f"data.batch={fits} fits"]
         if fits
         else [reason.splitlines()[0][:200] if reason else "no more was said", "not even one picture fits"],
-        hint=f"start again with data.batch={fits} (and a learning rate for that batch), or free memory and resume"
+        hint=f"start again with train.accumulate={parts}, which computes the same batch in parts, or with "
+        f"data.batch={fits} and a learning rate for that batch; or free memory and resume"
         if fits
         else "free memory, or choose a smaller variant",
     )

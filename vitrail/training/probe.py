@@ -13,6 +13,7 @@ from vitrail.models import build, set_attention
 from vitrail.models.configs import ModelConfig
 from vitrail.models.count import macs
 from vitrail.training.configs import Attention, Precision
+from vitrail.training.step import casting
 
 PICTURES = 16  # in a probed step: enough to be bound by the same things as a full batch
 WORK = 32e9  # multiplications of its forward pass: a large network is probed on fewer pictures, in seconds
@@ -37,6 +38,8 @@ def fastest_way(
 
 def _step(config: ModelConfig, precision: Precision, attention: Attention, pictures: int) -> Callable[[], None]:
     made: list[nn.Module] = []
+    assert precision != "auto"
+    settled = precision
 
     def step() -> None:
         if not made:
@@ -45,7 +48,7 @@ def _step(config: ModelConfig, precision: Precision, attention: Attention, pictu
         module = made[0]
         images = torch.zeros(pictures, config.channels, *config.image_size)
         images = images.contiguous(memory_format=torch.channels_last)  # as the step has them
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with casting(images.device, settled):
             logits = module(images)
         loss = F.cross_entropy(logits.float(), torch.zeros(pictures, dtype=torch.long))
         torch.autograd.backward(loss)

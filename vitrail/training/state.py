@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from vitrail.errors import NumbersBroke, RunError
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.training.average import averaged, trainable
 from vitrail.training.checkpoint import Snapshot
-from vitrail.training.optimizers import HYPER, KEPT
+from vitrail.training.loss_scale import Scale
+from vitrail.training.optimizers import HYPER, kept_by
 
 _SHOWN = 8  # problems listed in an error
 
@@ -43,6 +44,12 @@ class TrainState:
     skipped: int = 0
     skipped_in_row: int = 0
     elapsed_s: float = 0.0  # of training so far, resumed parts together
+    scale: Scale | None = None  # of fp16's loss
+
+    @property
+    def updates(self) -> int:
+        """Updates of the weights so far: where the schedule stands."""
+        return self.step - self.skipped
 
 
 # state.json: key -> what its value must be
@@ -79,6 +86,8 @@ def snapshot(state: TrainState, identity: Mapping[str, object]) -> Snapshot:
             hint="resume from the checkpoint before, with a lower learning rate or with train.clip",
         )
     plain = {name: getattr(state, name) for name in _PLAIN}
+    if state.scale is not None:
+        plain["scale"] = asdict(state.scale)
     return Snapshot(state.step, files, {**plain, "optimizer": _settings(state.optimizer), "identity": dict(identity)})
 
 
@@ -112,6 +121,8 @@ def restore(state: TrainState, saved: Snapshot) -> None:
     _fill_optimizer(state, saved.files["optimizer"])
     for name in _PLAIN:
         setattr(state, name, saved.state[name])
+    if state.scale is not None:
+        state.scale = _scale(saved)
 
 
 def _trainable_names(module: nn.Module) -> list[str]:
@@ -119,10 +130,10 @@ def _trainable_names(module: nn.Module) -> list[str]:
 
 
 def _kept(state: TrainState) -> dict[str, Tensor]:
-    words = KEPT[type(state.optimizer).__name__]
+    words = kept_by(state.optimizer)
     named = zip(_trainable_names(state.module), trainable(state.module), strict=True)
-    held = [(name, state.optimizer.state[p]) for name, p in named if p in state.optimizer.state]
-    return {f"{name}|{word}": kept[word] for name, kept in held for word in words if kept.get(word) is not None}
+    held = [(name, words[p], state.optimizer.state[p]) for name, p in named if p in state.optimizer.state]
+    return {f"{name}|{word}": kept[word] for name, mine, kept in held for word in mine if kept.get(word) is not None}
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -158,6 +169,8 @@ def _problems(state: TrainState, saved: Snapshot) -> list[str]:
     if set(saved.files) != wanted:
         return [f"it holds {', '.join(sorted(saved.files))}; the run needs {', '.join(sorted(wanted))}"]
     problems = [f"state: {line}" for line in _plain_problems(saved)]
+    if state.scale is not None and _scale(saved) is None:
+        problems.append(f"state: `scale` is {saved.state.get('scale')!r}")
     shapes = {name: _shape(tensor) for name, tensor in state.module.state_dict().items()}
     for file in sorted(wanted - {"optimizer"}):
         problems += _differences(file, shapes, saved.files[file])
@@ -176,6 +189,14 @@ def _plain_problems(saved: Snapshot) -> list[str]:
     return found
 
 
+def _scale(saved: Snapshot) -> Scale | None:
+    """The loss scale in a saved state; None for what is none."""
+    match saved.state.get("scale"):
+        case {"value": float(value), "since": int(since)} if value >= 1.0 and since >= 1:
+            return Scale(value, since)
+    return None
+
+
 def _shape(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
     empty = np.empty(0, torch.empty(0, dtype=tensor.dtype).numpy().dtype)
     return Stored.of(empty).dtype, tuple(tensor.shape)
@@ -183,13 +204,13 @@ def _shape(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
 
 def _kept_shapes(state: TrainState, tensors: Tensors) -> dict[str, tuple[str, tuple[int, ...]]]:
     """What the optimizer must keep, for each parameter of which it keeps anything."""
-    words = KEPT[type(state.optimizer).__name__]
+    words = kept_by(state.optimizer)
     touched = {name.rpartition("|")[0] for name in tensors}
     return {
         f"{name}|{word}": ("F32", ()) if word == "step" else _shape(p)
         for name, p in state.module.named_parameters()
         if p.requires_grad and name in touched
-        for word in words
+        for word in words[p]
     }
 
 
@@ -212,9 +233,10 @@ def _fill(targets: Mapping[str, Tensor], tensors: Tensors) -> None:
 def _fill_optimizer(state: TrainState, tensors: Tensors) -> None:
     optimizer = state.optimizer
     optimizer.state.clear()
-    fused = bool(optimizer.param_groups[0].get("fused"))
+    words = kept_by(optimizer)
+    fused = any(bool(group.get("fused")) for group in optimizer.param_groups)
     for name, parameter in state.module.named_parameters():
-        kept = {word: tensors.get(f"{name}|{word}") for word in KEPT[type(optimizer).__name__]}
+        kept = {word: tensors.get(f"{name}|{word}") for word in words.get(parameter, ())}
         found = {word: tensor for word, tensor in kept.items() if tensor is not None}
         if found:  # a kept tensor lies as its parameter lies; only a fused kernel wants its count on the device
             optimizer.state[parameter] = {

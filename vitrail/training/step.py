@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import NumbersBroke
 from vitrail.randomness import key
-from vitrail.training.average import decay_at, trainable, update
-from vitrail.training.configs import CrossEntropy
-from vitrail.training.losses import cross_entropy
+from vitrail.training.average import share, trainable, update
+from vitrail.training.configs import Average, Loss, LossScale
+from vitrail.training.loss_scale import after, can_fall
+from vitrail.training.losses import loss_of
 from vitrail.training.state import TrainState
 
 # images (B, C, H, W), labels (B,), step, epoch -> images, and soft targets (B, K) or the labels
@@ -31,67 +32,122 @@ LARGEST_NORM = math.sqrt(torch.finfo(torch.float32).max)
 _SHOWN = 32  # sample indices listed in an error; the journal has them all
 
 
+Settled = Literal["fp32", "bf16", "fp16"]
+_CAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 @dataclass(frozen=True, kw_only=True)
 class How:
     """How each step is taken."""
 
     device: torch.device
-    precision: Literal["fp32", "bf16"]
-    loss: CrossEntropy
+    precision: Settled
+    loss: Loss
     seed: int
-    clip: float | None = None
-    decay: float | None = None  # of the average
+    steps_per_epoch: int = 1
+    accumulate: int = 1
+    clip: float | None = None  # of the norm
+    clip_value: float | None = None
+    loss_scale: LossScale | None = None
+    average: Average | None = None
     mix: Mixer | None = None
     class_weights: Tensor | None = None  # (K,), on the device
+    teacher: nn.Module | None = None  # in evaluation mode, on the device: images -> logits
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. norm is the gradient's, before clipping; skipped: the numbers broke, nothing was updated."""
+    """What one step did. norm is the gradient's, before clipping; skipped: nothing was updated.
+
+    overflow: the step was skipped because its loss scale was too great for fp16, which is cured by itself; a step
+    that was skipped otherwise has broken numbers.
+    """
 
     loss: float
     norm: float
     skipped: bool
+    overflow: bool = False
 
 
 def take_step(state: TrainState, batch: TrainBatch, lr: float, how: How) -> Step:
-    """Train on one batch, or change nothing but `step` and the counts of skipped steps when the numbers break."""
+    """Train on one batch, or change nothing but `step`, the counts of skipped steps and the loss scale.
+
+    On a skipped step `updates` stays, and with it the schedule and the EMA.
+    """
     assert batch.step == state.step, f"batch {batch.step} at step {state.step}"
     parameters = trainable(state.module)
-    loss = forward_backward(state.module, batch, how)
+    factor = 1.0 if state.scale is None else state.scale.value
+    loss = forward_backward(state.module, batch, how, factor)
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if factor != 1.0:
+        torch._foreach_mul_(gradients, 1.0 / factor)
     norm = torch.nn.utils.get_total_norm(gradients)
-    loss_now, norm_now = torch.stack([loss.detach(), norm.float()]).tolist()  # one wait for the device
-    done = Step(loss_now, norm_now, skipped=not (math.isfinite(loss_now) and norm_now <= LARGEST_NORM))
+    loss_now, norm_now = torch.stack([loss, norm.float()]).tolist()  # one wait for the device
+    skipped = not (math.isfinite(loss_now) and norm_now <= LARGEST_NORM)
+    too_great = math.isfinite(loss_now) and not math.isfinite(norm_now)
+    done = Step(loss_now, norm_now, skipped, overflow=too_great and can_fall(how.loss_scale, state.scale))
     if not done.skipped:
-        if how.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, how.clip, norm)
-        for part in state.optimizer.param_groups:
-            part["lr"] = lr
-        state.optimizer.step()
-        if state.ema is not None:
-            assert how.decay is not None
-            update(state.ema, state.module, decay_at(how.decay, state.step))
+        _update(state, parameters, norm, lr, how)
+    if state.ema is not None:
+        assert how.average is not None
+        length = how.steps_per_epoch
+        part = share(how.average, state.step, updates=state.updates, skipped=skipped, steps_per_epoch=length)
+        update(state.ema, state.module, part)
+    if how.loss_scale is not None and state.scale is not None and done.skipped == done.overflow:
+        state.scale = after(how.loss_scale, state.scale, overflow=done.overflow)
     state.optimizer.zero_grad(set_to_none=True)
     state.skipped += done.skipped
-    state.skipped_in_row = state.skipped_in_row + 1 if done.skipped else 0
+    if not done.overflow:
+        state.skipped_in_row = state.skipped_in_row + 1 if done.skipped else 0
     state.step += 1
     return done
 
 
-def forward_backward(module: nn.Module, batch: TrainBatch, how: How) -> Tensor:
-    """The loss on a batch, with its gradient left in the parameters; random masks are a function of (seed, step)."""
+def _update(state: TrainState, parameters: list[nn.Parameter], norm: Tensor, lr: float, how: How) -> None:
+    if how.clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, how.clip, norm)
+    if how.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(parameters, how.clip_value)
+    for part in state.optimizer.param_groups:
+        part["lr"] = lr * part["lr_scale"]
+    state.optimizer.step()
+
+
+def forward_backward(module: nn.Module, batch: TrainBatch, how: How, factor: float = 1.0) -> Tensor:
+    """The loss on a batch; its gradient, times `factor`, is left in the parameters.
+
+    The batch is mixed whole, then computed in `accumulate` parts, each of which counts by its pictures: the gradient
+    is that of the whole batch. Random masks are a function of (seed, step) and of the parts: each part draws after the
+    one before.
+    """
     images = torch.as_tensor(batch.images).to(how.device)
     target = torch.as_tensor(batch.labels).to(how.device)
+    total = torch.zeros((), device=how.device)
     with masks_of(how.seed, batch.step, how.device):
         if how.mix is not None:
             images, target = how.mix(images, target, batch.step, batch.epoch)
         images = images.contiguous(memory_format=torch.channels_last)  # convolutions are faster so
-        with torch.autocast(how.device.type, torch.bfloat16, enabled=how.precision == "bf16"):
-            logits = module(images)
-        loss = cross_entropy(logits, target, how.loss.smoothing, how.class_weights)
-        loss.backward()  # type: ignore[no-untyped-call]
-    return loss
+        count = min(how.accumulate, len(images))
+        for part, wanted in zip(images.tensor_split(count), target.tensor_split(count), strict=True):
+            loss = _loss(module, part, wanted, how) * (len(part) / len(images))
+            (loss * factor).backward()  # type: ignore[no-untyped-call]
+            total = total + loss.detach()
+    return total
+
+
+def _loss(module: nn.Module, images: Tensor, target: Tensor, how: How) -> Tensor:
+    with casting(how.device, how.precision):
+        logits = module(images)
+        taught = None
+        if how.teacher is not None:
+            with torch.no_grad():
+                taught = how.teacher(images)
+    return loss_of(how.loss, logits, target, taught, how.class_weights)
+
+
+def casting(device: torch.device, precision: Settled) -> torch.autocast:
+    """Products in the precision's numbers, weights and what they add up to in float32."""
+    return torch.autocast(device.type, _CAST[precision], enabled=_CAST[precision] is not None)
 
 
 @contextmanager

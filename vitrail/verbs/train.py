@@ -18,8 +18,9 @@ from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
-from vitrail.recipe.settle import as_chosen, differences, settle, started_from
+from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
+from vitrail.verbs.teacher import teacher_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -175,9 +176,12 @@ class _Run:
     def _settled(self) -> tuple[Recipe, Loaded | None]:
         """The recipe of a new run, whole, kept in its folder; and what it starts from."""
         recipe = settle(self.wanted, self.source)
+        _refuse_freezing_nothing(recipe)
         start = self._start(recipe)
         if start is not None:
             recipe = started_from(recipe, start)
+        if recipe.loss.teacher is not None:
+            recipe = taught_by(recipe, teacher_of(recipe, self.source.classes).sha256)
         recipe = self._probed(recipe)
         write_file(self.folder / RECIPE, to_yaml(recipe, version=__version__).encode())
         return recipe, start
@@ -296,12 +300,13 @@ class _Run:
             train=recipe.train,
             checkpoint=recipe.checkpoint,
             evaluation=recipe.evaluation,
-            precision="bf16" if recipe.precision == "bf16" else "fp32",
+            precision="fp32" if recipe.precision == "auto" else recipe.precision,
             device="cpu",
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
             mix=_mixer(recipe),
             class_weights=self._class_weights(recipe),
+            teacher=self._teacher(recipe),
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,
             identity=self._identity(recipe),
@@ -314,11 +319,21 @@ class _Run:
         return self._finish(recipe, outcome)
 
     def _class_weights(self, recipe: Recipe) -> tuple[float, ...] | None:
+        from vitrail.training.configs import CrossEntropy
         from vitrail.training.losses import balanced_weights
 
-        if recipe.loss.class_weights == "none":
+        if not isinstance(recipe.loss, CrossEntropy) or recipe.loss.class_weights == "none":
             return None
         return balanced_weights(self.source.count(self.source.training).tolist())
+
+    def _teacher(self, recipe: Recipe) -> nn.Module | None:
+        if recipe.loss.teacher is None:
+            return None
+        teacher = teacher_of(recipe, self.source.classes)
+        taught_by(recipe, teacher.sha256)
+        for line in teacher.report:
+            self.tell({"event": "note", "text": line})
+        return teacher.module
 
     def _enough_space(self, module: nn.Module) -> None:
         size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
@@ -379,6 +394,14 @@ class _Run:
         evaluation = self._last or self._evaluate(module, recipe)
         bundle = finish_run(self.folder, recipe, self.source, module, evaluation)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
+
+
+def _refuse_freezing_nothing(recipe: Recipe) -> None:
+    """Patterns that match nothing are told before anything is read or written."""
+    from vitrail.models import build
+    from vitrail.training.groups import freeze
+
+    freeze(build(recipe.config, device="meta"), recipe.train.freeze)
 
 
 def _mixer(recipe: Recipe) -> Callable[..., Any] | None:

@@ -39,6 +39,7 @@ class How:
     precision: Literal["fp32", "bf16"]
     loss: CrossEntropy
     seed: int
+    rank: int = 0
     clip: float | None = None
     decay: float | None = None  # of the average
     mix: Mixer | None = None
@@ -79,10 +80,10 @@ def take_step(state: TrainState, batch: TrainBatch, lr: float, how: How) -> Step
 
 
 def forward_backward(module: nn.Module, batch: TrainBatch, how: How) -> Tensor:
-    """The loss on a batch, with its gradient left in the parameters; random masks are a function of (seed, step)."""
+    """The loss on a batch, with its gradient left in the parameters; random masks are a function of (seed, step, rank)."""
     images = torch.as_tensor(batch.images).to(how.device)
     target = torch.as_tensor(batch.labels).to(how.device)
-    with masks_of(how.seed, batch.step, how.device):
+    with masks_of(how, batch.step):
         if how.mix is not None:
             images, target = how.mix(images, target, batch.step, batch.epoch)
         images = images.contiguous(memory_format=torch.channels_last)  # convolutions are faster so
@@ -94,10 +95,10 @@ def forward_backward(module: nn.Module, batch: TrainBatch, how: How) -> Tensor:
 
 
 @contextmanager
-def masks_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Torch's random numbers are those of one step inside, and as they were afterwards."""
-    with generators_kept(device):
-        torch.manual_seed(key(seed, "drop", step) >> 1)
+def masks_of(how: How, step: int) -> Iterator[None]:
+    """Torch's random numbers are those of one step and rank inside, and as they were afterwards."""
+    with generators_kept(how.device):
+        torch.manual_seed(key(how.seed, "drop", step, how.rank) >> 1)
         yield
 
 

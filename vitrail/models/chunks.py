@@ -37,7 +37,9 @@ class _Attention(torch.autograd.Function):
         for part, own in _chunks(B, heads, maps):
             q, k, v = _heads(qkv[part], 3, heads)
             scores = q.new_empty(own.shape) if bias is None else _repeated(bias, own)
-            torch.baddbmm(scores, q, k.transpose(1, 2), beta=int(bias is not None), alpha=q.shape[-1] ** -0.5, out=scores)
+            torch.baddbmm(
+                scores, q, k.transpose(1, 2), beta=int(bias is not None), alpha=q.shape[-1] ** -0.5, out=scores
+            )
             torch.softmax(scores, -1, out=own)
             if masks is not None:
                 masks.mark(own)

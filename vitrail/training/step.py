@@ -80,7 +80,7 @@ def take_step(state: TrainState, batch: TrainBatch, lr: float, how: How) -> Step
 
 
 def forward_backward(module: nn.Module, batch: TrainBatch, how: How) -> Tensor:
-    """The loss on a batch, with its gradient left in the parameters; random masks are a function of (seed, step, rank)."""
+    """The loss on a batch, its gradient left in the parameters; random masks are a function of (seed, step, rank)."""
     images = torch.as_tensor(batch.images).to(how.device)
     target = torch.as_tensor(batch.labels).to(how.device)
     with masks_of(how, batch.step):

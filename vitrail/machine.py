@@ -19,6 +19,7 @@ from vitrail.disk import make_folder, write_file
 from vitrail.errors import SystemFault
 
 ROUNDS = 3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def cpu_name() -> str:
@@ -62,6 +63,20 @@ def keep_fp32_true() -> None:
     import torch
 
     torch.set_float32_matmul_precision("highest")
+
+
+def keep_pages() -> None:
+    """Let what is freed stay with this process: glibc would give blocks of over 32 MiB back to the kernel each time.
+
+    A training step frees and asks for the same blocks again and again, and the kernel clears each of their pages every
+    time. Another C library has no such setting, and nothing is done.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def fastest(ways: Mapping[str, Callable[[], None]], question: str) -> str:

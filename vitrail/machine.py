@@ -6,7 +6,6 @@ resolved recipe, and a resume never probes.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from vitrail.disk import make_folder, write_file
 from vitrail.errors import SystemFault
 
 ROUNDS = 3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def cpu_name() -> str:
@@ -65,21 +65,18 @@ def keep_fp32_true() -> None:
     torch.set_float32_matmul_precision("highest")
 
 
-@functools.cache
-def keep_freed_memory() -> None:
-    """Have the C library keep memory that is freed, for the next batch to take; nothing where it is not glibc.
+def keep_pages() -> None:
+    """Let what is freed stay with this process: glibc would give blocks of over 32 MiB back to the kernel each time.
 
-    By default it gives arrays back to the system and asks for them again: augmenting a picture of 224 then takes 1.05
-    ms in place of 0.63, most of it for pages to be zeroed. What is kept is at most what was in use at once.
+    A training step frees and asks for the same blocks again and again, and the kernel clears each of their pages every
+    time. Another C library has no such setting, and nothing is done.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return
     import ctypes
 
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    mallopt = ctypes.CDLL(None).mallopt
-    mallopt(mmap_threshold, 32 << 20)  # the most there is
-    mallopt(trim_threshold, 1 << 30)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def fastest(ways: Mapping[str, Callable[[], None]], question: str) -> str:

@@ -329,7 +329,13 @@ def test_the_fingerprint_sees_every_leaf_but_places() -> None:
     ):
         changed = load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}", f"{key}={value}"])
         assert fingerprint(changed) != base, key
-    for key, value in (("checkpoint.keep", 9), ("evaluation.batch", 9), ("data.workers", 9), ("name", "other")):
+    for key, value in (
+        ("checkpoint.keep", 9),
+        ("evaluation.batch", 9),
+        ("data.workers", 9),
+        ("train.keep_pages", False),
+        ("name", "other"),
+    ):
         changed = load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}", f"{key}={value}"])
         assert fingerprint(changed) == base, key
     assert list(to_plain(recipe))[:4] == ["format", "name", "model", "policy"]

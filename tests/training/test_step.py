@@ -177,7 +177,7 @@ def test_steps_are_what_plain_torch_does(clip: float | None) -> None:
             torch.testing.assert_close(ours, theirs.get_parameter(name), rtol=1e-3, atol=1e-5)
 
 
-def test_masks_depend_on_seed_and_step_alone() -> None:
+def test_masks_depend_on_seed_step_and_rank_alone() -> None:
     def after(prepare: Callable[[], object], how: How = HOW, step: int = 0) -> list[Tensor]:
         module = build(NETWORK, seed=1).train()
         state = TrainState(module, make(SGD, module), step=step)
@@ -193,6 +193,7 @@ def test_masks_depend_on_seed_and_step_alone() -> None:
     first = after(lambda: torch.manual_seed(1))
     assert equal(first, after(lambda: torch.rand(99)))
     assert not equal(first, after(lambda: None, replace(HOW, seed=4)))
+    assert not equal(first, after(lambda: None, replace(HOW, rank=1)))
     assert not equal(first, after(lambda: None, step=1))
 
 

@@ -28,7 +28,6 @@ from vitrail.data.reading import Reading
 from vitrail.data.sources import Source
 from vitrail.data.threads import PATIENCE, Later, Threads, working_on
 from vitrail.errors import DataError, PictureError
-from vitrail.machine import keep_freed_memory
 from vitrail.pictures import kernels
 from vitrail.pictures.decode import from_array
 from vitrail.pictures.operations import as_pixels, as_planes
@@ -63,7 +62,6 @@ class TrainLoader:
                 hint=f"give data.batch={len(self.source.training)} or less",
             )
         worth_compiling(self.source, (stop - start) * self.data.batch)
-        keep_freed_memory()
         fixed = self._fixed_pixels()
         reading = Reading(self.source, self.policy, self.augment, self.data, self.seed, Parts(len(self.source.labels)))
         samples: dict[int, Samples] = {}

@@ -10,8 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail.models.chunks import chunked_attention
 from vitrail.models.configs import AttentionPath, BEiTConfig
-from vitrail.models.layers import DropPath, Mlp, PatchEmbed, attend, init_layers, linear_rates, project, weigh
+from vitrail.models.dropout import Dropout
+from vitrail.models.layers import (
+    DropPath,
+    Mlp,
+    PatchEmbed,
+    attend,
+    in_chunks,
+    init_layers,
+    linear_rates,
+    project,
+    weigh,
+)
 from vitrail.models.tables import patch_places
 
 
@@ -43,17 +55,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=False)
         self.proj = nn.Linear(c.dim, c.dim)
         self.attn_drop = c.attention_dropout
-        self.proj_drop = nn.Dropout(c.dropout)
+        self.proj_drop = Dropout(c.dropout)
         self.attention_path: AttentionPath = "explicit"
 
     def forward(
         self, x: Tensor, index: Tensor | None, shared: Tensor | None = None, first: int | None = None
     ) -> Tensor:
-        q, k, v = project(x, self.qkv.weight, self.qkv_bias(), heads=self.heads, first=first)
         bias, dropout = self.bias(index, shared, first), self.attn_drop if self.training else 0.0
-        x = attend(q, k, v, path=self.attention_path, dropout=dropout, bias=bias)
-        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
-        x = self.proj_drop(x)
+        if first is None and in_chunks(x, self.attention_path, training=self.training, dropout=dropout):
+            qkv = F.linear(x, self.qkv.weight, self.qkv_bias())
+            x = chunked_attention(qkv, heads=self.heads, dropout=dropout, bias=bias)
+        else:
+            q, k, v = project(x, self.qkv.weight, self.qkv_bias(), heads=self.heads, first=first)
+            x = attend(q, k, v, path=self.attention_path, dropout=dropout, bias=bias).transpose(1, 2).flatten(2)
+        x = self.proj_drop(self.proj(x))  # (B, M, D)
         return x
 
     def qkv_bias(self) -> Tensor | None:
@@ -98,8 +113,8 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, index: Tensor | None, shared: Tensor | None = None, first: int | None = None
     ) -> Tensor:
-        x = x[:, :first] + self.drop_path(_scale(self.attn(self.norm1(x), index, shared, first), self.gamma_1))
-        x = x + self.drop_path(_scale(self.mlp(self.norm2(x)), self.gamma_2))
+        x = self.drop_path(x[:, :first], _scale(self.attn(self.norm1(x), index, shared, first), self.gamma_1))
+        x = self.drop_path(x, _scale(self.mlp(self.norm2(x)), self.gamma_2))
         return x
 
 
@@ -117,7 +132,7 @@ class BEiT(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, 1, c.dim))
         self.pos_embed = nn.Parameter(torch.empty(1, c.tokens, c.dim)) if c.absolute_positions else None
         self.patch_embed = PatchEmbed(c)
-        self.pos_drop = nn.Dropout(c.dropout)
+        self.pos_drop = Dropout(c.dropout)
         self.rel_pos_bias = RelativePositions(c) if c.shared_bias else None
         self.blocks = nn.ModuleList(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
         self.norm = nn.LayerNorm(c.dim, c.eps) if c.pooling == "class" else nn.Identity()

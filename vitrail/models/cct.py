@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.models.configs import CCTConfig
+from vitrail.models.dropout import Dropout
 from vitrail.models.layers import Attention, DropPath, SamePool, gelu, linear_rates
 from vitrail.models.tables import sine_table
 
@@ -56,13 +57,13 @@ class Block(nn.Module):
         self.linear1 = nn.Linear(c.dim, hidden)
         self.linear2 = nn.Linear(hidden, c.dim)
         self.gelu = c.gelu
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        x = x[:, :first] + self.drop_path(self.self_attn(self.pre_norm(x), first))
+        x = self.drop_path(x[:, :first], self.self_attn(self.pre_norm(x), first))
         x = self.norm1(x)
-        x = x + self.drop_path(self.dropout(self.linear2(self.dropout(gelu(self.linear1(x), self.gelu)))))
+        x = self.drop_path(x, self.dropout(self.linear2(self.dropout(gelu(self.linear1(x), self.gelu)))))
         return x
 
 
@@ -81,7 +82,7 @@ class Encoder(nn.Module):
             self.positional_emb = nn.Parameter(torch.tensor(sine_table(c.tokens, c.dim)[None]), requires_grad=False)
         self.pooling = c.pooling
         self.positions = c.positions
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.blocks = nn.ModuleList(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
         self.norm = nn.LayerNorm(c.dim)
         self.fc = nn.Linear(c.dim, c.classes)

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail.models.chunks import chunked_attention
 from vitrail.models.configs import AttentionPath, BEiTConfig, CCTConfig, Gelu, ViTConfig
+from vitrail.models.dropout import Dropout, cheap
 
 
 class Attends(Protocol):
@@ -23,18 +25,18 @@ class Attends(Protocol):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (arXiv 1603.09382): drops a residual branch per picture, rescales the kept ones."""
+    """Stochastic depth (arXiv 1603.09382): adds a residual branch, dropped per picture, the kept ones rescaled."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         if not self.training or self.rate == 0.0:
-            return x
+            return x + branch
         keep = 1.0 - self.rate
         mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)  # (B, 1, 1)
-        return x * mask.div_(keep)
+        return torch.addcmul(x, branch, mask.div_(keep))
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"
@@ -75,7 +77,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(c.dim, c.hidden)
         self.fc2 = nn.Linear(c.hidden, c.dim)
         self.gelu = c.gelu
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dropout(gelu(self.fc1(x), self.gelu))  # (B, N, hidden)
@@ -92,14 +94,17 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=bias)
         self.proj = nn.Linear(c.dim, c.dim)
         self.attn_drop = c.attention_dropout
-        self.proj_drop = nn.Dropout(c.dropout)
+        self.proj_drop = Dropout(c.dropout)
         self.attention_path: AttentionPath = "explicit"
 
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        q, k, v = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
-        x = attend(q, k, v, path=self.attention_path, dropout=self.attn_drop if self.training else 0.0)
-        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, M, D)
-        x = self.proj_drop(x)
+        dropout = self.attn_drop if self.training else 0.0
+        if first is None and in_chunks(x, self.attention_path, training=self.training, dropout=dropout):
+            x = chunked_attention(self.qkv(x), heads=self.heads, dropout=dropout)
+        else:
+            q, k, v = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
+            x = attend(q, k, v, path=self.attention_path, dropout=dropout).transpose(1, 2).flatten(2)
+        x = self.proj_drop(self.proj(x))  # (B, M, D)
         return x
 
     def weights(self, x: Tensor, first: int | None = None) -> Tensor:
@@ -141,12 +146,21 @@ def attend(
 ) -> Tensor:
     """softmax(q k^T / sqrt(D/H) + bias) v with dropout on the weights; bias (H, M, N).  -> (B, H, M, D/H)
 
-    `explicit` writes it out, `fused` is torch's kernel: the same numbers up to rounding, at different speeds.
+    `explicit` writes it out, `fused` is torch's kernel: the same numbers up to rounding, at different speeds. Where
+    `in_chunks` says so, `chunked_attention` stands in their place.
     """
     if path == "fused":
         mask = None if bias is None else bias[None]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     return F.dropout(weigh(q, k, bias), dropout) @ v
+
+
+def in_chunks(x: Tensor, path: AttentionPath, *, training: bool, dropout: float) -> bool:
+    """Whether attention is computed by `chunked_attention`: in training on the processor, on the explicit path.
+
+    Torch's fused kernel has no dropout there and would write it out: with dropout, chunks take its place.
+    """
+    return training and cheap(x) and (path == "explicit" or dropout > 0.0)
 
 
 def init_layers(network: nn.Module, generator: torch.Generator) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.models.configs import ViTConfig
+from vitrail.models.dropout import Dropout
 from vitrail.models.hybrid import HybridEmbed
 from vitrail.models.layers import Attention, DropPath, Mlp, PatchEmbed, init_layers, linear_rates
 
@@ -45,8 +46,8 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        x = x[:, :first] + self.drop_path(self.ls1(self.attn(self.norm1(x), first)))
-        x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        x = self.drop_path(x[:, :first], self.ls1(self.attn(self.norm1(x), first)))
+        x = self.drop_path(x, self.ls2(self.mlp(self.norm2(x))))
         return x
 
 
@@ -61,7 +62,7 @@ class ViT(nn.Module):
         self.reg_token = _token(c.register_tokens, c.dim) if c.register_tokens else None
         self.pos_embed = _token(c.position_rows, c.dim)
         self.patch_embed = PatchEmbed(c, bias=not c.pre_norm) if c.stem == "patches" else HybridEmbed(c)
-        self.pos_drop = nn.Dropout(c.dropout)
+        self.pos_drop = Dropout(c.dropout)
         norm = partial(nn.LayerNorm, c.dim, c.eps)
         self.norm_pre = norm() if c.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))

@@ -47,7 +47,8 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 def fingerprint(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the weights.
 
-    Left out: names, where data, start weights and a teacher lie, how many threads load, when is saved and evaluated.
+    Left out: names, where data, start weights and a teacher lie, how many threads load, who keeps freed memory, when is
+    saved and evaluated.
     """
     values = to_plain(recipe)
     for key in ("format", "name", "checkpoint", "evaluation"):
@@ -60,6 +61,7 @@ def fingerprint(recipe: Recipe) -> str:
     for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
+    values["train"] = {k: v for k, v in cast(Mapping[str, object], values["train"]).items() if k != "keep_pages"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -326,6 +326,7 @@ class Train:
     on_nan: Literal["stop", "skip"] = "stop"
     attention: Attention = "auto"
     threads: int | None = None  # of torch; None: as many as the machine gives
+    keep_pages: bool = True  # memory that a step frees stays with the process, so that the next one need not ask again
 
 
 @dataclass(frozen=True, kw_only=True)

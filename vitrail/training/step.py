@@ -44,6 +44,7 @@ class How:
     precision: Settled
     loss: Loss
     seed: int
+    rank: int = 0
     steps_per_epoch: int = 1
     accumulate: int = 1
     clip: float | None = None  # of the norm
@@ -117,13 +118,13 @@ def forward_backward(module: nn.Module, batch: TrainBatch, how: How, factor: flo
     """The loss on a batch; its gradient, times `factor`, is left in the parameters.
 
     The batch is mixed whole, then computed in `accumulate` parts, each of which counts by its pictures: the gradient
-    is that of the whole batch. Random masks are a function of (seed, step) and of the parts: each part draws after the
-    one before.
+    is that of the whole batch. Random masks are a function of (seed, step, rank) and of the parts: each part draws
+    after the one before.
     """
     images = torch.as_tensor(batch.images).to(how.device)
     target = torch.as_tensor(batch.labels).to(how.device)
     total = torch.zeros((), device=how.device)
-    with masks_of(how.seed, batch.step, how.device):
+    with masks_of(how, batch.step):
         if how.mix is not None:
             images, target = how.mix(images, target, batch.step, batch.epoch)
         images = images.contiguous(memory_format=torch.channels_last)  # convolutions are faster so
@@ -151,10 +152,10 @@ def casting(device: torch.device, precision: Settled) -> torch.autocast:
 
 
 @contextmanager
-def masks_of(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Torch's random numbers are those of one step inside, and as they were afterwards."""
-    with generators_kept(device):
-        torch.manual_seed(key(seed, "drop", step) >> 1)
+def masks_of(how: How, step: int) -> Iterator[None]:
+    """Torch's random numbers are those of one step and rank inside, and as they were afterwards."""
+    with generators_kept(how.device):
+        torch.manual_seed(key(how.seed, "drop", step, how.rank) >> 1)
         yield
 
 

@@ -14,6 +14,7 @@ from vitrail.data.sources import Source, open_source
 from vitrail.disk import free_space, locked, make_folder, remove_leftovers, write_file
 from vitrail.engines.table import need
 from vitrail.errors import RunError, SystemFault, UsageError
+from vitrail.machine import keep_pages
 from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
@@ -158,6 +159,8 @@ class _Run:
         self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
     def go(self, *, resume: bool, strict: bool) -> TrainResult:
+        if self.wanted.train.keep_pages:
+            keep_pages()
         if (self.folder / RECIPE).is_file():
             recipe = self._as_before()
             if (self.folder / "bundle" / "manifest.json").is_file():

@@ -40,7 +40,6 @@ def test_pad_and_crop_moves_each_picture_by_its_own_corner(padding: int) -> None
     tops, lefts = rng.integers(0, 2 * padding + 1, (2, len(BATCH)))
     moved = pad_crop_batch(BATCH, tops, lefts, padding)
     assert moved.shape == BATCH.shape
-    assert moved.flags.c_contiguous
     for picture, result, top, left in zip(BATCH, moved, tops, lefts, strict=True):
         padded = np.pad(picture, ((padding, padding), (padding, padding), (0, 0)))
         assert np.array_equal(result, padded[top : top + 9, left : left + 7])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
+from vitrail.verbs.before import Listener, look_through, probed
 from vitrail.verbs.teacher import teacher_of
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
     from vitrail.training.loop import Outcome
     from vitrail.weights import Loaded
 
-Listener = Callable[[Mapping[str, object]], None]
 RECIPE = "recipe.yaml"
-SCANNED_WHOLE = 10_000  # pictures: more are not decoded once before training
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def train(
     for note in source.notes:
         listener({"event": "note", "text": note})
     if not (folder / RECIPE).is_file():
-        _look_through(source, wanted, listener)
+        look_through(source, wanted, listener)
     make_folder(folder)
     with locked(folder):
         if (folder / RECIPE).is_file() and not resume:  # again: somebody was faster
@@ -124,28 +123,6 @@ def _exists(folder: Path) -> RunError:
     return RunError(
         "V601", f"`{folder}` holds a run already", hint="go on with --resume, or give another folder with --out"
     )
-
-
-def _look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
-    """Every picture decoded once, so that bad ones are known before the first step."""
-    from vitrail.data.loader import bad_allowed
-    from vitrail.data.reading import unreadable
-    from vitrail.data.scan import find_bad
-
-    if source.memory is not None:
-        return
-    if len(source.labels) > SCANNED_WHOLE:
-        listener({"event": "note", "text": f"more than {SCANNED_WHOLE:,} pictures: not looked through beforehand"})
-        return
-    bad = find_bad(source, workers=recipe.data.workers)
-    counted = bad
-    if recipe.data.on_bad != "error":  # those held out count as wrong in evaluation, not against the limit
-        trained = set(source.training.tolist())
-        counted = [one for one in bad if one.index in trained]
-    if len(counted) > bad_allowed(source, recipe.data):
-        raise unreadable(counted, len(source.labels), source.place)
-    for one in bad:
-        listener({"event": "note", "text": f"cannot be read: {one.name}: {one.error.what} ({one.error.code})"})
 
 
 class _Run:
@@ -185,7 +162,7 @@ class _Run:
             recipe = started_from(recipe, start)
         if recipe.loss.teacher is not None:
             recipe = taught_by(recipe, teacher_of(recipe, self.source.classes).sha256)
-        recipe = self._probed(recipe)
+        recipe = probed(recipe)
         write_file(self.folder / RECIPE, to_yaml(recipe, version=__version__).encode())
         return recipe, start
 
@@ -252,29 +229,6 @@ class _Run:
         if to_plain(now) != to_plain(before):  # what decides nothing: where the pictures lie, how often to save
             write_file(path, to_yaml(now, version=__version__).encode())
         return now
-
-    def _probed(self, recipe: Recipe) -> Recipe:
-        """`auto` and None settled by looking at the machine: precision, attention, threads."""
-        import torch
-
-        from vitrail.machine import cores
-
-        threads = recipe.train.threads or cores()
-        torch.set_num_threads(threads)
-        origins = dict(recipe.origins)
-        if recipe.train.threads is None:
-            origins["train.threads"] = "machine"
-        train = replace(recipe.train, threads=threads)
-        recipe = replace(recipe, train=train, origins=origins)
-        if recipe.precision != "auto" and train.attention != "auto":
-            return recipe
-        from vitrail.training.probe import fastest_way
-
-        precision, attention = fastest_way(recipe.config, recipe.precision, train.attention, recipe.data.batch)
-        for key in ("precision", "train.attention"):
-            if key not in origins or origins[key] == "default":
-                origins[key] = "probe"
-        return replace(recipe, precision=precision, train=replace(train, attention=attention), origins=origins)
 
     def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
         import torch

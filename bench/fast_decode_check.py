@@ -24,7 +24,7 @@ from scipy import stats
 
 from vitrail import __version__
 from vitrail.bundle.write import tools
-from vitrail.data.augment.crops import box_draws, box_of
+from vitrail.data.augment.crops import box_in, shapes
 from vitrail.data.augment.draws import Draws
 from vitrail.data.configs import RandomResizedCrop
 from vitrail.data.pack import psnr_of
@@ -65,17 +65,17 @@ def pairs(files: list[Path], side: int, epochs: int) -> list[Pair | None]:
     """Random crops of the files; None where fast and exact are the same pixels."""
     parts, found = Parts(len(files)), []
     for epoch in range(epochs):
-        drawn = box_draws(Draws(0, epoch, np.arange(len(files))))
+        drawn = shapes(CROP, Draws(0, epoch, np.arange(len(files))))
         for index, file in enumerate(files):
             found.append(_pair(parts, index, file, drawn[index], side))
     return found
 
 
-def _pair(parts: Parts, index: int, file: Path, drawn: list[list[float]], side: int) -> Pair | None:
+def _pair(parts: Parts, index: int, file: Path, drawn: NDArray[np.float64], side: int) -> Pair | None:
     boxes: list[Box] = []
 
     def choose(size: tuple[int, int]) -> Box:
-        boxes.append(box_of(size, CROP, drawn))
+        boxes.append(box_in(size, CROP, drawn))
         return boxes[0]
 
     crop = parts.read(index, file, choose, size=(side, side), channels=3, name=file.name)
@@ -198,7 +198,7 @@ def training(root: Path, seeds: int, epochs: float) -> dict[str, Any]:
 
 def main() -> None:
     """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--backbone", type=Path, help="vit_s_focus.onnx; without it no features are compared")
     parser.add_argument("--seeds", type=int, default=5)

@@ -25,7 +25,8 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).reshape(B, N, 3, HEADS, D // HEADS).permute(2, 0, 3, 1, 4)
         weights = (q @ k.transpose(-2, -1)) * (D // HEADS) ** -0.5
         weights = self.attn_drop(weights.softmax(dim=-1))
-        return self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))
+        mixed: Tensor = self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))
+        return mixed
 
 
 class Block(nn.Module):
@@ -49,26 +50,44 @@ class Block(nn.Module):
         return x + self.drop_path(self.linear2(F.gelu(self.linear1(x))))
 
 
+class Tokenizer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        conv = nn.Sequential(nn.Conv2d(3, DIM, 3, 1, 1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.conv_layers = nn.Sequential(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.conv_layers(x).flatten(2).transpose(1, 2)
+        return tokens
+
+
+class Transformer(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.positional_emb = nn.Parameter(torch.zeros(1, TOKENS, DIM))
+        self.attention_pool = nn.Linear(DIM, 1)
+        self.blocks = nn.ModuleList(Block(DROP * i / (DEPTH - 1)) for i in range(DEPTH))
+        self.norm = nn.LayerNorm(DIM)
+        self.fc = nn.Linear(DIM, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.positional_emb
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        pooled = self.attention_pool(x).softmax(dim=1).transpose(-1, -2) @ x
+        logits: Tensor = self.fc(pooled.squeeze(-2))
+        return logits
+
+
 class PlainCCT(nn.Module):
     """(B, 3, 32, 32) -> (B, classes)"""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.tokenizer = nn.Module()
-        conv = nn.Sequential(nn.Conv2d(3, DIM, 3, 1, 1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-        self.tokenizer.conv_layers = nn.Sequential(conv)
-        head = self.classifier = nn.Module()
-        head.positional_emb = nn.Parameter(torch.zeros(1, TOKENS, DIM))
-        head.attention_pool = nn.Linear(DIM, 1)
-        head.blocks = nn.ModuleList(Block(DROP * i / (DEPTH - 1)) for i in range(DEPTH))
-        head.norm = nn.LayerNorm(DIM)
-        head.fc = nn.Linear(DIM, classes)
+        self.tokenizer = Tokenizer()
+        self.classifier = Transformer(classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        head = self.classifier
-        x = self.tokenizer.conv_layers(x).flatten(2).transpose(1, 2) + head.positional_emb
-        for block in head.blocks:
-            x = block(x)
-        x = head.norm(x)
-        pooled = head.attention_pool(x).softmax(dim=1).transpose(-1, -2) @ x
-        return head.fc(pooled.squeeze(-2))
+        logits: Tensor = self.classifier(self.tokenizer(x))
+        return logits

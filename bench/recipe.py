@@ -11,6 +11,7 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from vitrail import __version__
 from vitrail.bundle.write import tools
@@ -21,7 +22,7 @@ from vitrail.verbs.train import train
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
-def one(name: str, overrides: list[str], seed: int) -> dict[str, object]:
+def one(name: str, overrides: list[str], seed: int) -> dict[str, Any]:
     """Train one seed; its figures."""
     with tempfile.TemporaryDirectory() as place:
         done = train(name, [*overrides, f"train.seed={seed}"], out=Path(place) / "run")
@@ -43,7 +44,7 @@ def main() -> None:
     runs = []
     for seed in range(args.seeds):
         runs.append(one(args.recipe, args.overrides, seed))
-        low, high = runs[-1]["top1_interval"]  # type: ignore[misc]
+        low, high = runs[-1]["top1_interval"]
         print(
             f"seed {seed}  top-1 {100 * float(str(runs[-1]['top1'])):.2f} %  ({100 * low:.2f} to {100 * high:.2f})  "
             f"{runs[-1]['training_s']} s of steps",

@@ -97,7 +97,7 @@ def peers_of_cct(config: ModelConfig, size: int, peer: Path | None, notes: list[
     plain.load_state_dict(module.state_dict())
     x = torch.from_numpy(batch(config, 2).images)
     torch.testing.assert_close(plain.eval()(x), module(x), rtol=0, atol=1e-4)
-    made = {"plain torch": PlainCCT}
+    made: dict[str, Callable[[int], nn.Module]] = {"plain torch": PlainCCT}
     if peer is None:
         notes.append("SHI-Labs' loop: not run, no --peer DIR given")
     else:
@@ -116,8 +116,8 @@ def peers_of_vit(config: ModelConfig, size: int, notes: list[str]) -> dict[str, 
     """timm's network with its fused attention; none where timm is not installed."""
     try:
         with contextlib.suppress(ImportError):
-            import torchvision_beside_cpu_torch  # type: ignore[import-not-found]  # noqa: F401
-        import timm  # type: ignore[import-not-found]
+            import torchvision_beside_cpu_torch  # noqa: F401
+        import timm
     except ImportError:
         notes.append("timm: not run, not installed")
         return {}

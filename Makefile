@@ -48,7 +48,7 @@ oracles: .venv/.installed-test
 	PYTHON=$(PYTHON) bash tests/oracles/run
 
 prove: .venv/.installed-test
-	$(BIN)/python -m pytest -q -m prove
+	$(BIN)/python -m pytest -q -m prove --record results/prove.json
 
 clean:
 	rm -rf .venv .venv-oracles build *.egg-info

@@ -12,6 +12,19 @@ from hypothesis import settings
 settings.register_profile("vitrail", deadline=None)  # no assertion on seconds: a busy machine is no fault
 settings.load_profile("vitrail")
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--record FILE`: where `make prove` keeps what became of each campaign."""
+    parser.addoption("--record", type=Path, metavar="FILE", help="keep each test's outcome and seconds in this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The recorder stands beside the tests only when it is asked for."""
+    if (path := config.getoption("--record")) is not None:
+        from tests.recorded import Recorder
+
+        config.pluginmanager.register(Recorder(path))
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -16,6 +16,7 @@ from vitrail.errors import UsageError
 @click.option("--weights", metavar="MODEL", help="Weights to start from: a file, a run, a bundle, a name.")
 @click.option("--data", metavar="DATA", help="Pictures: stands for data.root=DATA, the source detected.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE-NAME]")
+@click.option("--time", "limit", metavar="30m", help="End well when this time has passed: stands for train.time=30m.")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
 @click.option("--strict", is_flag=True, help="With --resume: do not pass over a damaged checkpoint.")
 @AS_JSON
@@ -25,6 +26,7 @@ def command(
     weights: str | None,
     data: str | None,
     out: Path | None,
+    limit: str | None,
     resume: bool,
     strict: bool,
     as_json: bool,
@@ -43,6 +45,7 @@ def command(
     from vitrail.verbs.train import train
 
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
+    overrides += [] if limit is None else [f"train.time={limit}"]
     with Progress() as progress:
         done = train(recipe, overrides, out=out, resume=resume, strict=strict, listener=progress)
     values = done.to_json()

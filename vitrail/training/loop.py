@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
 from vitrail.training import average, checkpoint, journal, loss_scale, memory, optimizers
 from vitrail.training.configs import Average, Checkpoint, Evaluation, Loss, Optimizer, Schedule, Train
+from vitrail.training.due import EndedBy, better, due, given_up, seconds
 from vitrail.training.groups import describe, freeze
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
@@ -91,6 +93,7 @@ class _Run:
     total: int
     began: float  # on the monotonic clock, moved back by the time of the parts before
     saved: int  # the step of the newest checkpoint; -1: none
+    ended_by: EndedBy = "schedule"
     bad: set[int] = field(default_factory=set)  # the pictures that this process could not read
 
     def tell(self, event: str, **more: object) -> None:
@@ -101,10 +104,15 @@ class _Run:
     def elapsed(self) -> float:
         return time.monotonic() - self.began
 
-    def due(self, every: int) -> bool:
-        """Whether something that is done every so many epochs is to be done after this step."""
-        step, length = self.state.step, self.plan.loader.steps_per_epoch
-        return step == self.total or (every > 0 and step > 0 and step % (every * length) == 0)
+    def due(self, what: Checkpoint | Evaluation) -> bool:
+        """Whether it is to be done after this step: at the last one always."""
+        step, first = self.state.step, what.from_ if isinstance(what, Evaluation) else 0
+        return step == self.total or due(step, what.every, what.unit, self.plan.loader.steps_per_epoch, first=first)
+
+    def end_now(self, by: EndedBy) -> None:
+        """This step is the last one, before the schedule's."""
+        if self.state.step < self.total:
+            self.total, self.ended_by = self.state.step, by
 
 
 def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener) -> Outcome:
@@ -129,7 +137,8 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
             run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved)
             _say_start(run, resumed=resume is not None)
             _steps(run)
-            run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, wall_s=run.elapsed())
+            best = {"best": state.best, "best_step": state.best_step}
+            run.tell("end", **state.metrics, **best, by=run.ended_by, wall_s=run.elapsed())
     return Outcome(
         state=state,
         steps=state.step,
@@ -184,6 +193,9 @@ def _say_start(run: _Run, *, resumed: bool) -> None:
 def _steps(run: _Run) -> None:
     if not run.state.settled:
         _settle(run)
+    elif given_up(run.plan.evaluation.patience, run.state.best_seen):  # it ended, and was killed before it had its end
+        run.end_now("patience")
+    limit = inf if run.plan.train.time is None else seconds(run.plan.train.time)
     batches = run.plan.loader.iterate(run.state.step, run.total)
     try:
         while run.state.step < run.total:
@@ -192,6 +204,8 @@ def _steps(run: _Run) -> None:
             waited = time.monotonic() - began
             _tell_bad(run, batch)
             _one(run, batch, waited)
+            if run.elapsed() >= limit:
+                run.end_now("time")
             _settle(run)
             if run.stop.caught is not None:
                 raise _stopped(run)
@@ -252,12 +266,16 @@ def _guarded_step(run: _Run, batch: TrainBatch, lr: float) -> Step:
 def _settle(run: _Run) -> None:
     """What is due after this step: the evaluation, then the checkpoint."""
     state, plan = run.state, run.plan
-    evaluated = plan.evaluate is not None and run.due(plan.evaluation.every)
+    evaluated = plan.evaluate is not None and run.due(plan.evaluation)
     if evaluated:
         state.settled = False
         _evaluate(run)
+        if plan.evaluation.patience is not None:
+            state.best_seen = better(state.best_seen, state.metrics["top1"])
+            if given_up(plan.evaluation.patience, state.best_seen):
+                run.end_now("patience")
     state.settled = True
-    if not run.due(plan.checkpoint.every):
+    if not run.due(plan.checkpoint):
         return
     before = (state.best, state.best_step)
     is_best = evaluated and (state.best is None or state.metrics["top1"] > state.best)

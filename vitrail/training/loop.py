@@ -16,8 +16,10 @@ from torch import nn
 from vitrail import disk
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
-from vitrail.training import average, checkpoint, journal, loss_scale, memory, optimizers
-from vitrail.training.configs import Average, Checkpoint, Evaluation, Loss, Optimizer, Schedule, Train
+from vitrail.machine import memory_in_use
+from vitrail.training import average, checkpoint, journal, lines, loss_scale, memory, optimizers
+from vitrail.training.answers import Answers, seen_answers
+from vitrail.training.configs import Average, Checkpoint, Evaluation, Journal, Loss, Optimizer, Schedule, Train
 from vitrail.training.due import EndedBy, better, due, given_up, seconds
 from vitrail.training.groups import describe, freeze
 from vitrail.training.schedule import learning_rate, total_steps
@@ -64,6 +66,8 @@ class Plan:
     evaluate: Evaluate | None
     folder: Path
     identity: Mapping[str, object]
+    told: Journal = Journal()
+    about: Mapping[str, object] = field(default_factory=dict)  # what the log's first lines say, see `lines.TABLE`
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class _Run:
     began: float  # on the monotonic clock, moved back by the time of the parts before
     saved: int  # the step of the newest checkpoint; -1: none
     ended_by: EndedBy = "schedule"
+    answers: Answers | None = None
     bad: set[int] = field(default_factory=set)  # the pictures that this process could not read
 
     def tell(self, event: str, **more: object) -> None:
@@ -129,12 +134,15 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
         else:
             restore(state, resume)
             journal.truncate_to(plan.folder / journal.JOURNAL, state.step, settled=state.settled)
-        rows = journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue")
-        with contextlib.closing(rows):
+        form = lines.form(plan.told.lines, plan.about)
+        if form is not None:
+            journal.retell(plan.folder, form)
+        rows = journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue", form=form)
+        with contextlib.closing(rows), seen_answers(plan.told.lines, state.module) as answers:
             total = total_steps(plan.schedule, plan.loader.steps_per_epoch)
             began = time.monotonic() - state.elapsed_s
             saved = -1 if resume is None else state.step
-            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved)
+            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved, answers=answers)
             _say_start(run, resumed=resume is not None)
             _steps(run)
             best = {"best": state.best, "best_step": state.best_step}
@@ -240,12 +248,15 @@ def _one(run: _Run, batch: TrainBatch, waited: float) -> None:
     numbers: dict[str, object] = {"epoch": batch.epoch, "loss": done.loss, "norm": done.norm, "lr": lr}
     if scale is not None:
         numbers["scale"] = scale.value
+    if run.answers is not None:
+        numbers["acc"] = run.answers.share(batch.labels)
+    numbers |= {"wait_s": waited, "step_s": took, "memory_bytes": memory_in_use(run.how.device)}
     if done.overflow:
         run.tell("overflow", **numbers)
         return
     if not done.skipped:
         pace = len(batch.labels) / max(took + waited, 1e-9)
-        run.tell("step", **numbers, wait_s=waited, step_s=took, images_per_s=pace)
+        run.tell("step", **numbers, images_per_s=pace)
         return
     stops = run.plan.train.on_nan == "stop" or state.skipped_in_row > SKIPS_IN_ROW
     run.tell("broke" if stops else "skipped", **numbers, indices=[int(index) for index in batch.indices])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from vitrail import __version__
@@ -23,6 +24,7 @@ from vitrail.recipe.settle import as_chosen, differences, settle, started_from, 
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.verbs.before import Listener, look_through, probed
 from vitrail.verbs.teacher import teacher_of
+from vitrail.verbs.telling import about
 
 if TYPE_CHECKING:
     from torch import nn
@@ -133,6 +135,7 @@ class _Run:
         self.source = source
         self.folder = folder
         self.tell = listener
+        self._load_s: float | None = None  # of the weights to start from
         self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
     def go(self, *, resume: bool, strict: bool) -> TrainResult:
@@ -207,7 +210,9 @@ class _Run:
         from vitrail.verbs.evaluate import refuse_open_order
         from vitrail.verbs.start import start
 
+        began = monotonic()
         loaded = start(recipe, self.source.classes)
+        self._load_s = monotonic() - began if loaded is not None else None
         if loaded is not None and loaded.by_position:
             refuse_open_order(self.source, f"`{recipe.weights.path if recipe.weights else ''}`")
         for line in loaded.report if loaded else ():
@@ -267,6 +272,8 @@ class _Run:
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,
             identity=self._identity(recipe),
+            told=recipe.journal,
+            about=about(recipe, self.source, self._load_s),
         )
         steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})

@@ -1,0 +1,41 @@
+"""How a run is told beside its own journal: what the lines of other packages say of it, and their `eval.log`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitrail.data.sources import Source
+from vitrail.disk import write_file
+from vitrail.models.count import parameters
+from vitrail.recipe import Recipe
+
+_DATA = {"cifar": "CIFAR10", "imagenet": "ImageNet"}  # source -> the zoo's word
+
+
+def about(recipe: Recipe, source: Source, load_s: float | None) -> Mapping[str, object]:
+    """What `training.lines` says of a run before its first step; load_s: how long its start weights took to load."""
+    targets = "label smoothing" if recipe.loss.smoothing else "Simple CE"
+    scale = recipe.train.loss_scale
+    return {
+        "variant": recipe.variant,
+        "parameters": parameters(recipe.config),
+        "targets": "MixBatch" if recipe.mix is not None else targets,
+        "weights": None if recipe.weights is None else recipe.weights.path,
+        "loads": None if recipe.weights is None else "",
+        "load_s": load_s,
+        "data": _DATA.get(source.name, source.name),
+        "optimizer": recipe.optimizer.name,
+        "accumulate": recipe.train.accumulate,
+        "dynamic": "" if scale is not None and scale.name == "dynamic" else None,
+        "clip": "" if recipe.train.clip is not None else None,
+    }
+
+
+def write_evaluation_log(folder: Path, recipe: Recipe, quality: Mapping[str, Any]) -> None:
+    """`eval.log` of a finished run, where its recipe asks for the lines of another package."""
+    from vitrail.training.lines import EVAL_LOG, evaluation_log
+
+    if text := evaluation_log(recipe.journal.lines, quality, str(folder / "bundle")):
+        write_file(folder / EVAL_LOG, text.encode())

@@ -48,6 +48,8 @@ PLACES = {
     "onnxruntime": "engines/onnx.py",
     "onnxscript": "engines/onnx.py",
     "openvino": "engines/openvino.py",
+    "wandb": "training/trackers/wandb.py",
+    "mlflow": "training/trackers/mlflow.py",
 }
 FREE = {"numpy", "PIL", "torch", "vitrail"}
 

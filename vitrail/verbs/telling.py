@@ -1,8 +1,9 @@
-"""How a run is told beside its own journal: what the lines of other packages say of it, and their `eval.log`."""
+"""How a run is told beside its own journal: to trackers, and in the lines of other packages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,26 @@ from vitrail.data.sources import Source
 from vitrail.disk import write_file
 from vitrail.models.count import parameters
 from vitrail.recipe import Recipe
+from vitrail.recipe.write import to_plain
+from vitrail.verbs.before import Listener
 
 _DATA = {"cifar": "CIFAR10", "imagenet": "ImageNet"}  # source -> the zoo's word
+
+
+@contextlib.contextmanager
+def told(listener: Listener, recipe: Recipe, folder: Path, step: int) -> Iterator[Listener]:
+    """The listener, and with it all that the recipe's journal goes to; step: where the run begins or goes on."""
+    from vitrail.training.trackers import Run, Trackers
+
+    run = Run(folder, step, to_plain(recipe))
+    trackers = Trackers(recipe.journal.to, run, lambda text: listener({"event": "warning", "text": text}))
+
+    def tell(row: Mapping[str, object]) -> None:
+        listener(row)
+        trackers.row(row)
+
+    with contextlib.closing(trackers):
+        yield tell
 
 
 def about(recipe: Recipe, source: Source, load_s: float | None) -> Mapping[str, object]:

@@ -22,9 +22,10 @@ from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
+from vitrail.training.trackers import need_trackers
 from vitrail.verbs.before import Listener, look_through, probed
 from vitrail.verbs.teacher import teacher_of
-from vitrail.verbs.telling import about
+from vitrail.verbs.telling import about, told
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +100,7 @@ def train(
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     need("torch", "train")
     need("matplotlib", "train")
+    need_trackers(wanted.journal.to)
     folder = Path(out) if out is not None else default_folder(wanted)
     _refuse_second_start(folder, resume)
     source = open_source(wanted.data, seed=wanted.train.seed)
@@ -279,7 +281,8 @@ class _Run:
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
         if (how := reading(recipe, self.source)) is not None:
             self.tell({"event": "note", "text": how})
-        outcome = run_loop(plan, resume=snapshot, listener=self.tell)
+        with told(self.tell, recipe, self.folder, snapshot.step if snapshot else 0) as tell:
+            outcome = run_loop(plan, resume=snapshot, listener=tell)
         return self._finish(recipe, outcome)
 
     def _class_weights(self, recipe: Recipe) -> tuple[float, ...] | None:

@@ -41,7 +41,7 @@ def command(
     vitrail train --resume --out runs/photos
     """
     from vitrail.cli.progress import Progress
-    from vitrail.cli.render import quality, result
+    from vitrail.cli.render import quality, result, speed
     from vitrail.verbs.train import train
 
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
@@ -49,7 +49,13 @@ def command(
     with Progress() as progress:
         done = train(recipe, overrides, out=out, resume=resume, strict=strict, listener=progress)
     values = done.to_json()
-    lines = [*quality(done.quality), f"run     {done.folder}", f"bundle  {done.bundle}", f"page    {done.page}"]
+    lines = [
+        *quality(done.quality),
+        *speed(done.speed),
+        f"run     {done.folder}",
+        f"bundle  {done.bundle}",
+        f"page    {done.page}",
+    ]
     result(lines, values, as_json=as_json)
 
 

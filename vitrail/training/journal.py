@@ -159,6 +159,21 @@ def waited(rows: Sequence[Row]) -> float:
     return waits / (waits + works) if waits + works > 0 else 0.0
 
 
+def pace(rows: Sequence[Row]) -> dict[str, float]:
+    """Images a second and seconds a step, waiting included, over all steps but the first two: a machine warms up.
+
+    >>> step = {"event": "step", "step": 1, "wait_s": 0.1, "step_s": 0.4, "images_per_s": 64.0}
+    >>> pace([step, step, {**step, "step_s": 0.3, "images_per_s": 80.0}])
+    {'images_per_s': 80.0, 'sec_per_step': 0.4}
+    """
+    steps = [row for row in rows if row["event"] == "step"]
+    steps = steps[2:] or steps
+    times = [float(str(row["wait_s"])) + float(str(row["step_s"])) for row in steps]
+    images = math.fsum(time * float(str(row["images_per_s"])) for time, row in zip(times, steps, strict=True))
+    total = math.fsum(times)
+    return {"images_per_s": images / total, "sec_per_step": total / len(steps)} if total > 0 else {}
+
+
 def truncate_to(path: Path, step: int, *, settled: bool = True) -> None:
     """Drop what happened after `step`, so that a resume from there writes it again, once.
 

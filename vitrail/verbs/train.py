@@ -62,9 +62,17 @@ class TrainResult:
         values: dict[str, Any] = json.loads((self.folder / "evaluation.json").read_text())
         return values
 
+    @property
+    def speed(self) -> dict[str, float]:
+        """`images_per_s` and `sec_per_step` of the whole run, from its journal."""
+        from vitrail.training.journal import JOURNAL, pace, read
+
+        return pace(read(self.folder / JOURNAL))
+
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
-        return {"folder": str(self.folder), "bundle": str(self.bundle), "steps": self.steps, "evaluation": self.quality}
+        values: dict[str, object] = {"folder": str(self.folder), "bundle": str(self.bundle), "steps": self.steps}
+        return {**values, "speed": self.speed, "evaluation": self.quality}
 
 
 def _silent(_: Mapping[str, object]) -> None:

@@ -24,6 +24,7 @@ from vitrail.recipe.settle import as_chosen, differences, settle, started_from, 
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.training.trackers import need_trackers
 from vitrail.verbs.before import Listener, look_through, probed
+from vitrail.verbs.mirror import bring_back, copied, local_folder
 from vitrail.verbs.teacher import teacher_of
 from vitrail.verbs.telling import about, told
 
@@ -102,14 +103,22 @@ def train(
 ) -> TrainResult:
     """Train as the recipe says; the run folder holds all that came of it, a bundle at its end.
 
-    recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`. resume: go on
-    from the newest good checkpoint, to the same bits as if never stopped. listener: called with every event.
+    recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`; of the address of
+    a store, such as `s3://bucket/runs/x`, the run lies in `runs/x` and is copied there. resume: go on from the newest
+    good checkpoint, to the same bits as if never stopped. listener: called with every event.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     need("torch", "train")
     need("matplotlib", "train")
     need_trackers(wanted.journal.to)
-    folder = Path(out) if out is not None else default_folder(wanted)
+    place = out if out is not None else default_folder(wanted)
+    if resume:
+        bring_back(place)
+    with copied(place, listener, resume=resume) as tell:
+        return _train_in(local_folder(place), wanted, resume=resume, strict=strict, listener=tell)
+
+
+def _train_in(folder: Path, wanted: Recipe, *, resume: bool, strict: bool, listener: Listener) -> TrainResult:
     _refuse_second_start(folder, resume)
     source = open_source(wanted.data, seed=wanted.train.seed)
     for note in source.notes:

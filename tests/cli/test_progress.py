@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.verbs.small import small
 from vitrail.cli import run
 from vitrail.cli.progress import Progress
+from vitrail.verbs.train import train
 
 STEP = {"event": "step", "epoch": 0, "loss": 1.25, "norm": 0.5, "lr": 1e-3, "images_per_s": 200.0, "memory_bytes": 15e8}
 
@@ -91,3 +94,20 @@ def test_the_performance_run_ends_with_its_speed(tmp_path: Path, capsys: pytest.
     out = capsys.readouterr().out
     assert re.search(r"^speed   [\d,.]+ images/s, \d+\.\d{4} sec/step$", out, re.MULTILINE)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-00000004"]
+
+
+def test_a_checkpoint_is_shown_with_how_far_and_how_good_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = ("schedule.steps=3", "schedule.warmup_epochs=0", "train.time=1h")
+    done = train(small(*steps), out=tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "step-00000003"
+    assert run(["show", str(path), "--json"]) == 0
+    saved = json.loads(capsys.readouterr().out)["checkpoint"]
+    assert (saved["step"], saved["best_so_far"], saved["averaged"], saved["evaluation_due"]) == (3, True, True, False)
+    assert saved["evaluation"]["top1"] == done.quality["top1"] == saved["best_top1"]
+    assert {name for name in saved if "." in name} == {path.name for path in path.iterdir()} - {"manifest.json"}
+    damaged = path / "weights.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    assert run(["show", str(path)]) == 2
+    assert "error[V604]" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""MLflow: `RUN/mlflow.db` unless MLFLOW_TRACKING_URI names a server; `mlflow ui --backend-store-uri sqlite:///RUN/mlflow.db`."""
+"""MLflow: the database `RUN/mlflow.db` unless MLFLOW_TRACKING_URI names a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard: event files in `RUN/tensorboard`, shown by `tensorboard --logdir runs`."""
+"""TensorBoard: event files in `RUN/tensorboard`; it shows all runs when its log folder is `runs`."""
 
 from __future__ import annotations
 

@@ -111,3 +111,13 @@ def test_a_checkpoint_is_shown_with_how_far_and_how_good_it_is(
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     assert run(["show", str(path)]) == 2
     assert "error[V604]" in capsys.readouterr().err
+
+
+def test_the_page_says_what_ended_a_run_and_what_was_chosen(tmp_path: Path) -> None:
+    """A run that gives up at once: a rate of next to nothing brings nothing better."""
+    still = ("schedule={name: constant, epochs: 9, lr: 1.0e-12}", "evaluation.patience=1", "average=null")
+    done = train(small(*still), out=tmp_path / "run")
+    page = done.page.read_text()
+    assert "after step 44: no evaluation was better for as long as evaluation.patience says" in page
+    assert "when to end (evaluation.patience) was chosen on the held-out pictures" in page
+    assert re.search(r"<dt>speed</dt><dd>[\d,.]+ images/s, [\d.]+ sec/step</dd>", page)

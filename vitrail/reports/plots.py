@@ -250,7 +250,7 @@ def _figure_of_steps(
     axes.plot(steps, smooth, color=MUTED, linewidth=1.4, marker="o" if len(steps) == 1 else "", markersize=3)
     axes.set_ylim(0, 1.2 * float(np.nanmax(smooth)) or 1.0)
     axes.locator_params(axis="y", nbins=2)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.4g}{named[1]}")
+    axes.yaxis.set_major_formatter(lambda value, _: (f"{value:,.0f}" if value >= 100 else f"{value:.3g}") + named[1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else "")
 
 

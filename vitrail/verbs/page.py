@@ -92,12 +92,13 @@ def _facts(recipe: Recipe, source: Source) -> tuple[tuple[str, str], ...]:
     schedule = recipe.schedule
     length = f"{schedule.epochs:g} epochs" if schedule.epochs is not None else f"{schedule.steps:,} steps"
     average = "averaged (EMA) weights of the last step" if recipe.average else "weights of the last step"
+    chosen = "nothing was" if recipe.evaluation.patience is None else "when to end (evaluation.patience) was"
     return (
         ("pictures", source.place),
         ("split", f"{len(source.training):,} trained on, {len(source.held_out):,} held out"),
         ("network", f"{recipe.variant}, {macs(recipe.config) / 1e6:,.0f} million multiply-adds a picture"),
         ("training", f"{length} at batch {recipe.data.batch}, {recipe.precision}, seed {recipe.train.seed}"),
-        ("weights", f"{average}; nothing was chosen on the held-out pictures"),
+        ("weights", f"{average}; {chosen} chosen on the held-out pictures"),
         *(("note", note) for note in source.notes),
     )
 

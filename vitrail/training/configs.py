@@ -363,5 +363,7 @@ class Journal:
     every row, too: tensorboard, wandb, mlflow.
     """
 
-    lines: Literal["own", "vit_mindspore", "vit_tensorflow", "cct_mindspore", "beit_mindspore"] = "own"
+    lines: Literal[
+        "own", "vit_mindspore", "vit_tensorflow", "vit_tensorflow_performance", "cct_mindspore", "beit_mindspore"
+    ] = "own"
     to: tuple[str, ...] = ()

@@ -46,6 +46,12 @@ _ZOO = {  # the CCT and BEiT packages of the MindSpore model zoo print the same
     "end": ("train success",),
     "eval": ("=> begin eval", "=> eval results:{results}", "=> eval success"),
 }
+_TF_START = (
+    f"load dataset {'=' * 33}",
+    f"load dataset {'=' * 33}",  # one for the training pictures, one for the others
+    f"{'=' * 12} start load pretrained model {'=' * 39}{{loads}}",
+    f"{'=' * 12} load success {{load_s:.4f}} {'=' * 21}",
+)
 # name -> what happened -> its lines
 TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     "vit_mindspore": {
@@ -56,16 +62,17 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "eval": ("load checkpoint from [{checkpoint}].", "model's accuracy is {{'acc': {top1}}}"),
     },
     "vit_tensorflow": {
-        "start": (
-            f"load dataset {'=' * 33}",
-            f"load dataset {'=' * 33}",  # one for the training pictures, one for the others
-            f"{'=' * 12} start load pretrained model {'=' * 39}{{loads}}",
-            f"{'=' * 12} load success {{load_s:.4f}} {'=' * 21}",
-        ),
+        "start": _TF_START,
         "step": ("epoch:{epoch}  step: {before} , loss:  {value:.4f} ,  time: {seconds:.4f}  acc: {acc:.4f}",),
         "epoch": ("Train ACC: {epoch_acc:.4f}",),
         "evaluation": ("Final Average Distances : {top1}",),
         "eval": ("Final Average Distances : {top1}",),
+    },
+    "vit_tensorflow_performance": {
+        "start": _TF_START,
+        "later_step": (
+            "epoch:{epoch}  step: {before} , loss: {value:.4f} ,  sec/step : {seconds:.4f}  acc: {acc:.4f}",
+        ),
     },
     "cct_mindspore": _ZOO,
     "beit_mindspore": _ZOO,
@@ -103,7 +110,8 @@ class Form:
         done = (row["step"] - 1) % self._length + 1
         known = {"epoch": row["epoch"] + 1, "before": done - 1, "value": float(row["loss"]), "acc": row.get("acc")}
         lines = filled(self._lines, "overflow", {}) if row["event"] == "overflow" else []
-        lines += filled(self._lines, "step", {**known, "seconds": _seconds(row)})
+        known["seconds"] = _seconds(row)
+        lines += filled(self._lines, "step", known) + (filled(self._lines, "later_step", known) if done > 1 else [])
         return lines + (self._ended() if done == self._length else [])
 
     def _ended(self) -> list[str]:
@@ -155,4 +163,4 @@ def evaluation_log(name: str, values: Mapping[str, Any], checkpoint: str) -> str
 
 def wants_answers(name: str) -> bool:
     """Whether these lines say how many pictures of each batch were named rightly."""
-    return any("{acc" in line for line in TABLE.get(name, {}).get("step", ()))
+    return any("{acc" in line for part in TABLE.get(name, {}).values() for line in part)

@@ -14,9 +14,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitrail.disk import make_folder, write_file
 from vitrail.errors import SystemFault
+
+if TYPE_CHECKING:
+    import torch
 
 ROUNDS = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -116,3 +120,16 @@ def _remember(values: Mapping[str, str]) -> None:
         write_file(cache_folder() / "probe.json", json.dumps(dict(values), sort_keys=True, indent=1).encode())
     except SystemFault:
         return  # a home that cannot be written to costs a second at the next start, no more
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: of this process's pages in memory, or on an accelerator the most that tensors ever held of its memory."""
+    if device.type != "cpu":
+        import torch
+
+        return torch.accelerator.max_memory_allocated(device)
+    try:
+        pages = Path("/proc/self/statm").read_bytes().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -229,6 +229,38 @@ def test_training_that_contradicts_itself() -> None:
     )
 
 
+def test_the_journal_and_the_length_of_a_run() -> None:
+    """How a run is told, and how long it may take, decide nothing; what may end it by its evaluations does."""
+    told = ["journal={lines: cct_mindspore, to: [tensorboard]}", "train.time=1h30m", "checkpoint={unit: steps}"]
+    recipe = parse_recipe(MINIMAL, "r", [*told, "evaluation={from: 25, every: 2}"])
+    assert (recipe.evaluation.from_, recipe.evaluation.every) == (25, 2)
+    again = parse_recipe(to_yaml(recipe, version="0"), "again.yaml")
+    assert bare(again) == bare(recipe)
+    assert again.origins["evaluation.from"] == "recipe"
+    assert fingerprint(recipe) == fingerprint(parse_recipe(MINIMAL, "r"))
+    patient = parse_recipe(MINIMAL, "r", ["evaluation.patience=3"])
+    assert fingerprint(patient) not in (
+        fingerprint(recipe),
+        fingerprint(parse_recipe(MINIMAL, "r", ["evaluation={patience: 3, every: 2}"])),
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("train.time=30", "`30` must be a time such as"),
+        ("train.time=0m", "longer than nothing"),
+        ("journal.to=[tensorbord]", "did you mean `tensorboard`?"),
+        ("journal.to=[mlflow, mlflow]", "names one twice"),
+        ("journal.lines=cct", "is not one of own, vit_mindspore"),
+        ("evaluation.from_=3", "no such key; did you mean `from`?"),
+        ("checkpoint.unit=epoch", "is not one of epochs, steps"),
+    ],
+)
+def test_a_journal_that_does_not_stand(override: str, found: str) -> None:
+    assert found in problems(MINIMAL, override)[0]
+
+
 def test_where_a_teacher_lies_is_of_no_importance_once_its_hash_is_known() -> None:
     def print_of(path: str, sha256: str) -> str:
         teacher = f"{{name: hard, path: {path}, sha256: {sha256}}}"

@@ -64,6 +64,17 @@ def test_curves_have_their_size_and_show_the_data(tmp_path: Path, journal: list[
     assert plots.curves(other, tmp_path / "b.png") != (tmp_path / "a.png").read_bytes()
 
 
+def test_speed_norm_waiting_and_memory_have_panels_of_their_own(tmp_path: Path, journal: list[dict[str, Any]]) -> None:
+    more = {"norm": 1.5, "images_per_s": 900.0, "wait_s": 0.01, "step_s": 0.09, "memory_bytes": 5e8}
+    rows = [{**row, **more} if row["event"] == "step" else row for row in journal]
+    drawn = plots.curves(rows, tmp_path / "a.png")
+    with Image.open(BytesIO(drawn)) as image:
+        assert image.size == (1472, 816)
+    for key in more:
+        other = [{**row, key: row["step"] * row[key]} if row["event"] == "step" else row for row in rows]
+        assert plots.curves(other, tmp_path / "b.png") != drawn, key
+
+
 def test_of_steps_told_twice_the_later_telling_holds(tmp_path: Path, journal: list[dict[str, Any]]) -> None:
     stale = [{**row, "loss": 9.0, "top1": 0.9} for row in journal[:200]]
     resumed = [*stale, *journal]

@@ -40,6 +40,7 @@ from vitrail.training.checkpoint import best_of, generations, load
 from vitrail.training.journal import JOURNAL, LOG, read
 from vitrail.training.loop import CHECKPOINTS, Outcome, Plan, train
 from vitrail.training.schedule import learning_rate
+from vitrail.training.signals import SIGNALS
 from vitrail.training.state import final_module
 from vitrail.training.step import SKIPS_IN_ROW
 
@@ -304,9 +305,9 @@ def test_a_finished_run_resumes_to_its_end_at_once(tmp_path: Path) -> None:
 # ---- A19: signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_A19_a_signal_stops_after_the_step_with_a_checkpoint(number: signal.Signals, tmp_path: Path) -> None:
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {n: signal.getsignal(n) for n in SIGNALS}
     with pytest.raises(Stopped) as caught:
         train(plan(tmp_path, loader=at_step(2, lambda: os.kill(os.getpid(), number))), resume=None, listener=silent)
     assert caught.value.exit_code == 75

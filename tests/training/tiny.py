@@ -126,7 +126,7 @@ def fingerprint(state: TrainState) -> str:
 
 
 def timeless(row: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in row.items() if not key.endswith("_s")}
+    return {key: value for key, value in row.items() if not key.endswith(("_s", "_bytes"))}
 
 
 def story(folder: Path) -> list[dict[str, object]]:

@@ -112,7 +112,7 @@ def test_A08_stopped_at_a_step_and_resumed(tmp_path: Path, unbroken: Path) -> No
     kept = ("start", "step", "evaluation")
     ours, theirs = (
         [
-            {key: value for key, value in row.items() if not key.endswith(("_s", "per_s"))}
+            {key: value for key, value in row.items() if not key.endswith(("_s", "_bytes"))}
             for row in read(folder / "journal.jsonl")
             if row["event"] in kept
         ]

@@ -1,9 +1,9 @@
-"""What a run looks like while it goes: a bar with loss and accuracy on a terminal, plain lines elsewhere."""
+"""What a run looks like while it goes: one screen with a bar and its figures on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -53,13 +53,15 @@ class Counter(Bar):
 
 
 class Progress(Bar):
-    """A listener of training events."""
+    """A listener of training events: on a terminal a bar and, below it, the figures of the steps."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._loss = 0.0
+        self._means: dict[str, float] = {}
+        self._figures = ""
+        self._top1 = ""
         self._bad: set[int] = set()
-        self._per_epoch = 1
+        self._per_epoch = self._steps = 1
 
     def __call__(self, event: Mapping[str, object]) -> None:
         handler = getattr(self, f"_on_{event['event']}", None)
@@ -78,30 +80,44 @@ class Progress(Bar):
         say("")
 
     def _on_length(self, event: Mapping[str, Any]) -> None:
-        self._per_epoch = int(event["steps_per_epoch"])
-        if not sys.stderr.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Line
+        self._per_epoch, self._steps = int(event["steps_per_epoch"]), int(event["steps"])
+        if sys.stderr.isatty():
+            self._bar = _screen(lambda: self._figures)
+            self._task = self._bar.add_task("train", total=self._steps, epoch=self._epoch(0))
+            self._bar.start()
 
-        self._bar = Line(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=None, complete_style=ACCENT, finished_style=ACCENT),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  {task.fields[top1]}"),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task("train", total=int(event["steps"]), epoch="1", loss="-", top1="")
-        self._bar.start()
+    def _on_resume(self, event: Mapping[str, Any]) -> None:
+        if self._bar is not None:  # what was done before says nothing of how fast it goes now
+            self._bar.reset(self._task, completed=int(event["step"]), epoch=self._epoch(int(event["step"]) - 1))
 
     def _on_step(self, event: Mapping[str, Any]) -> None:
-        loss = float(event["loss"])
-        self._loss = loss if self._loss == 0.0 else 0.95 * self._loss + 0.05 * loss
+        took = float(event["wait_s"]) + float(event["step_s"])
+        now = {"loss": float(event["loss"]), "seconds": took, "waited": float(event["wait_s"])}
+        now |= {"images": float(event["images_per_s"]) * took, "norm": float(event["norm"])}
+        self._means = {key: 0.95 * self._means.get(key, value) + 0.05 * value for key, value in now.items()}
         if self._bar is not None:
-            epoch = str(int(event["epoch"]) + 1)
-            self._bar.update(self._task, completed=int(event["step"]), epoch=epoch, loss=f"{self._loss:.3f}")
+            self._figures = self._told(event)
+            step = int(event["step"])
+            self._bar.update(self._task, completed=step, epoch=self._epoch(step - 1))
+
+    def _told(self, event: Mapping[str, Any]) -> str:
+        """The line of figures: means over about twenty steps, the rate and the memory as they are."""
+        mean = self._means
+        seconds = max(mean["seconds"], 1e-9)
+        told = [
+            f"loss {mean['loss']:.3f}",
+            f"norm {mean['norm']:.3g}",
+            f"lr {float(event['lr']):.1e}",
+            f"{mean['images'] / seconds:,.0f} images/s",
+            f"wait {100 * mean['waited'] / seconds:.0f} %",
+            f"{float(event['memory_bytes']) / 1e9:.1f} GB",
+            self._top1,
+        ]
+        return "  ".join(filter(None, told))
+
+    def _epoch(self, step: int) -> str:
+        """The epoch that the step after so many is in, of all that are begun."""
+        return f"{max(step, 0) // self._per_epoch + 1}/{-(-self._steps // self._per_epoch)}"
 
     def _on_bad(self, event: Mapping[str, Any]) -> None:
         if event["index"] not in self._bad:
@@ -113,13 +129,39 @@ class Progress(Bar):
 
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
         top1 = percent(float(event["top1"]))
-        if self._bar is not None:
-            self._bar.update(self._task, top1=f"top-1 {top1}")
+        self._top1 = f"top-1 {100 * float(event['top1']):.1f} %"
         epoch = int(event["step"]) / self._per_epoch
-        self._line(f"epoch {epoch:3g}  loss {self._loss:.4f}  held-out top-1 {top1}")
+        self._line(f"epoch {epoch:3g}  loss {self._means.get('loss', 0.0):.4f}  held-out top-1 {top1}")
+
+    def _on_end(self, event: Mapping[str, Any]) -> None:
+        if event["by"] != "schedule":
+            why = {"patience": "no evaluation was better for so long", "time": "its time is over"}[event["by"]]
+            self._line(f"ended after step {event['step']:,} of {self._steps:,}: {why}")
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
             say(text)
+
+
+def _screen(figures: Callable[[], str]) -> Any:
+    """A bar with the epoch, the steps and the time that is left, and below it a line of figures."""
+    from rich.console import Console, RenderableType
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Rich
+    from rich.text import Text
+
+    class Screen(Rich):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            yield Text(figures(), no_wrap=True, overflow="ellipsis")
+
+    return Screen(
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(bar_width=None, complete_style=ACCENT, finished_style=ACCENT),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        expand=True,
+    )

@@ -56,6 +56,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
+def speed(values: Mapping[str, float]) -> list[str]:
+    """`speed   512.3 images/s, 0.1249 sec/step`"""
+    return [f"speed   {values['images_per_s']:,.1f} images/s, {values['sec_per_step']:.4f} sec/step"] if values else []
+
+
 def quality(values: Mapping[str, Any]) -> list[str]:
     """The headline of an evaluation, from its JSON."""
     low, high = values["top1_interval"]

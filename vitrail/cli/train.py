@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from vitrail.cli.options import AS_JSON, RECIPE
@@ -15,7 +13,8 @@ from vitrail.errors import UsageError
 @click.option("--model", metavar="VARIANT", help="Without a recipe: what to train (`vitrail show models`).")
 @click.option("--weights", metavar="MODEL", help="Weights to start from: a file, a run, a bundle, a name.")
 @click.option("--data", metavar="DATA", help="Pictures: stands for data.root=DATA, the source detected.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE-NAME]")
+@click.option("--out", metavar="DIR", help="Run folder, or s3://... to copy it to.  [default: runs/RECIPE-NAME]")
+@click.option("--time", "limit", metavar="30m", help="End well when this time has passed: stands for train.time=30m.")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
 @click.option("--strict", is_flag=True, help="With --resume: do not pass over a damaged checkpoint.")
 @AS_JSON
@@ -24,7 +23,8 @@ def command(
     model: str | None,
     weights: str | None,
     data: str | None,
-    out: Path | None,
+    out: str | None,
+    limit: str | None,
     resume: bool,
     strict: bool,
     as_json: bool,
@@ -39,21 +39,29 @@ def command(
     vitrail train --resume --out runs/photos
     """
     from vitrail.cli.progress import Progress
-    from vitrail.cli.render import quality, result
+    from vitrail.cli.render import quality, result, speed
     from vitrail.verbs.train import train
 
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
+    overrides += [] if limit is None else [f"train.time={limit}"]
     with Progress() as progress:
         done = train(recipe, overrides, out=out, resume=resume, strict=strict, listener=progress)
     values = done.to_json()
-    lines = [*quality(done.quality), f"run     {done.folder}", f"bundle  {done.bundle}", f"page    {done.page}"]
+    lines = [
+        *quality(done.quality),
+        *speed(done.speed),
+        f"run     {done.folder}",
+        f"bundle  {done.bundle}",
+        f"page    {done.page}",
+    ]
     result(lines, values, as_json=as_json)
 
 
 def _recipe(
-    words: tuple[str, ...], model: str | None, weights: str | None, data: str | None, out: Path | None, resume: bool
+    words: tuple[str, ...], model: str | None, weights: str | None, data: str | None, out: str | None, resume: bool
 ) -> tuple[str, list[str]]:
     """The recipe and its overrides that this command line asks for."""
+    from vitrail.verbs.mirror import bring_back, local_folder
     from vitrail.verbs.train import no_recipe_given, shorthand
 
     names = [word for word in words if "=" not in word]
@@ -63,8 +71,10 @@ def _recipe(
     given = [*shorthand(model, weights, data), *overrides]
     if names:
         return names[0], given
-    if resume and out is not None and (out / "recipe.yaml").is_file():
-        return str(out / "recipe.yaml"), given
+    if resume and out is not None:
+        bring_back(out)
+        if (local_folder(out) / "recipe.yaml").is_file():
+            return str(local_folder(out) / "recipe.yaml"), given
     if resume and model is None:
         where = "--resume needs --out" if out is None else f"no run lies in `{out}`"
         raise UsageError("V001", where, hint="name the run folder with --out, or the RECIPE it was started with")

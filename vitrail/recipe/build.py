@@ -47,18 +47,20 @@ class Builder:
         if not isinstance(node.value, dict):
             return self.note(node, key, f"must be a mapping, not `{_shown(node)}`")
         hints = typing.get_type_hints(kind)
-        known: dict[str, Field[Any]] = {f.name: f for f in fields(kind)}
+        known: dict[str, Field[Any]] = {key_of(f.name): f for f in fields(kind)}
         built: dict[str, Any] = {}
         for name, child in node.value.items():
             if name not in known:
                 self.note(child, f"{key}.{name}", f"no such key; {nearest(name, known)}".rstrip("; "))
             else:
-                built[name] = self.value(hints[name], child, f"{key}.{name}")
+                built[name] = self.value(hints[known[name].name], child, f"{key}.{name}")
         for name, item in known.items():
             if name in built:
                 continue
             built[name] = self.absent(item, node, f"{key}.{name}", defaults)
-        return FAILED if any(value is FAILED for value in built.values()) else kind(**built)
+        if any(value is FAILED for value in built.values()):
+            return FAILED
+        return kind(**{known[name].name: value for name, value in built.items()})
 
     def absent(self, item: Field[Any], node: Node, key: str, defaults: object = None) -> Any:
         """The value of a field that is not given: from `defaults`, an instance, or the class; else a problem."""
@@ -74,7 +76,7 @@ class Builder:
     def _defaulted(self, value: object, key: str) -> None:
         if is_dataclass(value) and not isinstance(value, type):
             for item in fields(value):
-                self._defaulted(getattr(value, item.name), f"{key}.{item.name}")
+                self._defaulted(getattr(value, item.name), f"{key}.{key_of(item.name)}")
         else:
             self.origins[key] = "default"
 
@@ -154,6 +156,11 @@ class Builder:
 
 
 WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def key_of(field_name: str) -> str:
+    """The key of a field in a recipe: `from_` stands for `from`, which Python keeps for itself."""
+    return field_name.removesuffix("_")
 
 
 def _tag(kind: type) -> str:

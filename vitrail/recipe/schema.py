@@ -10,6 +10,7 @@ from typing import Literal
 
 from vitrail.data.augment.grammar import is_three_augment, parse
 from vitrail.data.configs import Augment, Data, Mix
+from vitrail.errors import nearest
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
@@ -21,6 +22,7 @@ from vitrail.training.configs import (
     Cosine,
     CrossEntropy,
     Evaluation,
+    Journal,
     Loss,
     MultiStep,
     Optimizer,
@@ -28,6 +30,9 @@ from vitrail.training.configs import (
     Schedule,
     Train,
 )
+from vitrail.training.due import seconds
+
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,7 @@ class Recipe:
     train: Train = Train()
     checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
+    journal: Journal = Journal()
     name: str = "recipe"
     origins: Mapping[str, str] = field(default_factory=dict)  # dotted key -> recipe, command line, variant, ...
 
@@ -84,6 +90,7 @@ PARTS: dict[str, object] = {
     "train": Train,
     "checkpoint": Checkpoint,
     "evaluation": Evaluation,
+    "journal": Journal,
 }
 KEYS = ("format", "name", "model", "policy", *PARTS)
 FORMAT = "1.0"  # of recipes; another major version is refused
@@ -171,6 +178,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "checkpoint.every": _least(0),
     "checkpoint.keep": _least(1),
     "evaluation.every": _least(0),
+    "evaluation.from": _least(0),
+    "evaluation.patience": _least(1),
     "evaluation.batch": _within(1, 1_000_000),
 }
 
@@ -179,6 +188,7 @@ def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     """What contradicts itself between keys: (dotted key, what is wrong)."""
     found = _schedule_problems(recipe.schedule)
     found += _training_problems(recipe)
+    found += _telling_problems(recipe)
     if recipe.optimizer.layer_decay is None and recipe.optimizer.layer_decay_grouping != "timm":
         found.append(("optimizer.layer_decay_grouping", "has no effect without `layer_decay`"))
     if getattr(recipe.optimizer, "nesterov", False) and getattr(recipe.optimizer, "momentum", 1.0) == 0.0:
@@ -254,6 +264,22 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("train.clip_value", "stands beside `clip`: give one of them"))
     if recipe.train.loss_scale is not None and recipe.precision != "fp16":
         found.append(("train.loss_scale", f"has no effect with precision {recipe.precision}: it is fp16's"))
+    return found
+
+
+def _telling_problems(recipe: Recipe) -> list[tuple[str, str]]:
+    """Of the time a run may take, and of its journal."""
+    found = []
+    if recipe.train.time is not None:
+        try:
+            seconds(recipe.train.time)
+        except ValueError as error:
+            found.append(("train.time", f"`{recipe.train.time}` {error}"))
+    for name in recipe.journal.to:
+        if name not in TRACKERS:
+            found.append(("journal.to", f"`{name}` is no tracker; {nearest(name, TRACKERS)}"))
+    if len(set(recipe.journal.to)) < len(recipe.journal.to):
+        found.append(("journal.to", "names one twice"))
     return found
 
 

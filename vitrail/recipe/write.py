@@ -9,6 +9,7 @@ from dataclasses import asdict, is_dataclass
 from typing import cast
 
 from vitrail.formats.yaml import scalar_text
+from vitrail.recipe.build import key_of
 from vitrail.recipe.schema import FORMAT, PARTS, Recipe
 from vitrail.training.configs import Loss
 
@@ -34,7 +35,8 @@ def to_plain(recipe: Recipe) -> dict[str, object]:
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
     out: dict[str, object] = {}
-    for key, value in values.items():
+    for name, value in values.items():
+        key = key_of(name)
         if isinstance(value, dict):
             out[key] = _plain(value)
         elif isinstance(value, tuple):
@@ -48,10 +50,11 @@ def fingerprint(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the weights.
 
     Left out: names, where data, start weights and a teacher lie, how many threads load, who keeps freed memory, when is
-    saved and evaluated.
+    saved and evaluated (unless evaluations may end the run), how it is told, how long it may take.
     """
     values = to_plain(recipe)
-    for key in ("format", "name", "checkpoint", "evaluation"):
+    told = ["format", "name", "checkpoint", "journal", *(["evaluation"] if recipe.evaluation.patience is None else [])]
+    for key in told:
         del values[key]
     if recipe.weights is not None:
         values["weights"] = recipe.weights.sha256
@@ -61,7 +64,8 @@ def fingerprint(recipe: Recipe) -> str:
     for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
-    values["train"] = {k: v for k, v in cast(Mapping[str, object], values["train"]).items() if k != "keep_pages"}
+    train = cast(Mapping[str, object], values["train"])
+    values["train"] = {key: value for key, value in train.items() if key not in ("keep_pages", "time")}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Object stores through fsspec: what lies there under one address, and ranges of its files; no other place knows it."""
+"""Object stores through fsspec, which no other file knows: what lies under one address, its bytes, files put there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 # scheme -> the package that fsspec needs for it, or nothing
 SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "obs": "s3fs", "memory": ""}
+_SLOWEST = 1 << 20  # bytes a second that a sent file has beyond the timeout
 _ENDPOINT = "FSSPEC_OBS_ENDPOINT_URL"
 
 
@@ -65,13 +67,25 @@ class Store:
             raise Again(f"other than the {stop - start:,} bytes that were asked for")
         return data
 
+    def write(self, place: Path, path: str) -> None:
+        """Put a local file under this path, in place of what is there; what is read meanwhile is one of both, whole."""
+        size = place.stat().st_size
+        self._asked(lambda: self._system.put_file(str(place), self._at(path)), more=size / _SLOWEST)
+        there = self._asked(lambda: self._system.info(self._at(path))).get("size")
+        if there != size:
+            raise Again(f"{there} bytes arrived of {size:,}")
+
+    def remove(self, path: str) -> None:
+        """Remove a file; Absent when there is none."""
+        self._asked(lambda: self._system.rm_file(self._at(path)))
+
     def _at(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}" if path else self._root
 
-    def _asked(self, call: Callable[[], T]) -> T:
+    def _asked(self, call: Callable[[], T], *, more: float = 0.0) -> T:
         """What a call gives in time. Stores raise what they like: absence and refusal end it, the rest may mend."""
         try:
-            return _within(self._how.timeout, call)
+            return _within(self._how.timeout + more, call)
         except (Again, Never):
             raise
         except FileNotFoundError as error:

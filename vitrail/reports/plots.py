@@ -36,6 +36,7 @@ Row = Mapping[str, Any]
 def curves(rows: Iterable[Row], path: Path) -> bytes:
     """Loss, learning rate and held-out top-1 over the steps of a run, from its journal. Returns the PNG's bytes.
 
+    Below them, where the journal has them: gradient norm, speed, the share of data wait, memory.
     rows: the journal's; of steps told twice, because a run was resumed, the later telling holds. Rows of other
     events are passed over; a panel without rows says so.
     """
@@ -43,12 +44,18 @@ def curves(rows: Iterable[Row], path: Path) -> bytes:
 
     journal = list(rows)
     steps, evaluations = _latest(journal, "step"), _latest(journal, "evaluation")
-    figure = Figure(figsize=(9.2, 3.9), layout="constrained", facecolor=PAPER)
+    small = [(title, unit, values) for title, unit, values in _small(steps) if np.isfinite(values).any()]
+    figure = Figure(figsize=(9.2, 5.1 if small else 3.9), layout="constrained", facecolor=PAPER)
     figure.set_layout_engine("constrained", w_pad=0.14, h_pad=0.09)
-    grid = figure.add_gridspec(2, 2, height_ratios=[3.4, 1])
+    grid = figure.add_gridspec(3 if small else 2, 2, height_ratios=[3.4, 1, *([1.3] if small else [])])
     loss = figure.add_subplot(grid[0, 0])
     rate = figure.add_subplot(grid[1, 0], sharex=loss)
-    top1 = figure.add_subplot(grid[:, 1], sharex=loss)
+    top1 = figure.add_subplot(grid[:2, 1], sharex=loss)
+    if small:
+        row = grid[2, :].subgridspec(1, len(small))
+        for place, (title, unit, values) in enumerate(small):
+            axes = figure.add_subplot(row[0, place], sharex=loss)
+            _figure_of_steps(axes, _column(steps, "step"), values, (title, unit))
     _loss(loss, _column(steps, "step"), _column(steps, "loss"))
     _rate(rate, _column(steps, "step"), _column(steps, "lr"))
     _top1(top1, _column(evaluations, "step"), _column(evaluations, "top1"))
@@ -222,6 +229,31 @@ def _rate(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -
     _title(axes, f"peak {high:.3g}", right=True)
 
 
+def _small(steps: list[Row]) -> list[tuple[str, str, NDArray[np.float64]]]:
+    """Title, unit and values of what the steps tell besides."""
+    waited, took = (_column(steps, key) for key in ("wait_s", "step_s"))
+    return [
+        ("Gradient norm", "", _column(steps, "norm")),
+        ("Images a second", "", _column(steps, "images_per_s")),
+        ("Waiting for data", " %", 100 * waited / np.maximum(waited + took, 1e-9)),
+        ("Memory", " GB", _column(steps, "memory_bytes") / 1e9),
+    ]
+
+
+def _figure_of_steps(
+    axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64], named: tuple[str, str]
+) -> None:
+    """A small panel of their centred mean; named: its title, and the unit of its values."""
+    _bare(axes)
+    _title(axes, named[0])
+    smooth = smoothed(values, max(1, len(values) // 40))
+    axes.plot(steps, smooth, color=MUTED, linewidth=1.4, marker="o" if len(steps) == 1 else "", markersize=3)
+    axes.set_ylim(0, 1.2 * float(np.nanmax(smooth)) or 1.0)
+    axes.locator_params(axis="y", nbins=2)
+    axes.yaxis.set_major_formatter(lambda value, _: (f"{value:,.0f}" if value >= 100 else f"{value:.3g}") + named[1])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else "")
+
+
 def _top1(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:
     _bare(axes)
     _title(axes, "Held-out top-1")
@@ -280,7 +312,7 @@ def _latest(rows: list[Row], event: str) -> list[Row]:
 
 
 def _column(rows: list[Row], key: str) -> NDArray[np.float64]:
-    return np.array([row[key] for row in rows], dtype=np.float64)  # null becomes NaN
+    return np.array([row.get(key) for row in rows], dtype=np.float64)  # null and absent become NaN
 
 
 def _bare(axes: Axes) -> None:

@@ -326,6 +326,7 @@ class Train:
     on_nan: Literal["stop", "skip"] = "stop"
     attention: Attention = "auto"
     threads: int | None = None  # of torch; None: as many as the machine gives
+    time: str | None = None  # such as 30m or 1h30m: the run ends well with the step in which it has passed
     keep_pages: bool = True  # memory that a step frees stays with the process, so that the next one need not ask again
 
 
@@ -333,14 +334,36 @@ class Train:
 class Checkpoint:
     """When the state is saved. The last step is always saved."""
 
-    every: int = 1  # epochs; 0: only at the end
+    every: int = 1  # epochs or steps; 0: only at the end
+    unit: Literal["epochs", "steps"] = "epochs"
     keep: int = 2  # newest generations kept, the best one besides
     on_error: Literal["stop", "continue"] = "stop"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """When the held-out pictures are evaluated during training. The end is always evaluated."""
+    """When the held-out pictures, all of them, are evaluated during training. The end is always evaluated.
 
-    every: int = 1  # epochs; 0: only at the end
+    from_ (`from` in a recipe): the first epoch or step after which they are. patience: the run ends after so many
+    evaluations in a row without a greater top1.
+    """
+
+    every: int = 1  # epochs or steps; 0: only at the end
+    unit: Literal["epochs", "steps"] = "epochs"
+    from_: int = 0
+    patience: int | None = None
     batch: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """How a run is told, beside its own journal.
+
+    lines: of `train.log` and `eval.log`: our own, or byte for byte those of a published package. to: trackers that get
+    every row, too: tensorboard, wandb, mlflow.
+    """
+
+    lines: Literal[
+        "own", "vit_mindspore", "vit_tensorflow", "vit_tensorflow_performance", "cct_mindspore", "beit_mindspore"
+    ] = "own"
+    to: tuple[str, ...] = ()

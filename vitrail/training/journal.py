@@ -9,8 +9,9 @@ Every row has `event` and `step`, the steps done when it was written:
     evaluation  checkpoint      what was done after a step; a checkpoint's row is written just before its files
     stopped  warning            a signal; something that failed and was passed over
 
-Numbers are written so that they are read back exactly. What depends on the clock ends in `_s`; all else is the same
-in a resumed run and in an unbroken one, apart from `resume`, `stopped` and `warning` rows.
+Numbers are written so that they are read back exactly. What depends on the clock ends in `_s`, what depends on the
+machine in `_bytes`; all else is the same in a resumed run and in an unbroken one, apart from `resume`, `stopped` and
+`warning` rows.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vitrail import disk
 from vitrail.errors import RunError, printable, write_fault
 
 JOURNAL, LOG = "journal.jsonl", "train.log"
 Row = Mapping[str, object]
+Form = Callable[[Mapping[str, Any]], list[str]]  # a row -> lines of the log
 _LIMIT = 4 << 30  # bytes of a journal that is read
 
 
@@ -34,15 +37,19 @@ class Journal:
     """Appends rows to a run's journal and log, each flushed to the system before the call returns.
 
     patient: a row that the disk refuses is kept and written before the next one; otherwise it is SystemFault V701.
+    form: gives the log's lines for a row, in place of our own.
     """
 
-    def __init__(self, folder: Path, *, patient: bool = False) -> None:
+    def __init__(self, folder: Path, *, patient: bool = False, form: Form | None = None) -> None:
+        self._form = form
         self._files = [_Lines(folder / JOURNAL, patient), _Lines(folder / LOG, patient)]
 
     def write(self, row: Row) -> None:
-        """Append one row; to the log, too, unless it is a step's."""
+        """Append one row; to the log, too, unless it is a step's or a form says otherwise."""
         self._files[0].add(_dumps(row))
-        if row["event"] != "step":
+        if self._form is not None:
+            self._files[1].add("".join(f"{line}\n" for line in self._form(row)).encode())
+        elif row["event"] != "step":
             self._files[1].add(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain(row)}\n".encode())
 
     def sync(self) -> None:
@@ -152,6 +159,21 @@ def waited(rows: Sequence[Row]) -> float:
     return waits / (waits + works) if waits + works > 0 else 0.0
 
 
+def pace(rows: Sequence[Row]) -> dict[str, float]:
+    """Images a second and seconds a step, waiting included, over all steps but the first two: a machine warms up.
+
+    >>> step = {"event": "step", "step": 1, "wait_s": 0.1, "step_s": 0.4, "images_per_s": 64.0}
+    >>> pace([step, step, {**step, "step_s": 0.3, "images_per_s": 80.0}])
+    {'images_per_s': 80.0, 'sec_per_step': 0.4}
+    """
+    steps = [row for row in rows if row["event"] == "step"]
+    steps = steps[2:] or steps
+    times = [float(str(row["wait_s"])) + float(str(row["step_s"])) for row in steps]
+    images = math.fsum(time * float(str(row["images_per_s"])) for time, row in zip(times, steps, strict=True))
+    total = math.fsum(times)
+    return {"images_per_s": images / total, "sec_per_step": total / len(steps)} if total > 0 else {}
+
+
 def truncate_to(path: Path, step: int, *, settled: bool = True) -> None:
     """Drop what happened after `step`, so that a resume from there writes it again, once.
 
@@ -170,6 +192,12 @@ def _stands(row: Row, step: int, settled: bool) -> bool:
     if row["event"] == "bad":  # written before its step is counted
         return at < step
     return at < step or (at == step and (settled or row["event"] in ("start", "step", "skipped", "overflow")))
+
+
+def retell(folder: Path, form: Form) -> None:
+    """Write the log anew in this form, from the rows of the journal."""
+    lines = [line for row in read(folder / JOURNAL) for line in form(row)]
+    disk.write_file(folder / LOG, "".join(f"{line}\n" for line in lines).encode())
 
 
 def restart(folder: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -15,8 +16,11 @@ from torch import nn
 from vitrail import disk
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
-from vitrail.training import average, checkpoint, journal, loss_scale, memory, optimizers
-from vitrail.training.configs import Average, Checkpoint, Evaluation, Loss, Optimizer, Schedule, Train
+from vitrail.machine import memory_in_use
+from vitrail.training import average, checkpoint, journal, lines, loss_scale, memory, optimizers
+from vitrail.training.answers import Answers, seen_answers
+from vitrail.training.configs import Average, Checkpoint, Evaluation, Journal, Loss, Optimizer, Schedule, Train
+from vitrail.training.due import EndedBy, better, due, given_up, seconds
 from vitrail.training.groups import describe, freeze
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
@@ -62,6 +66,8 @@ class Plan:
     evaluate: Evaluate | None
     folder: Path
     identity: Mapping[str, object]
+    told: Journal = Journal()
+    about: Mapping[str, object] = field(default_factory=dict)  # what the log's first lines say, see `lines.TABLE`
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ class _Run:
     total: int
     began: float  # on the monotonic clock, moved back by the time of the parts before
     saved: int  # the step of the newest checkpoint; -1: none
+    ended_by: EndedBy = "schedule"
+    answers: Answers | None = None
     bad: set[int] = field(default_factory=set)  # the pictures that this process could not read
 
     def tell(self, event: str, **more: object) -> None:
@@ -101,10 +109,15 @@ class _Run:
     def elapsed(self) -> float:
         return time.monotonic() - self.began
 
-    def due(self, every: int) -> bool:
-        """Whether something that is done every so many epochs is to be done after this step."""
-        step, length = self.state.step, self.plan.loader.steps_per_epoch
-        return step == self.total or (every > 0 and step > 0 and step % (every * length) == 0)
+    def due(self, what: Checkpoint | Evaluation) -> bool:
+        """Whether it is to be done after this step: at the last one always."""
+        step, first = self.state.step, what.from_ if isinstance(what, Evaluation) else 0
+        return step == self.total or due(step, what.every, what.unit, self.plan.loader.steps_per_epoch, first=first)
+
+    def end_now(self, by: EndedBy) -> None:
+        """This step is the last one, before the schedule's."""
+        if self.state.step < self.total:
+            self.total, self.ended_by = self.state.step, by
 
 
 def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener) -> Outcome:
@@ -121,15 +134,19 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
         else:
             restore(state, resume)
             journal.truncate_to(plan.folder / journal.JOURNAL, state.step, settled=state.settled)
-        rows = journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue")
-        with contextlib.closing(rows):
+        form = lines.form(plan.told.lines, plan.about)
+        if form is not None:
+            journal.retell(plan.folder, form)
+        rows = journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue", form=form)
+        with contextlib.closing(rows), seen_answers(plan.told.lines, state.module) as answers:
             total = total_steps(plan.schedule, plan.loader.steps_per_epoch)
             began = time.monotonic() - state.elapsed_s
             saved = -1 if resume is None else state.step
-            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved)
+            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved, answers=answers)
             _say_start(run, resumed=resume is not None)
             _steps(run)
-            run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, wall_s=run.elapsed())
+            best = {"best": state.best, "best_step": state.best_step}
+            run.tell("end", **state.metrics, **best, by=run.ended_by, wall_s=run.elapsed())
     return Outcome(
         state=state,
         steps=state.step,
@@ -184,6 +201,9 @@ def _say_start(run: _Run, *, resumed: bool) -> None:
 def _steps(run: _Run) -> None:
     if not run.state.settled:
         _settle(run)
+    elif given_up(run.plan.evaluation.patience, run.state.best_seen):  # it ended, and was killed before it had its end
+        run.end_now("patience")
+    limit = inf if run.plan.train.time is None else seconds(run.plan.train.time)
     batches = run.plan.loader.iterate(run.state.step, run.total)
     try:
         while run.state.step < run.total:
@@ -192,6 +212,8 @@ def _steps(run: _Run) -> None:
             waited = time.monotonic() - began
             _tell_bad(run, batch)
             _one(run, batch, waited)
+            if run.elapsed() >= limit:
+                run.end_now("time")
             _settle(run)
             if run.stop.caught is not None:
                 raise _stopped(run)
@@ -226,12 +248,15 @@ def _one(run: _Run, batch: TrainBatch, waited: float) -> None:
     numbers: dict[str, object] = {"epoch": batch.epoch, "loss": done.loss, "norm": done.norm, "lr": lr}
     if scale is not None:
         numbers["scale"] = scale.value
+    if run.answers is not None:
+        numbers["acc"] = run.answers.share(batch.labels)
+    numbers |= {"wait_s": waited, "step_s": took, "memory_bytes": memory_in_use(run.how.device)}
     if done.overflow:
         run.tell("overflow", **numbers)
         return
     if not done.skipped:
         pace = len(batch.labels) / max(took + waited, 1e-9)
-        run.tell("step", **numbers, wait_s=waited, step_s=took, images_per_s=pace)
+        run.tell("step", **numbers, images_per_s=pace)
         return
     stops = run.plan.train.on_nan == "stop" or state.skipped_in_row > SKIPS_IN_ROW
     run.tell("broke" if stops else "skipped", **numbers, indices=[int(index) for index in batch.indices])
@@ -252,12 +277,16 @@ def _guarded_step(run: _Run, batch: TrainBatch, lr: float) -> Step:
 def _settle(run: _Run) -> None:
     """What is due after this step: the evaluation, then the checkpoint."""
     state, plan = run.state, run.plan
-    evaluated = plan.evaluate is not None and run.due(plan.evaluation.every)
+    evaluated = plan.evaluate is not None and run.due(plan.evaluation)
     if evaluated:
         state.settled = False
         _evaluate(run)
+        if plan.evaluation.patience is not None:
+            state.best_seen = better(state.best_seen, state.metrics["top1"])
+            if given_up(plan.evaluation.patience, state.best_seen):
+                run.end_now("patience")
     state.settled = True
-    if not run.due(plan.checkpoint.every):
+    if not run.due(plan.checkpoint):
         return
     before = (state.best, state.best_step)
     is_best = evaluated and (state.best is None or state.metrics["top1"] > state.best)

@@ -23,6 +23,7 @@ from vitrail.errors import NumbersBroke, RunError
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.training.average import averaged, trainable
 from vitrail.training.checkpoint import Snapshot
+from vitrail.training.due import Best
 from vitrail.training.loss_scale import Scale
 from vitrail.training.optimizers import HYPER, kept_by
 
@@ -45,6 +46,7 @@ class TrainState:
     skipped_in_row: int = 0
     elapsed_s: float = 0.0  # of training so far, resumed parts together
     scale: Scale | None = None  # of fp16's loss
+    best_seen: Best | None = None  # by evaluations, where they may end the run
 
     @property
     def updates(self) -> int:
@@ -88,6 +90,8 @@ def snapshot(state: TrainState, identity: Mapping[str, object]) -> Snapshot:
     plain = {name: getattr(state, name) for name in _PLAIN}
     if state.scale is not None:
         plain["scale"] = asdict(state.scale)
+    if state.best_seen is not None:
+        plain["best_seen"] = asdict(state.best_seen)
     return Snapshot(state.step, files, {**plain, "optimizer": _settings(state.optimizer), "identity": dict(identity)})
 
 
@@ -123,6 +127,7 @@ def restore(state: TrainState, saved: Snapshot) -> None:
         setattr(state, name, saved.state[name])
     if state.scale is not None:
         state.scale = _scale(saved)
+    state.best_seen = _best_seen(saved)
 
 
 def _trainable_names(module: nn.Module) -> list[str]:
@@ -171,6 +176,8 @@ def _problems(state: TrainState, saved: Snapshot) -> list[str]:
     problems = [f"state: {line}" for line in _plain_problems(saved)]
     if state.scale is not None and _scale(saved) is None:
         problems.append(f"state: `scale` is {saved.state.get('scale')!r}")
+    if "best_seen" in saved.state and _best_seen(saved) is None:
+        problems.append(f"state: `best_seen` is {saved.state['best_seen']!r}")
     shapes = {name: _shape(tensor) for name, tensor in state.module.state_dict().items()}
     for file in sorted(wanted - {"optimizer"}):
         problems += _differences(file, shapes, saved.files[file])
@@ -194,6 +201,14 @@ def _scale(saved: Snapshot) -> Scale | None:
     match saved.state.get("scale"):
         case {"value": float(value), "since": int(since)} if value >= 1.0 and since >= 1:
             return Scale(value, since)
+    return None
+
+
+def _best_seen(saved: Snapshot) -> Best | None:
+    """What early stopping knew in a saved state; None for what is none."""
+    match saved.state.get("best_seen"):
+        case {"top1": float(top1), "since": int(since)} if since >= 0:
+            return Best(top1, since)
     return None
 
 

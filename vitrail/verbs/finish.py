@@ -9,6 +9,7 @@ from vitrail import __version__
 from vitrail.data.sources import Source
 from vitrail.recipe import Recipe
 from vitrail.recipe.write import fingerprint
+from vitrail.verbs.telling import write_evaluation_log
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +22,7 @@ def finish_run(folder: Path, recipe: Recipe, source: Source, module: nn.Module, 
     from vitrail.verbs.page import save_evaluation, write_page
 
     save_evaluation(folder, evaluation)
+    write_evaluation_log(folder, recipe, evaluation.to_json())
     write_page(folder, recipe, source, evaluation)
     return _write_bundle(folder, recipe, source, module, evaluation)
 

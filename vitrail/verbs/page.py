@@ -66,7 +66,7 @@ def write_page(folder: Path, recipe: Recipe, source: Source, evaluation: Evaluat
         split="held out, none of them trained on",
         untrained=_untrained(rows),
         on_bad=recipe.data.on_bad,
-        facts=(*_facts(recipe, source), ("waiting for data", waiting(folder, recipe))),
+        facts=(*_facts(recipe, source), *_went(rows), ("waiting for data", waiting(folder, recipe))),
         curves=curves(rows, folder / "curves.png"),
         confusion=confusion(evaluation, folder / "confusion.png") if few else b"",
         best=_tiles(source, evaluation, evaluation.best(SHOWN), good=True),
@@ -92,14 +92,29 @@ def _facts(recipe: Recipe, source: Source) -> tuple[tuple[str, str], ...]:
     schedule = recipe.schedule
     length = f"{schedule.epochs:g} epochs" if schedule.epochs is not None else f"{schedule.steps:,} steps"
     average = "averaged (EMA) weights of the last step" if recipe.average else "weights of the last step"
+    chosen = "nothing was" if recipe.evaluation.patience is None else "when to end (evaluation.patience) was"
     return (
         ("pictures", source.place),
         ("split", f"{len(source.training):,} trained on, {len(source.held_out):,} held out"),
         ("network", f"{recipe.variant}, {macs(recipe.config) / 1e6:,.0f} million multiply-adds a picture"),
         ("training", f"{length} at batch {recipe.data.batch}, {recipe.precision}, seed {recipe.train.seed}"),
-        ("weights", f"{average}; nothing was chosen on the held-out pictures"),
+        ("weights", f"{average}; {chosen} chosen on the held-out pictures"),
         *(("note", note) for note in source.notes),
     )
+
+
+ENDED = {"patience": "no evaluation was better for as long as evaluation.patience says", "time": "its time was over"}
+
+
+def _went(rows: list[dict[str, object]]) -> tuple[tuple[str, str], ...]:
+    """How fast the steps were, and what ended them before the schedule did."""
+    from vitrail.training.journal import pace
+
+    speed, last = pace(rows), rows[-1] if rows else {}
+    figures = f"{speed['images_per_s']:,.1f} images/s, {speed['sec_per_step']:.4f} sec/step" if speed else ""
+    why = ENDED.get(str(last.get("by")), "")
+    ended = f"after step {last['step']:,}: {why}" if why else ""
+    return tuple((name, value) for name, value in (("speed", figures), ("ended early", ended)) if value)
 
 
 def _tiles(source: Source, evaluation: Evaluation, positions: list[int], *, good: bool) -> tuple[Tile, ...]:

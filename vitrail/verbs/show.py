@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -134,7 +135,29 @@ def _model(subject: str, kind: Kind) -> Shown:
         return _weights(subject, kind)
     opened = classifier(subject)
     values |= {**_numbers(opened.config), "provenance": dict(opened.provenance)}
+    values |= {"checkpoint": _saved(Path(subject))} if kind == "checkpoint" else {}
     return Shown("model", values | _policy_and_classes(opened))
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    """What a checkpoint that was read whole says of its run: how far, how good, how large."""
+    from vitrail.training.generation import STATE, manifest_of
+
+    manifest = manifest_of(path)
+    state = json.loads((path / STATE).read_bytes())
+    return {
+        "step": manifest.step,
+        "best_so_far": manifest.best,
+        "evaluation": state["metrics"] or "none yet",
+        "evaluation_due": not state["settled"],
+        "best_top1": state["best"],
+        "best_step": state["best_step"],
+        "skipped_steps": state["skipped"],
+        "trained_s": round(state["elapsed_s"], 1),
+        "optimizer": state["optimizer"]["name"],
+        "averaged": "ema.safetensors" in manifest.files,
+        **{name: f"{member.size:,} bytes" for name, member in sorted(manifest.files.items())},
+    }
 
 
 def _weights(subject: str, kind: Kind) -> Shown:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from vitrail import __version__
@@ -21,8 +22,11 @@ from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
+from vitrail.training.trackers import need_trackers
 from vitrail.verbs.before import Listener, look_through, probed
+from vitrail.verbs.mirror import bring_back, copied, local_folder
 from vitrail.verbs.teacher import teacher_of
+from vitrail.verbs.telling import about, told
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,9 +63,17 @@ class TrainResult:
         values: dict[str, Any] = json.loads((self.folder / "evaluation.json").read_text())
         return values
 
+    @property
+    def speed(self) -> dict[str, float]:
+        """`images_per_s` and `sec_per_step` of the whole run, from its journal."""
+        from vitrail.training.journal import JOURNAL, pace, read
+
+        return pace(read(self.folder / JOURNAL))
+
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
-        return {"folder": str(self.folder), "bundle": str(self.bundle), "steps": self.steps, "evaluation": self.quality}
+        values: dict[str, object] = {"folder": str(self.folder), "bundle": str(self.bundle), "steps": self.steps}
+        return {**values, "speed": self.speed, "evaluation": self.quality}
 
 
 def _silent(_: Mapping[str, object]) -> None:
@@ -91,13 +103,22 @@ def train(
 ) -> TrainResult:
     """Train as the recipe says; the run folder holds all that came of it, a bundle at its end.
 
-    recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`. resume: go on
-    from the newest good checkpoint, to the same bits as if never stopped. listener: called with every event.
+    recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`; of the address of
+    a store, such as `s3://bucket/runs/x`, the run lies in `runs/x` and is copied there. resume: go on from the newest
+    good checkpoint, to the same bits as if never stopped. listener: called with every event.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     need("torch", "train")
     need("matplotlib", "train")
-    folder = Path(out) if out is not None else default_folder(wanted)
+    need_trackers(wanted.journal.to)
+    place = out if out is not None else default_folder(wanted)
+    if resume:
+        bring_back(place)
+    with copied(place, listener, resume=resume) as tell:
+        return _train_in(local_folder(place), wanted, resume=resume, strict=strict, listener=tell)
+
+
+def _train_in(folder: Path, wanted: Recipe, *, resume: bool, strict: bool, listener: Listener) -> TrainResult:
     _refuse_second_start(folder, resume)
     source = open_source(wanted.data, seed=wanted.train.seed)
     for note in source.notes:
@@ -133,6 +154,7 @@ class _Run:
         self.source = source
         self.folder = folder
         self.tell = listener
+        self._load_s: float | None = None  # of the weights to start from
         self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
     def go(self, *, resume: bool, strict: bool) -> TrainResult:
@@ -207,7 +229,9 @@ class _Run:
         from vitrail.verbs.evaluate import refuse_open_order
         from vitrail.verbs.start import start
 
+        began = monotonic()
         loaded = start(recipe, self.source.classes)
+        self._load_s = monotonic() - began if loaded is not None else None
         if loaded is not None and loaded.by_position:
             refuse_open_order(self.source, f"`{recipe.weights.path if recipe.weights else ''}`")
         for line in loaded.report if loaded else ():
@@ -267,12 +291,15 @@ class _Run:
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,
             identity=self._identity(recipe),
+            told=recipe.journal,
+            about=about(recipe, self.source, self._load_s),
         )
         steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
         if (how := reading(recipe, self.source)) is not None:
             self.tell({"event": "note", "text": how})
-        outcome = run_loop(plan, resume=snapshot, listener=self.tell)
+        with told(self.tell, recipe, self.folder, snapshot.step if snapshot else 0) as tell:
+            outcome = run_loop(plan, resume=snapshot, listener=tell)
         return self._finish(recipe, outcome)
 
     def _class_weights(self, recipe: Recipe) -> tuple[float, ...] | None:

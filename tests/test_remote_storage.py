@@ -19,10 +19,10 @@ import pytest
 from tests.formats.archive_files import walked
 from tests.test_remote import Server, Step
 from tests.test_remote import server as server
-from vitrail import remote
+from vitrail import disk, remote
 from vitrail.data.configs import Data
 from vitrail.data.sources import open_source
-from vitrail.errors import SystemFault, UsageError, VitrailError
+from vitrail.errors import SystemFault, UsageError, VitrailError, WeightsError
 from vitrail.remote import copying, room, storage
 from vitrail.remote.copying import entry_of, fetched, is_address
 
@@ -272,6 +272,33 @@ def test_a_file_of_a_web_server(server: Server, tmp_path: Path) -> None:
     path = get(f"{server.url}/data/photos.zip", tmp_path)
     assert path.read_bytes() == Step().data and path.name == "photos.zip"
     assert get(f"{server.url}/data/photos.zip", tmp_path) == path and len(server.asked) == 1
+
+
+def test_C20_a_file_of_a_web_server_stays_the_one_of_the_first_pull(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{server.url}/data/photos.zip"
+    path = get(url, tmp_path)
+    hashed: list[Path] = []
+    sha256_file = disk.sha256_file
+
+    def noted(place: Path) -> str:
+        hashed.append(place)
+        return sha256_file(place)
+
+    monkeypatch.setattr(disk, "sha256_file", noted)
+    assert get(url, tmp_path) == path and not hashed  # nothing touched it
+    path.chmod(0o600)
+    assert get(url, tmp_path) == get(url, tmp_path) == path and hashed == [path]
+    before = path.stat()
+    path.write_bytes(Step().data[::-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if it had not been written to
+    for _ in range(2):
+        with pytest.raises(WeightsError, match="is not the file of") as caught:
+            get(url, tmp_path)
+        assert caught.value.code == "V207" and "at the first pull it was" in str(caught.value)
+    path.unlink()
+    assert get(url, tmp_path).read_bytes() == Step().data and len(server.asked) == 2
 
 
 ONE_OF_EIGHT = """

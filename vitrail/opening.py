@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vitrail.training.checkpoint import Snapshot
 
 Kind = Literal["bundle", "run", "checkpoint", "weights", "variant", "published", "hub"]
-HUB = "hf:"
 LOG = logging.getLogger("vitrail")  # a policy that was only assumed is a warning: Python prints it by itself
 
 
@@ -93,10 +92,11 @@ def kind_of(model: str | Path) -> Kind:
 def _kind_of_name(model: str) -> Kind:
     if model in VARIANTS:
         return "variant"
-    if model.startswith(HUB):
-        return "hub"
+    from vitrail import remote
     from vitrail.weights import published
 
+    if remote.is_hub(model):
+        return "hub"
     if model in published.names():
         return "published"
     raise UsageError(
@@ -118,9 +118,7 @@ def local(model: str | Path) -> Path:
         return Path(model)
     row = published(url) if kind == "published" else None
     url = row.url if row else url
-    if url.startswith(HUB):
-        return remote.pull_hub(url.removeprefix(HUB))
-    return remote.pull(url, size=row.size if row else None, sha256=row.sha256_prefix if row else None)
+    return remote.pull_weights(url, size=row.size if row else None, sha256=row.sha256_prefix if row else None)
 
 
 def open(model: str | Path, *, engine: str = "auto", threads: int | None = None) -> Classifier | Bundle:

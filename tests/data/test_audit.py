@@ -23,15 +23,14 @@ from vitrail.pictures.policy import HALF, Policy
 from vitrail.verbs.data_audit import data_audit, plain_policy, write_audit
 
 
-@pytest.fixture(scope="module", params=["made", "real"])
-def clean(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+@pytest.fixture(params=["made", "real"])
+def clean(request: pytest.FixtureRequest, in_memory: Path) -> tuple[Path, int]:
     """A source without faults, and the side of its pictures: made ones, and Tiny-ImageNet's."""
-    place = tmp_path_factory.mktemp("clean")
     if request.param == "made":
-        return made_pictures(place / "made"), 48
+        return made_pictures(in_memory / "made"), 48
     with tarfile.open(request.getfixturevalue("shared") / "data" / "photos" / "tinyimagenet20.tar") as tar:
-        tar.extractall(place, filter="data")
-    return place / "tinyimagenet20", 64
+        tar.extractall(in_memory, filter="data")
+    return in_memory / "tinyimagenet20", 64
 
 
 def names(done: Audit, kind: str) -> list[str]:
@@ -40,16 +39,15 @@ def names(done: Audit, kind: str) -> list[str]:
     return [" ".join([*map(done.source.title, row.pictures), row.note]) for row in found.rows] if found else []
 
 
-def test_forty_faults_of_ten_kinds_are_found_and_nothing_else(clean: tuple[Path, int], tmp_path: Path) -> None:
+def test_forty_faults_of_ten_kinds_are_found_and_nothing_else(clean: tuple[Path, int]) -> None:
     """Of the clean source nothing is reported: Tiny-ImageNet's 6,000 pictures hold no copies that were found."""
     root, side = clean
     before = data_audit(root, policy=plain_policy(side))
     assert [one.what for one in before.findings] == []
 
-    shutil.copytree(root, tmp_path / "planted")
-    planted = plant(tmp_path / "planted")
+    planted = plant(root)
     assert len(planted) == 10 * EACH == 40
-    after = data_audit(tmp_path / "planted", policy=plain_policy(side))
+    after = data_audit(root, policy=plain_policy(side))
     for kind, named in planted:
         assert sum(named in case for case in names(after, kind)) == 1, (kind, named, names(after, kind))
     expected = {kind: sum(one == kind for one, _ in planted) for kind, _ in planted}

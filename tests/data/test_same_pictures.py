@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from tests.formats.archive_files import tar_of, walked, zip_of
 from vitrail.data.configs import Augment, Data, RandomResizedCrop
 from vitrail.data.loader import TrainLoader, evaluation_batches
 from vitrail.data.sources import Source, open_source
-from vitrail.formats.extract import extract
 from vitrail.pictures.policy import Policy
 
 PER_CLASS = 30
@@ -24,13 +25,14 @@ POLICY = Policy(size=(48, 48), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 def folders(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny-ImageNet-20: thirty training pictures and ten to hold out of each class."""
     place = tmp_path_factory.mktemp("tiny")
-    extract(shared / "data" / "photos" / "tinyimagenet20.tar", place / "all")
-    root = place / "all" / "tinyimagenet20"
-    for part, keep in (("train", PER_CLASS), ("val", 10)):
-        for folder in (root / part).iterdir():
-            for path in sorted(folder.iterdir())[keep:]:
-                path.unlink()
-    return root
+    of_class: dict[str, list[tarfile.TarInfo]] = defaultdict(list)
+    with tarfile.open(shared / "data" / "photos" / "tinyimagenet20.tar") as tar:
+        for member in sorted((member for member in tar if member.isfile()), key=lambda member: member.name):
+            of_class[member.name.rpartition("/")[0]].append(member)
+        for folder, members in of_class.items():
+            for member in members[: PER_CLASS if "/train/" in folder else 10]:
+                tar.extract(member, place, filter="data")
+    return place / "tinyimagenet20"
 
 
 def _ordered(root: Path) -> dict[str, bytes]:

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from tests.formats.archive_files import END, member, tar_of
+from tests.formats.archive_files import END, member, tar_of, wrongly_read
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source, open_source
 from vitrail.errors import DataError, PictureError
@@ -254,15 +253,4 @@ def test_row_groups_are_read_once_by_many_threads_and_few_are_kept() -> None:
 
 def test_rows_of_parquet_from_many_threads(tmp_path: Path) -> None:
     source = opened(table(tmp_path / "x.parquet", range(64)))
-    wrong: list[int] = []
-
-    def work(seed: int) -> None:
-        order = np.random.default_rng(seed).permutation(64)
-        wrong.extend(int(i) for i in order if source.read(int(i))[0, 0, 0] != i)
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert not wrong
+    assert not wrongly_read(lambda index: bool(source.read(index)[0, 0, 0] == index), 64)

@@ -300,10 +300,9 @@ def sparse(root: Path, count: int, *, classes: int) -> Path:
 
 
 @pytest.mark.parametrize("classes", [1, 20, 2000])
-def test_B14_twenty_thousand_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_B14_twenty_thousand_files(in_memory: Path, monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
     monkeypatch.setattr(index, "SETTLED_NS", -(10**10))
-    root = sparse(tmp_path / "root", 20_000, classes=classes)
+    root = sparse(in_memory / "root", 20_000, classes=classes)
     one, again = (open_source(Data(root=str(root), holdout=0.1)) for _ in range(2))
     assert len(one.labels) == 20_000 and len(one.classes) == classes
     assert not any("kept index" in note for note in one.notes) and any("kept index" in note for note in again.notes)

@@ -6,9 +6,11 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 END = bytes(1024)
@@ -77,3 +79,13 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "tar.xz": lambda data: lzma.compress(data, preset=0),
     "tar.bz2": bz2.compress,
 }
+
+
+def wrongly_read(right: Callable[[int], bool], count: int) -> list[int]:
+    """Which of so many were not read right by four threads at once, each in an order of its own."""
+
+    def work(seed: int) -> list[int]:
+        return [index for index in random.Random(seed).sample(range(count), count) if not right(index)]
+
+    with ThreadPoolExecutor(4) as pool:
+        return [index for found in pool.map(work, range(4)) for index in found]

@@ -82,6 +82,18 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
 
+    def counts(self, promised: int) -> dict[str, object]:
+        """The figures as they are kept."""
+        return {
+            "mutants": self.mutants,
+            "promised": promised,
+            "seconds": round(self.seconds, 1),
+            "read_equal": self.equal,
+            "read_as_another": self.other,
+            "refused": dict(sorted(self.refused.items())),
+            "findings": self.findings,
+        }
+
     def line(self) -> str:
         codes = ", ".join(f"{code} {count}" for code, count in sorted(self.refused.items()))
         return (
@@ -280,18 +292,8 @@ def _misdeed(reader: Reader, seen: Sequence[Deed], folder: Path) -> str | None:
 
 
 def _row(reader: Reader, tally: Tally, seed: int) -> dict[str, object]:
-    return {
-        "promise": reader.promise,
-        "mutants": tally.mutants,
-        "promised": reader.full,
-        "seconds": round(tally.seconds, 1),
-        "read_equal": tally.equal,
-        "read_as_another": tally.other,
-        "refused": dict(sorted(tally.refused.items())),
-        "findings": tally.findings,
-        "seed": seed,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"promise": reader.promise, **tally.counts(reader.full), "seed": seed, "date": today}
 
 
 def _note(out: Path, kind: str, name: str, row: dict[str, object]) -> None:

@@ -71,7 +71,8 @@ PROMISES: dict[str, Promise] = {
     "C11": Promise("the bytes used are the bytes checked", 9, "200,000 loads", (*ALL, "tests.formats.test_held")),
     "C12": Promise("a conversion is all or nothing", 40, "every tensor of a tiny file of each world",
                    (*ALL, "tests.weights.test_loading", "tests.weights.test_translate", "tests.weights.test_worlds")),
-    "C20": Promise("downloads: hashes hold, https, nothing is run", 10, "the same", ("tests.test_remote",)),
+    "C20": Promise("downloads: hashes hold, https, nothing is run", 10, "the same",
+                   ("tests.test_remote", "tests.test_remote_storage")),
 }  # fmt: skip
 
 # The phrases of the hostile lists -> items (of `items.py`) that stand for them. What is no single file has a test of

@@ -41,15 +41,7 @@ def mutants(names: Sequence[str], count: int | None, seconds: float) -> dict[str
         with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
             tally = run(reader, count or reader.full, 2, Path(folder), seconds=seconds)
         print(f"{name}: {tally.line()}", *tally.findings[:20], sep="\n  ", flush=True)
-        rows[name] = {
-            "mutants": tally.mutants,
-            "promised": reader.full,
-            "seconds": round(tally.seconds, 1),
-            "read_equal": tally.equal,
-            "read_as_another": tally.other,
-            "refused": dict(sorted(tally.refused.items())),
-            "findings": tally.findings,
-        }
+        rows[name] = tally.counts(reader.full)
     return rows
 
 

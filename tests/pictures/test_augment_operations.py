@@ -14,12 +14,23 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from vitrail.data.augment.levels import LEVELS, TURNING, At
 from vitrail.data.augment.perform import GRADED, MOVED, WHOLE, operate
+from vitrail.pictures import kernels
 from vitrail.pictures.operations import as_pixels, as_planes, crop_resize, resized_boxes
 from vitrail.pictures.operations.planes import Planes
 from vitrail.pictures.operations.tones import posterize
 
 FILL = (12, 200, 99)
 SAMPLINGS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
+
+
+@pytest.fixture(params=["numpy", "compiled"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without loops, and with compiled ones."""
+    loops = None
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        loops = kernels.ready(augment=True)
+    monkeypatch.setattr(kernels, "loaded", lambda: loops)
 
 
 def moved(matrix: Callable[[float], tuple[float, ...]]) -> Callable[..., Image.Image]:
@@ -54,7 +65,7 @@ EDGES: dict[str, list[float]] = {  # arguments at which something changes, besid
     "posterize": [1, 4, 8],
     "solarize": [0, 1, 128, 255, 256],
     "solarize_add": [0, 55, 110, 128],
-    "rotate": [0, 90, 180, -30],
+    "rotate": [0, 90, 180, 270, -90, -30],
     "translate_x": [0, 1, -1, 0.5, 14.4, 1000, -1000],
     "translate_y": [0, 1, -1, 0.5, 14.4, 1000, -1000],
 }

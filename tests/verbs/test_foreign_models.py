@@ -90,7 +90,7 @@ def test_show_says_dialect_config_and_evidence(
 def test_show_of_a_published_name_pulls_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vitrail.remote.pull", lambda *_, **__: pytest.fail("pulled"))
+    monkeypatch.setattr("vitrail.remote.pull_weights", lambda *_, **__: pytest.fail("pulled"))
     values = show("vit_base_patch16_224.augreg_in21k_ft_in1k").values
     assert (values["kind"], values["variant"], values["dialect"]) == ("published", "vit_base_patch16_224", "google")
     assert values["config"]["gelu"] == "tanh"

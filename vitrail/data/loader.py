@@ -61,7 +61,8 @@ class TrainLoader:
                 f"data.batch {self.data.batch} is more than the {len(self.source.training)} pictures to train on",
                 hint=f"give data.batch={len(self.source.training)} or less",
             )
-        worth_compiling(self.source, (stop - start) * self.data.batch)
+        drawn = self.augment.auto is not None or self.augment.jitter is not None
+        worth_compiling(self.source, (stop - start) * self.data.batch, augment=drawn)
         fixed = self._fixed_pixels()
         reading = Reading(self.source, self.policy, self.augment, self.data, self.seed, Parts(len(self.source.labels)))
         samples: dict[int, Samples] = {}
@@ -126,10 +127,10 @@ class TrainLoader:
         return self.source.labels[samples.indices]
 
 
-def worth_compiling(source: Source, pictures: int) -> None:
+def worth_compiling(source: Source, pictures: int, *, augment: bool = False) -> None:
     """Have the pixel loops compiled where so many pictures of the source are to come that it pays."""
     if pictures >= (LARGE if source.memory is None else SMALL):
-        kernels.ready()
+        kernels.ready(augment=augment)
 
 
 def _runs(start: int, stop: int, length: int, per_epoch: int) -> list[tuple[int, int]]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.pictures import loops
+
+T = TypeVar("T")
 Pixels = NDArray[np.uint8]
 Starts = NDArray[np.int64]  # (N, 2): the first source pixel of each output pixel, and how many there are
 Weights = NDArray[np.int32]  # (N, taps), 22 fraction bits
@@ -35,6 +38,21 @@ class Kernels:
     look_up_planes: Callable[[Pixels, NDArray[np.float32], NDArray[np.float32]], None]
     mirror: Callable[[Pixels, Pixels], None]  # of 3 channels
     pad_crop: Callable[[Pixels, NDArray[np.int64], NDArray[np.int64], int, Pixels], None]
+    augment: Augmenting | None = None
+
+
+@dataclass(frozen=True)
+class Augmenting:
+    """The compiled loops of `pictures/loops.py`, by its names; `move` by the way to interpolate."""
+
+    pack: Callable[[Pixels, loops.Packed], None]
+    move: Mapping[str, Callable[[loops.Packed, NDArray[np.float64], Pixels, Pixels], None]]
+    blend: Callable[[Pixels, Pixels, loops.Shares, Pixels], None]
+    blend_grey: Callable[[Pixels, loops.Shares, Pixels], None]
+    blend_smooth: Callable[[Pixels, loops.Shares, Pixels], None]
+    grey_sums: Callable[[Pixels, NDArray[np.int64]], None]
+    histogram: Callable[[Pixels, NDArray[np.int64]], None]
+    exchange: Callable[[Pixels, Pixels, Pixels], None]
 
 
 _lock = threading.Lock()
@@ -46,42 +64,93 @@ def loaded() -> Kernels | None:
     return _compiled
 
 
-def ready() -> Kernels | None:
-    """The compiled loops, compiled now if need be (seconds once per machine, then tenths); None without numba."""
+def augmenting() -> Augmenting | None:
+    """Those of augmentation, where `ready` was called for them."""
+    compiled = loaded()
+    return None if compiled is None else compiled.augment
+
+
+def ready(*, augment: bool = False) -> Kernels | None:
+    """The compiled loops, compiled now if need be (seconds once per machine, then tenths); None without numba.
+
+    augment: those of augmentation too.
+    """
     global _compiled
     with _lock:
-        if _compiled is None and importlib.util.find_spec("numba") is not None:
-            try:
-                _compiled = _compile(kept=True)
-            except RuntimeError:  # numba found no folder to keep machine code in
-                _compiled = _compile(kept=False)
-            except ImportError:  # installed, but not for this NumPy: slower, the same bits
-                return None
+        if importlib.util.find_spec("numba") is None:
+            return _compiled
+        try:
+            if _compiled is None:
+                _compiled = _kept(_compile)
+            if augment and _compiled.augment is None:
+                _compiled = replace(_compiled, augment=_kept(_compile_augmenting))
+        except ImportError:  # installed, but not for this NumPy: slower, the same bits
+            return None
         return _compiled
 
 
-def _compile(*, kept: bool) -> Kernels:
-    import numba
+def _kept(compile_: Callable[[bool], T]) -> T:
+    try:
+        return compile_(True)
+    except RuntimeError:  # numba found no folder to keep machine code in
+        return compile_(False)
+
+
+def _compile(kept: bool) -> Kernels:
     from numba import types as t
 
-    def compiled(function: Callable[..., Any], *arguments: object, gives: Any = t.void) -> Any:
-        return numba.njit(gives(*arguments), nogil=True, cache=kept)(function)
-
-    def read(kind: Any, dimensions: int, layout: Any = "C") -> Any:
-        return t.Array(kind, dimensions, layout, readonly=True)
-
     u8, i32, i64, f32 = t.uint8, t.int32, t.int64, t.float32
-    starts, weights = read(i64, 2), read(i32, 2)
+    starts, weights = _read(i64, 2), _read(i32, 2)
     pair: Any = t.Tuple((t.Array(i64, 2, "C"), t.Array(i32, 2, "C")))  # type: ignore[no-untyped-call]
-    any_picture, picture = read(u8, 3, "A"), t.Array(u8, 3, "C")
+    any_picture, picture = _read(u8, 3, "A"), t.Array(u8, 3, "C")
     return Kernels(
-        weigh=compiled(weigh, i64, i64, i64, i64, t.float64, gives=pair),
-        resample=compiled(resampler(3), any_picture, starts, weights, starts, weights, picture),
-        look_up=compiled(look_up, read(u8, 4), read(f32, 2), t.Array(f32, 4, "C")),
-        look_up_planes=compiled(look_up_planes, read(u8, 4), read(f32, 2), t.Array(f32, 4, "C")),
-        mirror=compiled(mirrorer(3), t.Array(u8, 3, "C", readonly=True), picture),
-        pad_crop=compiled(pad_crop, read(u8, 4), read(i64, 1), read(i64, 1), i64, t.Array(u8, 4, "C")),
+        weigh=_compiled_loop(weigh, i64, i64, i64, i64, t.float64, kept=kept, gives=pair),
+        resample=_compiled_loop(resampler(3), any_picture, starts, weights, starts, weights, picture, kept=kept),
+        look_up=_compiled_loop(look_up, _read(u8, 4), _read(f32, 2), t.Array(f32, 4, "C"), kept=kept),
+        look_up_planes=_compiled_loop(look_up_planes, _read(u8, 4), _read(f32, 2), t.Array(f32, 4, "C"), kept=kept),
+        mirror=_compiled_loop(mirrorer(3), _read(u8, 3), picture, kept=kept),
+        pad_crop=_compiled_loop(
+            pad_crop, _read(u8, 4), _read(i64, 1), _read(i64, 1), i64, t.Array(u8, 4, "C"), kept=kept
+        ),
     )
+
+
+def _compile_augmenting(kept: bool) -> Augmenting:
+    from numba import types as t
+    from numba.extending import register_jitable
+
+    for part in loops.PARTS:
+        register_jitable(part)
+    planes, out = _read(t.uint8, 4), t.Array(t.uint8, 4, "C")
+    numbers, counts = t.Array(t.int64, 1, "C"), t.Array(t.int64, 2, "C")
+    packed, matrices, bytes_ = _read(t.uint32, 3), _read(t.float64, 2), _read(t.uint8, 1)
+    shares = _read(t.float32, 1)
+
+    def compiled(function: Callable[..., Any], *arguments: object) -> Any:
+        return _compiled_loop(function, *arguments, kept=kept)
+
+    return Augmenting(
+        pack=compiled(loops.pack, planes, t.Array(t.uint32, 3, "C")),
+        move={name: compiled(loops.mover(taps), packed, matrices, bytes_, out) for name, taps in loops.TAPS.items()},
+        blend=compiled(loops.blend, planes, bytes_, shares, out),
+        blend_grey=compiled(loops.blend_grey, planes, shares, out),
+        blend_smooth=compiled(loops.blend_smooth, planes, shares, out),
+        grey_sums=compiled(loops.grey_sums, planes, numbers),
+        histogram=compiled(loops.histogram, planes, counts),
+        exchange=compiled(loops.exchange, planes, _read(t.uint8, 2), out),
+    )
+
+
+def _compiled_loop(function: Callable[..., Any], *arguments: object, kept: bool, gives: Any = None) -> Any:
+    import numba
+
+    return numba.njit((gives or numba.types.void)(*arguments), nogil=True, cache=kept)(function)
+
+
+def _read(kind: Any, dimensions: int, layout: Any = "C") -> Any:
+    from numba import types as t
+
+    return t.Array(kind, dimensions, layout, readonly=True)
 
 
 def weigh(inner: int, outer: int, first: int, last: int, support: float) -> tuple[Starts, Weights]:

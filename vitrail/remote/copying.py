@@ -2,8 +2,9 @@
 
     CACHE/data/HOST/DIGEST/NAME         the file or folder, with `.whole.json` beside it once nothing is missing
 
-What was fetched whole is used as it is and needs no net: remove its entry to fetch it anew. A copy that was killed goes
-on where it stopped, as long as the store vouches by an equal tag that it still has the same bytes.
+What was fetched whole is used as it is and needs no net: remove its entry to fetch it anew. A file of the web that was
+written to since is hashed again, and must be the one of the first time. A copy that was killed goes on where it
+stopped, as long as the store vouches by an equal tag that it still has the same bytes.
 """
 
 from __future__ import annotations
@@ -68,14 +69,32 @@ def fetched(url: str, *, cache: Path | None = None, progress: Progress | None = 
     if why or (web and url.endswith("/")):
         why = why or "https lists no folders"
         raise UsageError("V007", f"`{url}` is not fetched: {why}", hint="give the https address of one file")
-    if not (entry / room.WHOLE).is_file():
+    if not _is_whole(entry, name, web=web):
         store = None if web else Store(url, how)
         with room.alone(entry):
-            if not (entry / room.WHOLE).is_file():
+            if not _is_whole(entry, name, web=web):
                 _fetch(url, store, entry / name, progress, how)
-                disk.write_file(entry / room.WHOLE, (json.dumps({"url": url}) + "\n").encode())
+                note = {"url": url, "seen": _seen(entry / name)}
+                disk.write_file(entry / room.WHOLE, (json.dumps(note) + "\n").encode())
     room.in_use(entry)
     return entry / name
+
+
+def _is_whole(entry: Path, name: str, *, web: bool) -> bool:
+    """Whether nothing is missing. A file of the web must also be as it was when it was hashed: by what the file system
+    notes at every write, as to hash it at every opening would take minutes."""
+    if not (entry / room.WHOLE).is_file():
+        return False
+    return not web or read_json(entry / room.WHOLE).get("seen") == _seen(entry / name)
+
+
+def _seen(path: Path) -> list[int]:
+    """What no write leaves as it was."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _fetch(url: str, store: Store | None, target: Path, progress: Progress | None, how: How) -> None:

@@ -9,13 +9,41 @@ from pathlib import Path
 
 from vitrail import disk
 from vitrail.errors import SystemFault, UsageError, WeightsError
-from vitrail.remote.cache import SMALL, Progress, Wanted, bring, cache_folder, check, read_json
+from vitrail.remote.cache import SMALL, Progress, Wanted, bring, cache_folder, check, is_pulled, pull, read_json
 from vitrail.remote.web import Absent, How, refused
 
 HUB = "https://huggingface.co"
+MARK = "hf:"  # before OWNER/NAME, where an address may stand
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 PICTURES = "preprocessor_config.json"
 WHOLE = ".whole.json"  # names the files of a folder in which nothing is missing
+
+
+def is_hub(address: str) -> bool:
+    """Whether an address is `hf:OWNER/NAME`, a model of the hub."""
+    return address.startswith(MARK)
+
+
+def pull_weights(
+    address: str,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    how: How | None = None,
+) -> Path:
+    """The weights of an https URL, a file, or of `hf:OWNER/NAME`, a folder, in the cache; as `pull` or `pull_hub`."""
+    if is_hub(address):
+        return pull_hub(address.removeprefix(MARK), cache=cache, progress=progress, how=how)
+    return pull(address, size=size, sha256=sha256, cache=cache, progress=progress, how=how)
+
+
+def are_pulled(address: str, cache: Path | None = None) -> bool:
+    """Whether `pull_weights` would find them in the cache."""
+    if is_hub(address):
+        return (hub_place(address.removeprefix(MARK), cache) / WHOLE).is_file()
+    return is_pulled(address, cache)
 
 
 def hub_place(name: str, cache: Path | None = None) -> Path:
@@ -27,11 +55,6 @@ def hub_place(name: str, cache: Path | None = None) -> Path:
             hint="give OWNER/NAME, as in `hf:google/vit-base-patch16-224`",
         )
     return (cache or cache_folder()) / "huggingface.co" / name
-
-
-def is_pulled_hub(name: str, cache: Path | None = None) -> bool:
-    """Whether `pull_hub` would find the whole folder in the cache."""
-    return (hub_place(name, cache) / WHOLE).is_file()
 
 
 def pull_hub(

@@ -14,7 +14,6 @@ from vitrail.models.count import parameters
 from vitrail.weights import published as rows
 from vitrail.weights.published import Published
 
-HUB = "hf:"
 MIB = 1 << 20
 
 
@@ -89,9 +88,8 @@ def weights_list(*words: str, cache: Path | None = None) -> tuple[Listed, ...]:
         text = f"{row.name} {row.classes} {row.dialect} {row.protocol} {row.source} {row.url}".lower()
         if all(word.lower() in text for word in words):
             known = row.mib if row.size is None else row.size / MIB
-            found.append(
-                Listed(row, known or 4 * parameters(row.config()) / MIB, known is not None, _cached(row, cache))
-            )
+            mib = known or 4 * parameters(row.config()) / MIB
+            found.append(Listed(row, mib, known is not None, remote.are_pulled(row.url, cache)))
     if not found:
         raise WeightsError(
             "V203",
@@ -117,11 +115,8 @@ def weights_pull(
     row = _row(name)
     url = name if row is None else row.url
     target = None if out is None else _target(out, url)
-    if url.startswith(HUB):
-        path = remote.pull_hub(url.removeprefix(HUB), cache=cache, progress=progress, how=how)
-    else:
-        size, sha256 = (row.size, row.sha256_prefix) if row is not None else (None, None)
-        path = remote.pull(url, size=size, sha256=sha256, cache=cache, progress=progress, how=how)
+    size, sha256 = (row.size, row.sha256_prefix) if row is not None else (None, None)
+    path = remote.pull_weights(url, size=size, sha256=sha256, cache=cache, progress=progress, how=how)
     if target is not None:
         path = _copied(path, target)
     files = [path] if path.is_file() else [file for file in path.iterdir() if not file.name.startswith(".")]
@@ -130,7 +125,7 @@ def weights_pull(
 
 def _row(name: str) -> Published | None:
     """The row that a name, a file name or a URL means; None for a URL or a hub model without one."""
-    if name.startswith(HUB) or "://" in name:
+    if remote.is_hub(name) or "://" in name:
         return next((row for row in map(rows.published, rows.names()) if row.url == name), None)
     files = rows.with_file_name(name)
     if len(files) > 1:
@@ -140,12 +135,6 @@ def _row(name: str) -> Published | None:
             hint=f"name one: {', '.join(f.name for f in files)}",
         )
     return files[0] if files else rows.published(name)
-
-
-def _cached(row: Published, cache: Path | None) -> bool:
-    if row.url.startswith(HUB):
-        return remote.is_pulled_hub(row.url.removeprefix(HUB), cache)
-    return remote.is_pulled(row.url, cache)
 
 
 def _target(out: Path, url: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
-from vitrail.data.sources.labelled import checked_names, numbered, parts_of, with_val
+from vitrail.data.sources.labelled import checked_names, in_rows, numbered, parts_of, with_val
 from vitrail.data.sources.parquet import LABELS, PICTURES
 from vitrail.errors import DataError, PictureError, SystemFault, UsageError
 
@@ -51,8 +52,9 @@ def _find(data: Data) -> Found:
     if not labels or any(label is None for label in labels):
         raise DataError("V401" if not labels else "V404", f"`{root}` has rows without a label, or none", hint=_CHECK)
     stated = getattr(tables[0].features[label_column], "names", None)
-    classes, numbers, own_order = numbered(labels, checked_names(stated, root) if stated else None, data)
-    first = np.cumsum([0, *map(len, tables)])
+    labelled = numbered(labels, checked_names(stated, root) if stated else None, data)
+    rows = [len(table) for table in tables]
+    first = np.cumsum([0, *rows])
 
     def row(index: int) -> tuple[int, int]:
         table = int(np.searchsorted(first, index, side="right")) - 1
@@ -69,18 +71,9 @@ def _find(data: Data) -> Found:
             raise PictureError("V304", f"`{title(index)}` has no bytes in its row", hint=_CHECK)
         return bytes(stored["bytes"])
 
-    held = int(first[len(parts.training)])
-    return Found(
-        place=root,
-        classes=classes,
-        labels=numbers,
-        held_out=np.arange(len(numbers)) >= held if parts.held_out else None,
-        picture=picture,
-        title=title,
-        memory=None,
-        own_order=own_order,
-        notes=(f"Hugging Face data set, `{picture_column}` and `{label_column}`, {', '.join(used)}", *parts.notes),
-    )
+    found = in_rows(root, labelled, parts, rows, picture=picture, title=title)
+    said = f"Hugging Face data set, `{picture_column}` and `{label_column}`, {', '.join(used)}"
+    return replace(found, notes=(said, *found.notes))
 
 
 _CHECK = "write the pictures and their labels into the data set, by datasets.save_to_disk"

@@ -77,6 +77,34 @@ def with_val(find: Callable[[Data], Found], data: Data) -> Found:
     return held_beside(find(replace(data, val=None)), val, lead=f"{os.path.basename(os.path.abspath(data.val))}/")
 
 
+def in_rows(
+    place: str,
+    labelled: tuple[tuple[str, ...], NDArray[np.int64], bool],
+    parts: Parts,
+    rows: Sequence[int],
+    *,
+    picture: Callable[[int], bytes],
+    title: Callable[[int], str],
+) -> Found:
+    """What was found where files lie one after the other, as `parts.used` has them, with so many rows each.
+
+    labelled: what `numbered` made of their labels.
+    """
+    classes, labels, own_order = labelled
+    held = np.arange(len(labels)) >= sum(rows[: len(parts.training)])
+    return Found(
+        place=place,
+        classes=classes,
+        labels=labels,
+        held_out=held if parts.held_out else None,
+        picture=picture,
+        title=title,
+        memory=None,
+        notes=parts.notes,
+        own_order=own_order,
+    )
+
+
 def _word(name: str) -> str | None:
     """The word nearest to the end of the path that says what a file is for."""
     words = re.split(r"[^a-z]+", name.lower())

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
-from vitrail.data.sources.labelled import checked_names, names_beside, numbered, parts_of, with_val
+from vitrail.data.sources.labelled import checked_names, in_rows, names_beside, numbered, parts_of, with_val
 from vitrail.errors import DataError, PictureError, VitrailError
 from vitrail.formats.archives import archive_kind
 from vitrail.formats.parquet import CACHE_BYTES, GroupCache, Table, open_table
@@ -56,14 +57,15 @@ def _find(data: Data) -> Found:
         labels = [label for mine in pool.map(lambda table: table.labels(label_column), tables) for label in mine]
     if not labels:
         raise DataError("V401", f"no rows in the {len(paths)} Parquet files of `{root}`", hint="check the files")
-    classes, numbers, own_order = numbered(labels, _names(tables, label_column, beside), data)
+    labelled = numbered(labels, _names(tables, label_column, beside), data)
     places = np.array(
         [(t, g, r) for t, table in enumerate(tables) for g, rows in enumerate(table.groups) for r in range(rows)],
         np.int32,
     ).reshape(-1, 3)  # of each row: file, row group, row in it
-    if len(places) != len(numbers):
-        raise DataError("V404", f"`{root}` has {len(numbers)} labels in {len(places)} rows", hint="write it again")
-    first = np.concatenate([[0], np.cumsum([sum(table.groups) for table in tables])])
+    if len(places) != len(labels):
+        raise DataError("V404", f"`{root}` has {len(labels)} labels in {len(places)} rows", hint="write it again")
+    rows = [sum(table.groups) for table in tables]
+    first = np.cumsum([0, *rows])
     cache = GroupCache(lambda key: tables[key[0]].pictures(picture_column, key[1]))
 
     def title(index: int) -> str:
@@ -80,17 +82,10 @@ def _find(data: Data) -> Found:
             raise PictureError("V304", f"`{title(index)}` has no bytes in its row", hint="write the pictures into it")
         return stored
 
-    held = int(first[len(parts.training)])
-    return Found(
-        place=str(root),
-        classes=classes,
-        labels=numbers,
-        held_out=np.arange(len(numbers)) >= held if parts.held_out else None,
-        picture=picture,
-        title=title,
-        memory=None,
-        own_order=own_order,
-        notes=(f"{len(used)} Parquet files, `{picture_column}` and `{label_column}`", *parts.notes, *_advice(tables)),
+    found = in_rows(str(root), labelled, parts, rows, picture=picture, title=title)
+    return replace(
+        found,
+        notes=(f"{len(used)} Parquet files, `{picture_column}` and `{label_column}`", *found.notes, *_advice(tables)),
         sizes=np.array([tables[table].file.size for table in places[:, 0]], np.int64),  # seen by the fingerprint
     )
 

@@ -20,7 +20,7 @@ import numpy as np
 from vitrail.data.configs import Data
 from vitrail.data.sources.folder import ENDINGS
 from vitrail.data.sources.found import Found
-from vitrail.data.sources.labelled import Label, label_of, names_beside, numbered, parts_of, with_val
+from vitrail.data.sources.labelled import Label, in_rows, label_of, names_beside, numbered, parts_of, with_val
 from vitrail.errors import DataError, PictureError, VitrailError
 from vitrail.formats import json
 from vitrail.formats.archives import archive_kind
@@ -64,8 +64,7 @@ def _find(data: Data) -> Found:
     if not rows:
         raise DataError("V401", f"no pictures in the {len(shards)} shards of `{root}`", hint=_EXPECTED)
     words = [label for number in parts.used for _, label in found[number]]
-    classes, labels, own_order = numbered(words, names_beside(beside), data)
-    held = set(parts.held_out)
+    labelled = numbered(words, names_beside(beside), data)
 
     def title(index: int) -> str:
         number, sample = rows[index]
@@ -78,16 +77,11 @@ def _find(data: Data) -> Found:
         except VitrailError as error:
             raise PictureError("V304", f"`{title(index)}`: {error.what}", hint=error.hint) from error
 
-    return Found(
-        place=root,
-        classes=classes,
-        labels=labels,
-        held_out=np.array([number in held for number, _ in rows], bool) if held else None,
-        picture=picture,
-        title=title,
-        memory=None,
-        own_order=own_order,
-        notes=(f"{len(shards)} tar shards", *parts.notes),
+    counts = [len(found[number]) for number in parts.used]
+    made = in_rows(root, labelled, parts, counts, picture=picture, title=title)
+    return replace(
+        made,
+        notes=(f"{len(shards)} tar shards", *made.notes),
         sizes=np.array([sample.size for _, sample in rows], np.int64),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from vitrail.pictures import kernels
 from vitrail.pictures.operations.planes import Planes, by_pillow, column
 from vitrail.pictures.operations.tones import Numbers
 
@@ -40,6 +41,10 @@ def grey(planes: Planes) -> Planes:
 
 def colour(planes: Planes, factors: Numbers) -> Planes:
     """Saturation: 0 gives the greys, 1 the picture, more gives more colour."""
+    if planes.shape[1] == 3 and (compiled := kernels.augmenting()) is not None:
+        planes = np.ascontiguousarray(planes)
+        compiled.blend_grey(planes, factors.astype(np.float32), out := np.empty_like(planes))
+        return out
     return blend(grey(planes), planes, factors)
 
 
@@ -50,19 +55,39 @@ def desaturate(planes: Planes, amounts: Numbers) -> Planes:
 
 def contrast(planes: Planes, factors: Numbers) -> Planes:
     """Contrast: 0 gives the mean grey everywhere, 1 the picture."""
-    greys = grey(planes)
-    pixels = greys.shape[2] * greys.shape[3]
-    means = greys.sum(axis=(1, 2, 3), dtype=np.int64) / pixels + 0.5
-    return blend(means.astype(np.uint8)[:, None, None, None], planes, factors)
+    means = grey_sums(planes) / (planes.shape[2] * planes.shape[3]) + 0.5
+    return blend_level(means.astype(np.uint8), planes, factors)
+
+
+def grey_sums(planes: Planes) -> NDArray[np.int64]:
+    """The sum of the greys of each picture, (B,)."""
+    if planes.shape[1] == 3 and (compiled := kernels.augmenting()) is not None:
+        compiled.grey_sums(np.ascontiguousarray(planes), sums := np.empty(len(planes), np.int64))
+        return sums
+    found: NDArray[np.int64] = grey(planes).sum(axis=(1, 2, 3), dtype=np.int64)
+    return found
+
+
+def blend_level(levels: NDArray[np.uint8], above: Planes, shares: Numbers) -> Planes:
+    """Planes between one value a picture, (B,), and them."""
+    if (compiled := kernels.augmenting()) is not None:
+        above = np.ascontiguousarray(above)
+        compiled.blend(above, levels, shares.astype(np.float32), out := np.empty_like(above))
+        return out
+    return blend(levels[:, None, None, None], above, shares)
 
 
 def brightness(planes: Planes, factors: Numbers) -> Planes:
     """Brightness: 0 gives black, 1 the picture."""
-    return blend(np.zeros((1, 1, 1, 1), np.uint8), planes, factors)
+    return blend_level(np.zeros(len(planes), np.uint8), planes, factors)
 
 
 def sharpness(planes: Planes, factors: Numbers) -> Planes:
     """Sharpness: 0 gives a smooth picture, 1 the picture, more sharpens; the outermost pixels stay."""
+    if (compiled := kernels.augmenting()) is not None:
+        planes = np.ascontiguousarray(planes)
+        compiled.blend_smooth(planes, factors.astype(np.float32), out := planes.copy())
+        return out
     return blend(smooth(planes), planes, factors)
 
 

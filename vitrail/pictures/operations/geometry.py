@@ -1,11 +1,13 @@
 """Turning, shearing and shifting, what comes into sight filled with a colour.
 
-A shear or a shift moves rows along themselves, so it is interpolated in one direction, in NumPy: the terms are
-Pillow's, in double and in its order, and several times faster than its general loop. A turn is Pillow's own.
+Where the loops of `pictures/loops.py` are compiled, they do it, to Pillow's bytes. Else a shear or a shift, which moves
+rows along themselves, is interpolated in one direction, in NumPy: the terms are Pillow's, in double and in its order,
+and several times faster than its general loop; a turn is Pillow's own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitrail.pictures import kernels, loops
 from vitrail.pictures.operations.planes import Planes, by_pillow
 from vitrail.pictures.operations.tones import Numbers
 
@@ -22,11 +25,15 @@ _SAMPLINGS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+Values = NDArray[np.float64]
 _AT_ONCE = 1 << 15  # values worked on together, so that doubles stay in the cache
 
 
 def rotate(planes: Planes, degrees: Numbers, sampling: Sampling, fill: Sequence[int]) -> Planes:
     """Turned about the centre, counter-clockwise, at the same size. fill: one value per channel."""
+    if (compiled := _loops(planes, sampling)) is not None:
+        matrices = np.array([_turning(angle, *planes.shape[2:]) for angle in degrees.tolist()])
+        return _by_loops(compiled, planes, matrices, sampling, fill)
     colour, way, angles = _colour(planes, fill), _SAMPLINGS[sampling], degrees.tolist()
     return by_pillow(planes, lambda image, row: image.rotate(angles[row], way, fillcolor=colour))
 
@@ -38,7 +45,7 @@ def shear_x(planes: Planes, factors: Numbers, sampling: Sampling, fill: Sequence
 
 def shear_y(planes: Planes, factors: Numbers, sampling: Sampling, fill: Sequence[int]) -> Planes:
     """Column x taken from `factor` * (x + 0.5) pixels below itself."""
-    return _across(shear_x(_across(planes), factors, sampling, fill))
+    return _moved(planes, factors, np.zeros_like(factors), sampling, fill, down=True)
 
 
 def translate_x(planes: Planes, pixels: Numbers, sampling: Sampling, fill: Sequence[int]) -> Planes:
@@ -48,20 +55,56 @@ def translate_x(planes: Planes, pixels: Numbers, sampling: Sampling, fill: Seque
 
 def translate_y(planes: Planes, pixels: Numbers, sampling: Sampling, fill: Sequence[int]) -> Planes:
     """Each pixel taken from `pixels` below itself."""
-    return _across(translate_x(_across(planes), pixels, sampling, fill))
+    return _moved(planes, np.zeros_like(pixels), pixels, sampling, fill, down=True)
+
+
+def _loops(planes: Planes, sampling: Sampling) -> kernels.Augmenting | None:
+    """The compiled loops, where they know such pictures and this sampling."""
+    return kernels.augmenting() if planes.shape[1] == 3 and sampling in loops.TAPS else None
+
+
+def _by_loops(
+    compiled: kernels.Augmenting, planes: Planes, matrices: Values, sampling: Sampling, fill: Sequence[int]
+) -> Planes:
+    count, channels, height, width = planes.shape
+    packed = np.empty((count, height + 2 * loops.EDGE, width + 2 * loops.EDGE), np.uint32)
+    compiled.pack(np.ascontiguousarray(planes), packed)
+    out = np.empty((count, channels, height, width), np.uint8)
+    compiled.move[sampling](packed, matrices.astype(np.float64), np.array(fill, np.uint8), out)
+    return out
+
+
+def _turning(degrees: float, height: int, width: int) -> tuple[float, ...]:
+    """The matrix of `Image.rotate`: to where a pixel is taken from, about the centre."""
+    angle = -math.radians(degrees % 360.0)
+    a, b = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    d, e = round(-math.sin(angle), 15), round(math.cos(angle), 15)
+    x, y = width / 2, height / 2
+    return a, b, a * -x + b * -y + 0.0 + x, d, e, d * -x + e * -y + 0.0 + y
 
 
 def _across(planes: Planes) -> Planes:
     return np.ascontiguousarray(planes.swapaxes(2, 3))
 
 
-def _moved(planes: Planes, slopes: Numbers, shifts: Numbers, sampling: Sampling, fill: Sequence[int]) -> Planes:
-    """Pixel (y, x) taken from its own row at x + 0.5 + slope * (y + 0.5) + shift, where the row has 0 to W."""
+def _moved(
+    planes: Planes, slopes: Numbers, shifts: Numbers, sampling: Sampling, fill: Sequence[int], *, down: bool = False
+) -> Planes:
+    """Pixel (y, x) taken from its own row at x + 0.5 + slope * (y + 0.5) + shift, where the row has 0 to W.
+
+    down: the same of columns.
+    """
+    if (compiled := _loops(planes, sampling)) is not None:
+        one, none = np.ones_like(slopes), np.zeros_like(slopes)
+        moves = (one, none, none, slopes, one, shifts) if down else (one, slopes, shifts, none, one, none)
+        return _by_loops(compiled, planes, np.stack(moves, axis=1), sampling, fill)
+    if down:
+        return _across(_moved(_across(planes), slopes, shifts, sampling, fill))
     count, channels, height, width = planes.shape
     if sampling == "nearest":  # in 16.16 fixed point: nothing is gained by saying that again
         return _moved_nearest(planes, slopes.tolist(), shifts.tolist(), fill)
-    down = slopes[:, None] * (np.arange(height) + 0.5)
-    places = (np.arange(width) + 0.5 + down[:, :, None] + shifts[:, None, None]).reshape(-1, width)
+    leaning = slopes[:, None] * (np.arange(height) + 0.5)
+    places = (np.arange(width) + 0.5 + leaning[:, :, None] + shifts[:, None, None]).reshape(-1, width)
     rows = planes.transpose(1, 0, 2, 3).reshape(channels, -1, width)  # (C, B * H, W)
     moved = _sampled(rows, places, sampling)
     unseen = (places < 0.0) | (places >= width)
@@ -122,9 +165,6 @@ def _windows(rows: NDArray[np.uint8], begins: NDArray[np.int64], length: int) ->
     begins = np.clip(begins, -length, width) + length  # further out nothing of the row is seen
     views = np.lib.stride_tricks.sliding_window_view(padded, length, axis=2)
     return views[:, np.arange(rows.shape[1]), begins]
-
-
-Values = NDArray[np.float64]
 
 
 def _bilinear(part: Values, one: Values, other: Values) -> Values:

@@ -1,7 +1,7 @@
 """Operations that give each value of a channel a new one, whatever lies around it.
 
-All of it is integer or double arithmetic in NumPy, equal to Pillow's tables: no table is looked up, because arithmetic
-along a row is several times faster than a look-up per byte.
+All of it is integer or double arithmetic in NumPy, equal to Pillow's tables: arithmetic along a row is several times
+faster than NumPy's look-up per byte. Where loops are compiled, they look up what takes the longest.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.pictures import kernels
 from vitrail.pictures.operations.planes import Planes
 
 Numbers = NDArray[np.float64]  # one argument per picture, (B,)
@@ -57,6 +58,13 @@ def autocontrast(planes: Planes) -> Planes:
     flat = high <= low
     scale = 255.0 / np.where(flat, 255.0, high - low)
     offset = np.where(flat, 0.0, -low * scale)
+    if (compiled := kernels.augmenting()) is not None:
+        every = np.arange(256, dtype=np.uint8)[None, None, None]
+        return _exchanged(compiled, planes, _stretched(every, scale, offset).reshape(-1, 256))
+    return _stretched(planes, scale, offset)
+
+
+def _stretched(planes: Planes, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Planes:
     stretched = planes * scale
     stretched += offset
     return np.clip(stretched, 0.0, 255.0, out=stretched).astype(np.uint8)
@@ -65,10 +73,21 @@ def autocontrast(planes: Planes) -> Planes:
 def equalize(planes: Planes) -> Planes:
     """Each channel's histogram made even, by Pillow's integer rule; a channel of one value stays."""
     count = planes.shape[0] * planes.shape[1]
+    if (compiled := kernels.augmenting()) is not None:
+        planes = np.ascontiguousarray(planes)
+        compiled.histogram(planes, histograms := np.empty((count, 256), np.int64))
+        return _exchanged(compiled, planes, _even_tables(histograms))
     places = planes.reshape(count, -1) + 256 * np.arange(count)[:, None]  # each channel in a histogram of its own
     histograms = np.bincount(places.reshape(-1), minlength=256 * count).reshape(count, 256)
     evened: Planes = _even_tables(histograms).reshape(-1)[places]
     return evened.reshape(planes.shape)
+
+
+def _exchanged(compiled: kernels.Augmenting, planes: Planes, tables: NDArray[np.uint8]) -> Planes:
+    """Each value of a plane by its table (B * C, 256)."""
+    planes = np.ascontiguousarray(planes)
+    compiled.exchange(planes, tables, out := np.empty_like(planes))
+    return out
 
 
 def _even_tables(histograms: NDArray[np.int64]) -> NDArray[np.uint8]:

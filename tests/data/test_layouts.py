@@ -285,6 +285,12 @@ def test_npz_as_keras_has_it(tmp_path: Path) -> None:
     named = opened(tmp_path / "x.npz", classes=tuple("0123456789"), rename=None)
     assert named.classes == tuple("0123456789")
     assert opened(tmp_path / "x.npz", rename={str(n): f"c{9 - n}" for n in range(10)}).classes[0] == "c9"
+    words = tuple(f"w{number}" for number in range(12))
+    named = opened(tmp_path / "x.npz", classes=words)
+    assert named.classes == words and named.labels.tolist() == source.labels.tolist()
+    for label in (-3, 1_000_000):
+        np.savez(tmp_path / "l.npz", x_train=arrays["x_train"], y_train=np.full(len(arrays["x_train"]), label))
+        assert f"a label is {label}" in refused("V404", tmp_path / "l.npz").what
     npz.write(tmp_path / "w.npz", {"x_train": Stored("U8", (1,), b"a")})
     assert "`y_train` alone" in refused("V404", tmp_path / "w.npz").what
     (tmp_path / "w.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:-40])

@@ -77,3 +77,10 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "tar.xz": lambda data: lzma.compress(data, preset=0),
     "tar.bz2": bz2.compress,
 }
+
+
+def damaged_zip(files: dict[str, bytes]) -> bytes:
+    """A stored zip with one bit of its first file turned."""
+    data = bytearray(zip_of(files, zipfile.ZIP_STORED))
+    data[data.index(next(iter(files.values()))) + 40] ^= 1
+    return bytes(data)

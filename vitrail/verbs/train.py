@@ -22,6 +22,7 @@ from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.verbs.before import Listener, look_through, probed
+from vitrail.verbs.outside import refuse_inside
 from vitrail.verbs.teacher import teacher_of
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def train(
     need("matplotlib", "train")
     folder = Path(out) if out is not None else default_folder(wanted)
     _refuse_second_start(folder, resume)
+    refuse_inside(folder, wanted.data.root, wanted.data.val)
     source = open_source(wanted.data, seed=wanted.train.seed)
     for note in source.notes:
         listener({"event": "note", "text": note})

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vitrail.data.audit.findings import Finding, Row, count
+from vitrail.data.audit.findings import Finding, Row
 from vitrail.data.audit.names import clashes
 from vitrail.data.sources import Source
+from vitrail.errors import count
 
 TINY = 10  # pictures to train on
 UNEVEN = 10  # largest class against smallest

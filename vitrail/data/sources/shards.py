@@ -21,7 +21,7 @@ from vitrail.data.configs import Data
 from vitrail.data.sources.folder import ENDINGS
 from vitrail.data.sources.found import Found
 from vitrail.data.sources.labelled import Label, label_of, names_beside, numbered, parts_of, with_val
-from vitrail.errors import DataError, PictureError, VitrailError
+from vitrail.errors import DataError, PictureError, VitrailError, count
 from vitrail.formats import json
 from vitrail.formats.archives import archive_kind
 from vitrail.formats.ranges import Ranges, as_data, ranges
@@ -90,7 +90,7 @@ def _find(data: Data) -> Found:
         title=title,
         memory=None,
         own_order=own_order,
-        notes=(f"{len(shards)} tar shards", *parts.notes),
+        notes=(count(len(shards), "tar shard"), *parts.notes),
         sizes=np.array([sample.size for _, sample in rows], np.int64),
     )
 

@@ -125,7 +125,6 @@ def unreadable(bad: Sequence[BadPicture], of: int, place: str, *, way: str = _SK
     return DataError(
         "V406",
         f"{len(bad)} of {of:,} pictures in `{place}` cannot be read",
-        evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in bad[:10]]
-        + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
+        evidence=[str(one) for one in bad[:10]] + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
         hint=f"repair or remove them, or give {way}",
     )

@@ -177,7 +177,7 @@ class _Below:
         if self.bytes > self.room:
             kept = self.limits.reserve >> 20
             full = f"it needs {self.bytes:,} bytes and more, {kept:,} MiB are left free"
-            raise write_fault(OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {full}"), self.root)
+            raise write_fault(OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {full}"), self.root.parent)
         parent = self._reach(parts[:-1])
         self._claim("/".join(parts), name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

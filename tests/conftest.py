@@ -14,6 +14,7 @@ from hypothesis import settings
 settings.register_profile("vitrail", deadline=None)  # no assertion on seconds: a busy machine is no fault
 settings.load_profile("vitrail")
 
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--record FILE`: where `make prove` keeps what became of each campaign."""
     parser.addoption("--record", type=Path, metavar="FILE", help="keep each test's outcome and seconds in this file")

@@ -174,6 +174,7 @@ def test_B13_what_is_not_there_is_said(store: Faulty, tmp_path: Path) -> None:
     with pytest.raises(SystemFault, match="cannot fetch") as caught:
         get("s3://bucket/nothing", tmp_path)
     assert "nothing is there" in str(caught.value)
+    assert isinstance(caught.value, VitrailError) and "check the address" in caught.value.hint
 
 
 NEVER = (

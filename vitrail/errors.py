@@ -183,6 +183,15 @@ def _rebuild(kind: type[VitrailError], code: str, what: str, evidence: Sequence[
     return kind(code, what, evidence=evidence, hint=hint)
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    >>> count(1, "picture"), count(1200, "class", "classes")
+    ('1 picture', '1,200 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def printable(text: str) -> str:
     """`text` on one line with control characters and lone surrogates escaped: a file name forges no log line.
 

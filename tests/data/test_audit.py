@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.data.planted import EACH, made_pictures, plant
+from tests.formats.archive_files import damaged_zip
 from vitrail.cli.main import run
 from vitrail.data.audit import Audit, alike
 from vitrail.data.audit.mislabelled import doubted
@@ -89,6 +90,32 @@ def test_the_command_says_it_and_leaves_with_2(tmp_path: Path, capsys: pytest.Ca
     assert '"kind": "broken"' in capsys.readouterr().out
     assert run(["data", "audit", str(root), "--policy-from", "cct_7_3x1_32", "--size", "3"]) == 2
     assert run(["data", "audit", str(root), "--policy-from", "cct_7_3x1_32"]) == 2
+
+
+def test_B15_a_damaged_member_of_an_archive_is_a_row_and_the_rest_is_audited(tmp_path: Path) -> None:
+    root = made_pictures(tmp_path / "made", classes=2, each=3, held_out=2)
+    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.JPEG"))}
+    (tmp_path / "x.zip").write_bytes(damaged_zip(files))
+    done = data_audit(tmp_path / "x.zip")
+    broken = done.of("broken")
+    assert broken is not None and [row.pictures for row in broken.rows] == [(0,)] and len(done.looks) == 10
+    assert "train/class0/0.JPEG" in broken.rows[0].note and "V302" in broken.rows[0].note
+    assert run(["data", "audit", str(tmp_path / "x.zip")]) == 2
+
+
+def test_the_page_goes_outside_and_leaves_no_sheet_of_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    root = made_pictures(tmp_path / "made", classes=2)
+    (root / "train" / "class0" / "notes.tif").write_bytes(b"")
+    assert run(["data", "audit", str(root), "--out", str(root / "audit")]) == 2
+    assert not (root / "audit").exists() and "among the pictures" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "near-leak.png").write_bytes(b"of before")
+    assert run(["data", "audit", str(root), "--size", "48", "--out", str(tmp_path / "out")]) == 0
+    assert not (tmp_path / "out" / "near-leak.png").exists()
+    assert "1 file" in capsys.readouterr().err  # what was passed over is told
 
 
 def test_the_page_is_the_same_for_the_same_findings(tmp_path: Path) -> None:

@@ -286,3 +286,16 @@ def test_a_list_of_labels_counts_the_given_classes(tmp_path: Path) -> None:
         (tmp_path / f"{number}.png").write_bytes(png(number))
     (tmp_path / "val.txt").write_text("0 2\n1 0\n2 1\n")
     assert opened(tmp_path, classes=("c", "b", "a")).labels.tolist() == [2, 0, 1]
+
+
+def test_a_file_of_names_that_is_not_there_is_wrong_use_and_no_fault_of_the_disk(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos", {"a": 2, "b": 2})
+    error = refused("V402", opened, root, classes=str(tmp_path / "names.txt"))
+    assert error.exit_code == 2 and "names.txt" in error.what
+
+
+def test_known_names_are_told_once_where_two_parts_have_them(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        class_folders(tmp_path / part, {"cat": 2, "dog": 2})
+    error = refused("V403", opened, tmp_path, rename={"zebra": "cat"})
+    assert "\n".join(error.evidence).count("dog") <= 1

@@ -162,7 +162,7 @@ def test_every_bad_line_is_told(tmp_path: Path) -> None:
     assert "10 problems" in error.what
     lines = dict(line.split(": ", 1) for line in error.evidence)
     assert "leads out" in lines["line 3"] and "leads out" in lines["line 4"] and "no file" in lines["line 5"]
-    assert "line 2 already" in lines["line 6"] and "1 fields" in lines["line 7"] and "3 fields" in lines["line 9"]
+    assert "line 2 already" in lines["line 6"] and "1 field," in lines["line 7"] and "3 fields" in lines["line 9"]
 
 
 def test_many_bad_lines_are_counted_with_their_numbers(tmp_path: Path) -> None:
@@ -195,6 +195,17 @@ def test_a_table_whose_names_are_not_text(tmp_path: Path) -> None:
     source = opened(tmp_path / "x.csv")
     assert source.classes == ("\\udce9", "b") and source.title(0) == os.fsdecode(name)
     assert source.read(0).shape == (7, 9, 3)
+
+
+def test_two_tables_in_a_folder_are_asked_about_and_never_read_as_one_class(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"pics": 3})
+    for name in ("one.csv", "two.tsv"):
+        (tmp_path / name).write_text("path,label\npics/pics_0.png,a\n".replace(",", "\t" if name[-3] == "t" else ","))
+    (tmp_path / "prices.csv").write_text("item,price\n")
+    error = refused("V402", tmp_path)
+    assert "`one.csv`, `two.tsv`" in error.what and "name the file" in error.hint
+    (tmp_path / "two.tsv").unlink()
+    assert refused("V407", tmp_path).code  # the one that is left is taken: its class has one picture
 
 
 def test_a_table_as_data_val(tmp_path: Path) -> None:
@@ -285,6 +296,12 @@ def test_npz_as_keras_has_it(tmp_path: Path) -> None:
     named = opened(tmp_path / "x.npz", classes=tuple("0123456789"), rename=None)
     assert named.classes == tuple("0123456789")
     assert opened(tmp_path / "x.npz", rename={str(n): f"c{9 - n}" for n in range(10)}).classes[0] == "c9"
+    words = tuple(f"w{number}" for number in range(12))
+    named = opened(tmp_path / "x.npz", classes=words)
+    assert named.classes == words and named.labels.tolist() == source.labels.tolist()
+    for label in (-3, 1_000_000):
+        np.savez(tmp_path / "l.npz", x_train=arrays["x_train"], y_train=np.full(len(arrays["x_train"]), label))
+        assert f"a label is {label}" in refused("V404", tmp_path / "l.npz").what
     npz.write(tmp_path / "w.npz", {"x_train": Stored("U8", (1,), b"a")})
     assert "`y_train` alone" in refused("V404", tmp_path / "w.npz").what
     (tmp_path / "w.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:-40])

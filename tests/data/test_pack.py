@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.formats.archive_files import damaged_zip
 from tests.pictures.jpegs import jpeg, scene
 from vitrail.data import pack
 from vitrail.data.configs import Data
@@ -17,6 +18,7 @@ from vitrail.data.sources import open_source
 from vitrail.errors import DataError, UsageError, VitrailError
 from vitrail.pictures.decode import decode
 from vitrail.verbs.data_pack import data_pack
+from vitrail.verbs.show import show
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_shards_hold_every_picture_in_order(photos: Path, tmp_path: Path, monkey
                 assert np.array_equal(original, packed)
             else:
                 assert min(packed.shape[:2]) == 64
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "shards.json").read_text())
     assert [row["name"] for row in manifest["shards"]["train"]] == [f"train-{n:06d}.tar" for n in range(4)]
     assert manifest["pictures"] == {"train": 15, "val": 6} and manifest["psnr"]["unchanged"] == 4
     assert done.psnr is not None and 25 < done.psnr[1] <= done.psnr[0] < 60
@@ -76,7 +78,9 @@ def test_a_stopped_packing_goes_on_to_the_same_bytes(
 
     with pytest.raises(KeyboardInterrupt):
         data_pack(str(photos), tmp_path / "out", short=64, progress=stop)
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not (tmp_path / "out" / "shards.json").exists()
+    with pytest.raises(DataError, match="was stopped"):
+        open_source(Data(root=str(tmp_path / "out")))
     (tmp_path / "out" / "train-000001.tar").write_bytes(b"damaged meanwhile")
     again = data_pack(str(photos), tmp_path / "out", short=64, workers=0)
     files = [path.name for path in sorted((tmp_path / "whole").iterdir())]
@@ -105,6 +109,35 @@ def test_bad_pictures_are_named_or_left_out(photos: Path, tmp_path: Path) -> Non
     done = data_pack(str(photos), tmp_path / "more", on_bad="skip")
     assert done.packed.counts == {"train": 15, "val": 6} and len(done.packed.bad) == 1
     assert done.packed.bad[0].endswith("cat/bad.jpg")
+
+
+def test_B15_a_damaged_member_or_a_file_that_is_gone_is_left_out(photos: Path, tmp_path: Path) -> None:
+    (photos / "train" / "cat" / "gone.jpg").symlink_to("nowhere.jpg")
+    done = data_pack(str(photos), tmp_path / "out", on_bad="skip")
+    assert done.packed.bad == ("train/cat/gone.jpg",)
+    files = [path for path in photos.rglob("*.*") if path.is_file()]
+    assert done.to_json()["source_bytes"] == sum(path.stat().st_size for path in files)
+    (tmp_path / "x.zip").write_bytes(damaged_zip({f"{c}/{i}.jpg": jpeg(60, 90, seed=i) for c in "ab" for i in (1, 2)}))
+    with pytest.raises(DataError, match="1 of 4 pictures") as caught:
+        data_pack(str(tmp_path / "x.zip"), tmp_path / "error")
+    assert "--on-bad skip" in caught.value.hint
+    assert data_pack(str(tmp_path / "x.zip"), tmp_path / "zip", on_bad="skip").packed.bad == ("a/1.jpg",)
+
+
+def test_nothing_is_packed_into_its_source_or_from_nothing(photos: Path, tmp_path: Path) -> None:
+    for inside in (photos / "packed", photos / "train" / ".." / "new"):
+        with pytest.raises(UsageError, match="among the pictures"):
+            data_pack(str(photos), inside)
+        assert not inside.exists()
+    (tmp_path / "bad" / "a").mkdir(parents=True)
+    (tmp_path / "bad" / "a" / "1.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="no picture of"):
+        data_pack(str(tmp_path / "bad"), tmp_path / "out", on_bad="skip")
+
+
+def test_what_was_packed_is_shown_as_data_and_not_as_a_bundle(photos: Path, tmp_path: Path) -> None:
+    data_pack(str(photos), tmp_path / "out", short=64)
+    assert show(str(tmp_path / "out")).what == "data"
 
 
 def test_a_drawn_split_is_left_to_be_drawn_again(photos: Path, tmp_path: Path) -> None:

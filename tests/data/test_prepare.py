@@ -243,6 +243,10 @@ def test_wrong_calls(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(tar_of({"a": b"1"}))
     with pytest.raises(UsageError, match="exists already"):
         data_prepare("archive", tmp_path, src=tmp_path / "x.tar")
+    for what, src in (("archive", "gone.tar"), ("archive", ""), ("cifar10", "gone"), ("imagenet", "gone")):
+        with pytest.raises(DataError, match="is no f") as wrong:
+            data_prepare(what, tmp_path / "dst", src=tmp_path / src)
+        assert wrong.value.code == "V402" and wrong.value.exit_code == 2 and not (tmp_path / "dst").exists()
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

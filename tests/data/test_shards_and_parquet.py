@@ -93,7 +93,7 @@ def test_words_of_the_path_say_what_is_held_out(tmp_path: Path, layout: str) -> 
     shard(tmp_path / f"test{sep}000.tar", range(15, 18), cls)
     source = opened(tmp_path)
     assert source.own_split and len(source.training) == 9 and len(source.held_out) == 6
-    assert any("left alone: 1 files `test`" in note for note in source.notes)
+    assert any("left alone: 1 file `test`" in note for note in source.notes)
     assert source.read(int(source.held_out[0]))[0, 0, 0] == 9
     assert len(opened(tmp_path, held_out="test").held_out) == 3
     shard(tmp_path / f"extra{sep}000.tar", range(18, 20), cls)

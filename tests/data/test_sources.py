@@ -150,7 +150,9 @@ def test_hidden_and_foreign_files_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    assert "no folder" in refused("V402", tmp_path / "missing").what
+    assert "nothing lies at" in refused("V402", tmp_path / "missing").what
+    (tmp_path / "text.zip").write_text("no archive")
+    assert "no folder" in refused("V402", tmp_path / "text.zip").what
     (tmp_path / "empty").mkdir()
     assert "empty" in refused("V401", tmp_path / "empty").what
     fill(tmp_path / "hole", {"cat": 2, "dog": 0})

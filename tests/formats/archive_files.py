@@ -89,3 +89,10 @@ def wrongly_read(right: Callable[[int], bool], count: int) -> list[int]:
 
     with ThreadPoolExecutor(4) as pool:
         return [index for found in pool.map(work, range(4)) for index in found]
+
+
+def damaged_zip(files: dict[str, bytes]) -> bytes:
+    """A stored zip with one bit of its first file turned."""
+    data = bytearray(zip_of(files, zipfile.ZIP_STORED))
+    data[data.index(next(iter(files.values()))) + 40] ^= 1
+    return bytes(data)

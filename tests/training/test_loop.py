@@ -617,7 +617,7 @@ def test_B01_bad_pictures_are_told_once_each_and_survive_a_resume(tmp_path: Path
     (tmp_path / "cut").mkdir()
     with pytest.raises(DataError, match="2 pictures could not be read, 1 may be bad") as caught:
         train(plan(tmp_path / "cut", loader=with_bad(1, 3, 4), bad_allowed=1), resume=None, listener=silent)
-    assert caught.value.evidence == ("3.jpg: `3.jpg` is truncated (V302)",)
+    assert caught.value.evidence == ("`3.jpg` is truncated (V302)",)
     again = plan(tmp_path / "cut", loader=with_bad(1, 3, 4), bad_allowed=3)
     train(again, resume=saved(tmp_path / "cut"), listener=silent)
     assert story(tmp_path / "cut") == story(tmp_path / "whole")

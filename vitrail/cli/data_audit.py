@@ -43,12 +43,17 @@ def command(
     The exit code is 2 when pictures cannot be read, else 0.
     """
     from vitrail.cli.progress import Counter
-    from vitrail.cli.render import result
+    from vitrail.cli.render import result, say
     from vitrail.verbs.data_audit import data_audit, write_audit
+    from vitrail.verbs.outside import refuse_inside
 
+    if out is not None:
+        refuse_inside(out, data, val)
     policy = _policy(policy_from, size, mode)
     with Counter("audit") as counter:
         done = data_audit(data, val=val, model=model, policy=policy, workers=workers, progress=counter)
+    for note in done.source.notes:
+        say(note)
     lines = _lines(done)
     if out is not None:
         lines += ["", f"page  {write_audit(done, out)}"]

@@ -38,8 +38,8 @@ def command(
     values = done.to_json()
     counts = ", ".join(f"{count:,} {part}" for part, count in done.packed.counts.items())
     lines = [f"{counts} pictures in {dst}, {done.packed.bytes / 1e6:,.1f} MB"]
-    if done.source_bytes:
-        lines[0] += f" from {done.source_bytes / 1e6:,.1f} MB"
+    if done.packed.source_bytes:
+        lines[0] += f" from {done.packed.source_bytes / 1e6:,.1f} MB"
     if done.psnr:
         lines.append(f"re-encoding cost: PSNR {done.psnr[0]:.1f} dB in the median, {done.psnr[1]:.1f} dB at worst")
     lines += [f"left out: {name}" for name in done.packed.bad]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrail.errors import VitrailError, printable
+from vitrail.errors import VitrailError, count, printable
 
 ACCENT = "cyan"
 
@@ -71,6 +71,6 @@ def quality(values: Mapping[str, Any]) -> list[str]:
         f"balanced accuracy {percent(values['balanced_accuracy'])}",
     ]
     if values["bad"]:
-        lines.append(f"{len(values['bad'])} pictures could not be read and count as wrong:")
+        lines.append(f"{count(len(values['bad']), 'picture')} unreadable, counted as wrong:")
         lines += [f"  {one['name']}: {one['what']} ({one['code']})" for one in values["bad"][:20]]
     return lines

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.errors import PictureError
+from vitrail.errors import PictureError, printable
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,11 @@ class BadPicture:
     index: int
     name: str
     error: PictureError
+
+    def __str__(self) -> str:
+        """One line: which picture, why, and the code."""
+        lead = "" if printable(self.name) in self.error.what else f"{self.name}: "
+        return f"{lead}{self.error.what} ({self.error.code})"
 
 
 @dataclass(frozen=True)

@@ -76,14 +76,14 @@ def look(stored: Stored, title: str, *, known: Callable[[str], Look | None] = la
         try:
             stored = read_bytes(stored, f"`{title}`")
         except PictureError as error:
-            return _refused(Look("", 0), error, title)
+            return refused(Look("", 0), error, title)
     found = Look(hashlib.sha256(stored).hexdigest(), len(stored))
     if (before := known(found.content)) is not None:
         return before
     try:
         pixels = decode(stored, name=title)
     except PictureError as error:
-        return _refused(found, error, title)
+        return refused(found, error, title)
     said = about(stored, title)
     found = replace(
         found,
@@ -96,7 +96,8 @@ def look(stored: Stored, title: str, *, known: Callable[[str], Look | None] = la
     return _seen(found, pixels)
 
 
-def _refused(found: Look, error: PictureError, title: str) -> Look:
+def refused(found: Look, error: PictureError, title: str) -> Look:
+    """The look at a picture that cannot be read, free of its title."""
     what = error.what.replace(printable(title), _TITLE, 1)
     return replace(found, code=error.code, what=what, hint=error.hint)
 

@@ -1,9 +1,9 @@
 """Pictures re-encoded once into tar shards, for machines with few cores: smaller JPEGs cost less to decode each epoch.
 
 The shards follow the WebDataset convention: `KEY.jpg` beside `KEY.cls`, the number of its class, in `train-000000.tar`
-and on; what the numbers mean stands in `classes.txt`, one name a line. `manifest.json` is written last and holds the
-hash of each shard. A shard is whole or absent, and the same pictures give the same bytes: packing that was stopped
-goes on where it was.
+and on; what the numbers mean stands in `classes.txt`, one name a line. `shards.json` is written last and holds the
+hash of each shard; until then the folder is refused as a source. A shard is whole or absent, and the same pictures
+give the same bytes: packing that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,15 @@ from vitrail.data.batches import BadPicture
 from vitrail.data.loader import ahead
 from vitrail.data.reading import unreadable
 from vitrail.data.sources import Source
+from vitrail.data.sources.shards import BEGUN, MANIFEST
 from vitrail.disk import make_folder, read_file, remove_leftovers, sha256_bytes, sha256_file, write_file
 from vitrail.errors import DataError, PictureError, UsageError
 from vitrail.pictures import kernels
-from vitrail.pictures.decode import decode, opened
+from vitrail.pictures.decode import decode, opened, whole
 from vitrail.pictures.resize import resize
 
 FORMAT = "1.0"
-MANIFEST, CLASSES, DONE = "manifest.json", "classes.txt", ".done.json"
+CLASSES = "classes.txt"
 PER_SHARD = 1000
 LIMIT = 64 << 20  # bytes of a manifest, or of what is known of one shard
 
@@ -58,6 +59,7 @@ class Packed:
     bytes: int
     psnr: NDArray[np.float64]
     bad: tuple[str, ...]
+    source_bytes: int  # of the files it was made from
 
 
 def pack(source: Source, out: Path, packing: Packing, *, workers: int, progress: Callable[[int, int], None]) -> Packed:
@@ -82,7 +84,10 @@ def pack(source: Source, out: Path, packing: Packing, *, workers: int, progress:
     write_file(out / CLASSES, "".join(f"{name}\n" for name in source.classes).encode())
     rows = [row for part in shards.values() for row in part]
     psnr = np.array([math.inf if value is None else value for row in rows for value in row.pop("psnr")])
+    source_bytes = sum(row.pop("source_bytes") for row in rows)
     bad = tuple(name for row in rows for name in row["bad"])
+    if not len(psnr):
+        raise DataError("V401", f"no picture of `{source.place}` can be read", hint="look it through: data audit")
     counts = {part: sum(row["pictures"] for row in mine) for part, mine in shards.items()}
     manifest = {
         **what,
@@ -92,7 +97,7 @@ def pack(source: Source, out: Path, packing: Packing, *, workers: int, progress:
         "psnr": _summed(psnr),
     }
     write_file(out / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
-    return Packed(out, counts, sum(row["bytes"] for row in rows), psnr, bad)
+    return Packed(out, counts, sum(row["bytes"] for row in rows), psnr, bad, source_bytes)
 
 
 def _parts(source: Source) -> dict[str, NDArray[np.int64]]:
@@ -107,7 +112,7 @@ def _begin(out: Path, mark: str) -> None:
     """An empty folder, or one in which the same was begun."""
     make_folder(out)
     remove_leftovers(out)
-    place = out / DONE
+    place = out / BEGUN
     if place.is_file():
         if read_file(place, limit=LIMIT) == mark.encode():
             return
@@ -131,29 +136,30 @@ def _known(out: Path, name: str) -> dict[str, Any] | None:
 def _shard(
     source: Source, out: Path, name: str, indices: NDArray[np.int64], packing: Packing, workers: int
 ) -> dict[str, Any]:
-    def make(place: int) -> tuple[bytes, float | None] | BadPicture:
+    def make(place: int) -> Encoded | BadPicture:
         index = int(indices[place])
         try:
             return encoded(source, index, packing)
         except PictureError as error:
             return BadPicture(index, source.title(index), error)
 
-    file, psnr, bad = io.BytesIO(), [], []
+    file, psnr, bad, source_bytes = io.BytesIO(), [], [], 0
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for place, found in enumerate(ahead(make, 0, len(indices), workers)):
             if isinstance(found, BadPicture):
                 bad.append(found)
                 continue
             key = key_of(int(indices[place]), source.title(int(indices[place])))
-            _add(archive, f"{key}.jpg", found[0])
+            _add(archive, f"{key}.jpg", found.data)
             _add(archive, f"{key}.cls", str(int(source.labels[indices[place]])).encode())
-            psnr.append(found[1])
+            psnr.append(found.psnr)
+            source_bytes += found.source_bytes
     if bad and packing.on_bad == "error":
-        raise unreadable(bad, len(indices), source.place)
+        raise unreadable(bad, len(indices), source.place, way="--on-bad skip")
     data = file.getvalue()
     write_file(out / name, data)
     row = {"name": name, "pictures": len(psnr), "bytes": len(data), "sha256": sha256_bytes(data)}
-    row |= {"bad": [one.name for one in bad], "psnr": psnr}
+    row |= {"source_bytes": source_bytes, "bad": [one.name for one in bad], "psnr": psnr}
     write_file(out / f".{name}.json", json.dumps(row, ensure_ascii=False).encode())
     return row
 
@@ -174,16 +180,27 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(member, io.BytesIO(data))
 
 
-def encoded(source: Source, index: int, packing: Packing) -> tuple[bytes, float | None]:
-    """A picture as it is packed, and what that cost in dB; None where it is a small JPEG already and stays as it is."""
-    stored = source.picture(index)
-    if not isinstance(stored, np.ndarray):
-        header = opened(stored, f"`{source.title(index)}`")
-        kept = header.format == "JPEG" and header.orientation == 1 and min(header.height, header.width) <= packing.short
-        if kept:
-            decode(stored, name=source.title(index))  # whole, or an error
-            return header.data, None
-    pixels = _small(source.read(index), packing.short)
+class Encoded(NamedTuple):
+    """A picture as it is packed. psnr: what that cost in dB; None where it is a small JPEG and stays as it is."""
+
+    data: bytes
+    psnr: float | None
+    source_bytes: int  # of its file; 0 for an array
+
+
+def encoded(source: Source, index: int, packing: Packing) -> Encoded:
+    """Picture `index` as it is packed, read once. PictureError V301 to V305, DataError V404."""
+    stored, size = source.picture(index), 0
+    if isinstance(stored, np.ndarray):
+        pixels = stored
+    else:
+        name = f"`{source.title(index)}`"
+        header = opened(stored, name)
+        size, pixels = len(header.data), whole(header, name, 3)
+        small = min(header.height, header.width) <= packing.short
+        if small and header.format == "JPEG" and header.orientation == 1:
+            return Encoded(header.data, None, size)
+    pixels = _small(pixels, packing.short)
     if pixels.shape[2] not in (1, 3):
         raise DataError(
             "V404", f"`{source.place}` holds pictures of {pixels.shape[2]} channels", hint="pack grey or RGB"
@@ -192,7 +209,7 @@ def encoded(source: Source, index: int, packing: Packing) -> tuple[bytes, float 
     plain = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
     Image.fromarray(plain).save(file, "JPEG", quality=packing.quality, subsampling=packing.sampling, optimize=True)
     again = decode(file.getvalue(), channels=pixels.shape[2])
-    return file.getvalue(), psnr_of(pixels, again)
+    return Encoded(file.getvalue(), psnr_of(pixels, again), size)
 
 
 def _small(pixels: NDArray[np.uint8], short: int) -> NDArray[np.uint8]:

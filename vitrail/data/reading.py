@@ -117,12 +117,14 @@ class Reading:
         )
 
 
-def unreadable(bad: Sequence[BadPicture], of: int, place: str) -> DataError:
-    """V406 with the names of the first ten."""
+_SKIP = "data.on_bad=skip with a data.bad_limit that they keep"
+
+
+def unreadable(bad: Sequence[BadPicture], of: int, place: str, *, way: str = _SKIP) -> DataError:
+    """V406 with the names of the first ten. way: the option that leaves them out."""
     return DataError(
         "V406",
         f"{len(bad)} of {of:,} pictures in `{place}` cannot be read",
-        evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in bad[:10]]
-        + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
-        hint="repair or remove them, or give data.on_bad=skip with a data.bad_limit that they keep",
+        evidence=[str(one) for one in bad[:10]] + ([f"and {len(bad) - 10} more"] if len(bad) > 10 else []),
+        hint=f"repair or remove them, or give {way}",
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from vitrail.data.batches import BadPicture
 from vitrail.data.kept import Kept, Stamp, kept_looks
-from vitrail.data.looks import Look, look
+from vitrail.data.looks import Look, look, refused
 from vitrail.data.sources import Source
 from vitrail.data.threads import PATIENCE, Later, Threads, working_on
+from vitrail.errors import PictureError
 
 Progress = Callable[[int, int], object]  # (pictures done, pictures in all)
 Seen = tuple[Path | None, Stamp | None, Look]  # the file, its stamp where there is something to keep, what was seen
@@ -69,7 +70,10 @@ def _look(source: Source, kept: Kept, index: int) -> Seen:
     """A look at one picture; with its stamp where it is new and nobody touched the file meanwhile."""
     title = source.title(index)
     with working_on(title):
-        stored = source.picture(index)
+        try:
+            stored = source.picture(index)
+        except PictureError as error:  # an archive's member, a row of a table: bad like any other picture
+            return None, None, refused(Look("", 0), error, title)
         if not isinstance(stored, Path):
             return None, None, look(stored, title, known=kept.of_content)
         stamp = Stamp.of(stored)

@@ -62,13 +62,13 @@ def extract(archive: Path, into: Path, *, limits: Limits | None = None, progress
     if os.path.lexists(into):
         raise write_fault(FileExistsError(errno.EEXIST, "something of that name is there"), into)
     disk.make_folder(into.absolute().parent)
-    allowed = min(limits.bytes, disk.free_space(into.absolute().parent) - limits.reserve)
+    room = disk.free_space(into.absolute().parent) - limits.reserve
     file = ranges(archive)
     with (
         as_data(),
         disk.new_folder(into) as folder,
         file.opened() as read,
-        _Below(folder, archive, limits.members, allowed) as below,
+        _Below(folder, archive, limits, room) as below,
     ):
         if kind == "zip":
             _unzip(file, read, below, limits.ratio, progress)
@@ -106,11 +106,11 @@ def extract_members(read: Read, archive: Path, members: Iterable[tar.Member], in
     """Some members of a tar that is open, in the new folder `into`, as safely as `extract` does it."""
     limits = Limits()
     disk.make_folder(into.absolute().parent)
-    allowed = min(limits.bytes, disk.free_space(into.absolute().parent) - limits.reserve)
+    room = disk.free_space(into.absolute().parent) - limits.reserve
     with (
         as_data(),
         disk.new_folder(into) as folder,
-        _Below(folder, archive, limits.members, allowed) as below,
+        _Below(folder, archive, limits, room) as below,
     ):
         _take(read, archive, members, below, lambda done: None)
     return Extracted(below.files, below.bytes)
@@ -142,8 +142,8 @@ class _Below:
 
     root: Path
     archive: Path
-    members: int
-    allowed: int
+    limits: Limits
+    room: int  # bytes that the disk can take
     files: int = 0
     bytes: int = 0
     _seen: dict[str, str] = field(default_factory=dict)  # names without case -> as they stand; folders end in `/`
@@ -171,8 +171,13 @@ class _Below:
             raise hostile(self.archive, f"the file `{shown(name)}` has no name")
         self.files += 1
         self.bytes += size
-        if self.bytes > self.allowed:
-            raise hostile(self.archive, f"with `{shown(name)}` it holds {self.bytes:,} bytes, {self.allowed:,} may be")
+        most = self.limits.bytes
+        if self.bytes > most:
+            raise hostile(self.archive, f"with `{shown(name)}` it holds {self.bytes:,} bytes, {most:,} may be")
+        if self.bytes > self.room:
+            kept = self.limits.reserve >> 20
+            full = f"it needs {self.bytes:,} bytes and more, {kept:,} MiB are left free"
+            raise write_fault(OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {full}"), self.root.parent)
         parent = self._reach(parts[:-1])
         self._claim("/".join(parts), name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -184,8 +189,8 @@ class _Below:
 
     def _parts(self, name: str, path: str) -> tuple[str, ...]:
         """The parts of a name that can only lead below; V202 names what could lead elsewhere."""
-        if len(self._seen) >= self.members:
-            raise hostile(self.archive, f"with `{shown(name)}` it holds more than {self.members:,} members")
+        if len(self._seen) >= self.limits.members:
+            raise hostile(self.archive, f"with `{shown(name)}` it holds more than {self.limits.members:,} members")
         if not path.isprintable() or "\\" in path or path.startswith("/") or path[1:2] == ":":
             raise hostile(self.archive, f"the name `{shown(name)}` is absolute, or holds what no plain name does")
         parts = tuple(part for part in path.split("/") if part not in ("", "."))

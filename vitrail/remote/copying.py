@@ -105,7 +105,7 @@ def _fetch(url: str, store: Store | None, target: Path, progress: Progress | Non
     try:
         bring(Wanted(url, target, progress=progress, how=how))
     except Absent as error:
-        raise _fault(url, str(error), target.parent) from error
+        raise _fault(url, str(error), target.parent, lasting=True) from error
 
 
 @dataclass
@@ -223,15 +223,15 @@ class _Copy:
             try:
                 return call()
             except Never as error:
-                raise self._fault(str(error)) from error
+                raise self._fault(str(error), lasting=True) from error
             except Again as error:
                 idle = 0 if grown() > before else idle + 1
                 if idle >= self.how.tries:
                     raise self._fault(str(error)) from error
                 time.sleep(min(max(self.how.pause * 2 ** max(0, idle - 1), error.wait), 30.0))
 
-    def _fault(self, why: str) -> SystemFault:
-        return _fault(self.url, why, self.target.parent)
+    def _fault(self, why: str, *, lasting: bool = False) -> SystemFault:
+        return _fault(self.url, why, self.target.parent, lasting=lasting)
 
 
 def _length(path: Path) -> int:
@@ -241,10 +241,12 @@ def _length(path: Path) -> int:
         return 0
 
 
-def _fault(url: str, why: str, entry: Path) -> SystemFault:
+def _fault(url: str, why: str, entry: Path, *, lasting: bool = False) -> SystemFault:
+    """lasting: whether another try would give the same."""
+    again = f"run the same command again: what came is kept in `{entry}`"
     return SystemFault(
         "V704",
         f"cannot fetch {url}",
         evidence=[why],
-        hint=f"run the same command again: what came is kept in `{entry}`",
+        hint="check the address, and what may be read there" if lasting else again,
     )

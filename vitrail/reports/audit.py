@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail.data.audit.findings import Finding, count
+from vitrail.data.audit.findings import Finding
 from vitrail.disk import write_file
+from vitrail.errors import count
 from vitrail.reports.html import Pairs, facts, filled, plot, section, text, tiles
 from vitrail.reports.tiles import Tile
 

@@ -233,7 +233,7 @@ def _tell_bad(run: _Run, batch: TrainBatch) -> None:
         raise DataError(
             "V406",
             f"{len(run.bad)} pictures could not be read, {run.plan.bad_allowed} may be bad",
-            evidence=[f"{one.name}: {one.error.what} ({one.error.code})" for one in batch.bad[:10]],
+            evidence=[str(one) for one in batch.bad[:10]],
             hint="repair or remove them and go on with --resume; `data.bad_limit` says how many may be bad",
         )
 

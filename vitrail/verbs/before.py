@@ -31,7 +31,7 @@ def look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
     if len(counted) > bad_allowed(source, recipe.data):
         raise unreadable(counted, len(source.labels), source.place)
     for one in bad:
-        listener({"event": "note", "text": f"cannot be read: {one.name}: {one.error.what} ({one.error.code})"})
+        listener({"event": "note", "text": f"cannot be read: {one}"})
 
 
 def probed(recipe: Recipe) -> Recipe:

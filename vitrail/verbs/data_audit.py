@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vitrail import __version__
 from vitrail.data.audit import Audit, Finding, audit
+from vitrail.data.audit.findings import KINDS
 from vitrail.data.configs import Data
 from vitrail.data.loader import evaluation_batches
 from vitrail.data.scan import scan
@@ -107,7 +108,9 @@ def write_audit(done: Audit, folder: Path) -> Path:
         tiles = tuple(_tile(done, one, place) for place, row in enumerate(one.rows[:SHOWN]) if one.drawn)
         sheets.append((one, tiles))
         if tiles:
-            pictures(tiles, folder / f"{one.kind.replace(' ', '-')}.png")
+            pictures(tiles, folder / _sheet(one.kind))
+    for kind in set(KINDS) - {one.kind for one, tiles in sheets if tiles}:
+        (folder / _sheet(kind)).unlink(missing_ok=True)  # of an audit that was written here before
     source = done.source
     counts = [source.count(part).tolist() for part in (source.training, source.held_out)]
     plot = class_sizes(source.classes, counts[0], counts[1], folder / "classes.png")
@@ -122,6 +125,10 @@ def write_audit(done: Audit, folder: Path) -> Path:
     )
     page(content, folder / "audit.html")
     return folder / "audit.html"
+
+
+def _sheet(kind: str) -> str:
+    return f"{kind.replace(' ', '-')}.png"
 
 
 def _tile(done: Audit, finding: Finding, place: int) -> Tile:

@@ -13,6 +13,7 @@ from vitrail.data.configs import Data
 from vitrail.data.pack import Packed, Packing, pack
 from vitrail.data.sources import open_source
 from vitrail.errors import UsageError
+from vitrail.verbs.outside import refuse_inside
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,6 @@ class PackResult:
     """What was packed, and what it cost."""
 
     packed: Packed
-    source_bytes: int | None  # of the files it was made from, where there are files
     notes: tuple[str, ...]
 
     @property
@@ -35,7 +35,7 @@ class PackResult:
             "folder": str(self.packed.folder),
             "pictures": self.packed.counts,
             "bytes": self.packed.bytes,
-            "source_bytes": self.source_bytes,
+            "source_bytes": self.packed.source_bytes or None,
             "psnr": None if self.psnr is None else {"median": self.psnr[0], "worst": self.psnr[1]},
             "unchanged": int(np.isinf(self.packed.psnr).sum()),
             "bad": list(self.packed.bad),
@@ -63,11 +63,8 @@ def data_pack(
     ):
         if not low <= value <= high:
             raise UsageError("V007", f"{word} {value} does not lie in {low} to {high}", hint=f"give {word} within it")
+    refuse_inside(Path(dst), src)
     source = open_source(Data(root=src), split_it=False)
     packing = Packing(short=short, quality=quality, on_bad=on_bad)
     packed = pack(source, Path(dst), packing, workers=workers, progress=progress)
-    sizes = 0
-    for index in range(len(source.labels)):
-        stored = source.picture(index)
-        sizes += len(stored) if isinstance(stored, bytes) else stored.stat().st_size if isinstance(stored, Path) else 0
-    return PackResult(packed, sizes or None, tuple(note for note in source.notes if note not in source.split_notes))
+    return PackResult(packed, tuple(note for note in source.notes if note not in source.split_notes))

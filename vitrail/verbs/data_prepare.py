@@ -10,7 +10,7 @@ from pathlib import Path
 from vitrail import remote
 from vitrail.data import imagenet
 from vitrail.data.sources import cifar
-from vitrail.errors import UsageError, WeightsError, nearest
+from vitrail.errors import DataError, UsageError, WeightsError, nearest
 from vitrail.formats.extract import extract
 
 # name -> (address, MD5 as stated on www.cs.toronto.edu/~kriz/cifar.html, files inside)
@@ -61,6 +61,9 @@ def data_prepare(
     """
     if what not in KNOWN:
         raise UsageError("V007", f"no data set `{what}` can be prepared", hint=nearest(what, KNOWN))
+    if src is not None and not (src.is_dir() if what == "imagenet" else src.is_file()):
+        kind, hint = ("folder", "name that of its archives") if what == "imagenet" else ("file", "name the archive")
+        raise DataError("V402", f"`{src}` is no {kind}", hint=hint)
     if what == "imagenet":
         return _imagenet(_given(src, what), dst, progress)
     if what == "archive":

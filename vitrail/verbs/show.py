@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +26,7 @@ from vitrail.opening import Kind, classifier, kind_of, local, require_torch
 from vitrail.recipe import load_recipe, recipe_names
 from vitrail.recipe.read import recipe_path
 from vitrail.recipe.write import to_plain, to_yaml
+from vitrail.verbs.outside import refuse_inside
 from vitrail.weights import published
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ def _data(subject: str) -> Shown:
         if error.code != "V407":
             raise
         source = open_source(Data(root=subject), split_it=False)
+        source = replace(source, notes=(*source.notes, error.what))
     training, held_out = source.count(source.training), source.count(source.held_out)
     rows = [
         {"name": name, "training": int(training[i]), "held_out": int(held_out[i])}
@@ -220,6 +222,7 @@ def show_pictures(subject: str, folder: Path, *, data: str | None = None, count:
     """
     from PIL import Image
 
+    refuse_inside(folder, subject, data)
     if _is_recipe(Path(subject)):
         from vitrail.verbs.sheet import write_sheet
 

@@ -25,6 +25,7 @@ from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.training.trackers import need_trackers
 from vitrail.verbs.before import Listener, look_through, probed
 from vitrail.verbs.mirror import bring_back, copied, local_folder
+from vitrail.verbs.outside import refuse_inside
 from vitrail.verbs.teacher import teacher_of
 from vitrail.verbs.telling import about, told
 
@@ -120,6 +121,7 @@ def train(
 
 def _train_in(folder: Path, wanted: Recipe, *, resume: bool, strict: bool, listener: Listener) -> TrainResult:
     _refuse_second_start(folder, resume)
+    refuse_inside(folder, wanted.data.root, wanted.data.val)
     source = open_source(wanted.data, seed=wanted.train.seed)
     for note in source.notes:
         listener({"event": "note", "text": note})

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 
-from vitrail.data.audit.findings import Finding, Row, count
+from vitrail.data.audit.findings import Finding, Row
 from vitrail.data.audit.names import clashes
 from vitrail.data.sources import Source
+from vitrail.data.sources.classes import natural
+from vitrail.errors import count
 
 TINY = 10  # pictures to train on
 UNEVEN = 10  # largest class against smallest
@@ -54,10 +55,10 @@ def names(source: Source) -> Iterator[Finding]:
         same,
     )
     count_of = range(len(source.classes))
-    natural = sorted(count_of, key=lambda i: _natural(source.classes[i])) if source.open_order else count_of
+    by_number = sorted(count_of, key=lambda i: natural(source.classes[i])) if source.open_order else count_of
     moved = tuple(
         Row((), f"{source.classes[i]}: {i} here, {place} in natural order")
-        for place, i in enumerate(natural)
+        for place, i in enumerate(by_number)
         if place != i
     )
     yield Finding(
@@ -74,8 +75,3 @@ def names(source: Source) -> Iterator[Finding]:
         "rename them: on another file system one may replace the other",
         tuple(Row(group, way) for group, way in files),
     )
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """timm's order: numbers in a name count as numbers."""
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.audit import alike
-from vitrail.data.audit.findings import Finding, Row, count
+from vitrail.data.audit.findings import Finding, Row
 from vitrail.data.looks import Look
 from vitrail.data.sources import Source
+from vitrail.errors import count
 
 
 def copies(source: Source, looks: Sequence[Look]) -> Iterator[Finding]:

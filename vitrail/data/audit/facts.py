@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from vitrail.data.audit.findings import count
 from vitrail.data.audit.shapes import fit
 from vitrail.data.audit.single import sizes
 from vitrail.data.looks import Look
 from vitrail.data.sources import Source
+from vitrail.errors import count
 from vitrail.pictures.policy import Policy
 
 

@@ -61,12 +61,3 @@ class Finding:
     def heading(self) -> str:
         """The title of its section."""
         return KINDS[self.kind][1]
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun.
-
-    >>> count(1, "picture"), count(1200, "class", "classes")
-    ('1 picture', '1,200 classes')
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.audit.findings import Finding, Row, count
+from vitrail.data.audit.findings import Finding, Row
 from vitrail.data.audit.mislabelled import doubted
 from vitrail.data.audit.shapes import fit
 from vitrail.data.looks import Look
 from vitrail.data.sources import Source
+from vitrail.errors import count
 from vitrail.pictures.policy import Policy
 
 HALF = 0.5  # part of a picture that the centre crop should leave
@@ -44,13 +45,13 @@ def shapes(looks: Sequence[Look], policy: Policy) -> Iterator[Finding]:
     fits = fit(*sizes(looks), policy)
     tall, wide = policy.size
     for kind, harm, limit, does, unit, hint in (
-        ("cut", 1 - fits.kept, HALF, "lose more than half to the centre crop", "lost", "policy.mode=squash sees all"),
-        ("distorted", fits.stretch, DISTORTED, f"are squashed {DISTORTED:g} times or more", "squashed", CROP),
+        ("cut", 1 - fits.kept, HALF, "cut to less than half by the centre crop", "lost", "policy.mode=squash sees all"),
+        ("distorted", fits.stretch, DISTORTED, f"squashed {DISTORTED:g} times or more", "squashed", CROP),
         (
             "enlarged",
             fits.enlarged,
             1.0,
-            f"are smaller than the {wide} x {tall} that the network sees",
+            f"smaller than the {wide} x {tall} that the network sees",
             "enlarged",
             FEW,
         ),

@@ -20,7 +20,7 @@ from vitrail.data.order import split
 from vitrail.data.sources import archive, arrays, cifar, digits, huggingface, layouts, parquet, shards
 from vitrail.data.sources.classes import ordered, renamed
 from vitrail.data.sources.found import Found, Stored
-from vitrail.errors import DataError
+from vitrail.errors import DataError, count
 from vitrail.formats import sniff
 from vitrail.pictures.decode import decode
 from vitrail.remote import fetched, is_address
@@ -163,7 +163,8 @@ def _finish(name: str, raw: Found, data: Data, seed: int | None) -> Source:
         split_notes += (f"no validation split: {data.holdout:g} of each class held out, drawn with seed {seed}",)
     training, held_out = everything[~held], everything[held]
     split_notes += (
-        f"{len(training):,} pictures to train on, {len(held_out):,} held out, {len(found.classes)} classes",
+        f"{len(training):,} pictures to train on, {len(held_out):,} held out, "
+        f"{count(len(found.classes), 'class', 'classes')}",
     )
     return Source(
         name=name,

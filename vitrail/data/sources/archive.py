@@ -88,7 +88,7 @@ def _tree(path: Path, names: Sequence[str], sizes: NDArray[np.int64], read: Call
         try:
             return read(int(order[index]))
         except VitrailError as error:
-            raise PictureError("V302", f"`{path}/{lead}{paths[index]}`: {error.what}", hint="pack it again") from error
+            raise PictureError("V302", f"`{path}/{paths[index]}`: {error.what}", hint="pack it again") from error
 
     notes = (f"all of it lies in the folder `{printable(lead[:-1])}`",) if lead else ()
     return Tree(str(path), [name[len(lead) :] for name in paths], sizes[order], picture, notes=notes)

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vitrail.data.configs import Data
+from vitrail.data.sources.classes import listed
 from vitrail.data.sources.found import Found
 from vitrail.errors import DataError, WeightsError
 from vitrail.formats.held import hold
 from vitrail.formats.npz import read
 from vitrail.formats.zip_directory import members
 
+LABELS = 1_000_000
 TRAIN, TEST = ("x_train", "y_train"), ("x_test", "y_test")
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -53,7 +55,8 @@ def find(data: Data) -> Found:
         raise DataError("V402", f"`{path}` holds no x_train and y_train", hint="save them by numpy.savez")
     left = [name for name in tensors if name not in (*TRAIN, *TEST)]
     notes = (f"left alone in `{path}`: {', '.join(left)}",) if left else ()
-    return found(str(path), parts, None, notes=notes)
+    names = None if data.classes is None else listed(data.classes)
+    return found(str(path), parts, names, notes=notes)
 
 
 def found(
@@ -102,7 +105,10 @@ def _labelled(images: NDArray[np.generic], labels: NDArray[np.generic], what: st
         )
     flat = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     whole = np.issubdtype(flat.dtype, np.integer)
-    if not whole or flat.shape != (len(images),) or int(flat.min()) < 0 or int(flat.max()) >= 1_000_000:
+    if whole and flat.shape == (len(images),) and not 0 <= int(flat.min()) <= int(flat.max()) < LABELS:
+        wrong = int(flat.min()) if int(flat.min()) < 0 else int(flat.max())
+        raise DataError("V404", f"{what}: a label is {wrong}", hint=f"labels are whole numbers of 0 to {LABELS - 1}")
+    if not whole or flat.shape != (len(images),):
         raise DataError(
             "V404",
             f"{what}: labels are {labels.dtype} {labels.shape} for {len(images):,} pictures",

@@ -104,6 +104,9 @@ def listed(classes: Sequence[str] | str) -> tuple[str, ...]:
     elif classes == "imagenet1k" and not Path(classes).exists():
         return class_names("imagenet1k")
     else:
+        if not Path(classes).is_file():
+            hint = "give a list, [cat, dog], a text file with one name a line, or imagenet1k"
+            raise DataError("V402", f"data.classes `{classes}` is no file", hint=hint)
         text = text_of(read_file(Path(classes), limit=LIMIT), classes)
         names = tuple(printable(line.strip("\r\t ")) for line in text.rstrip("\r\n\t ").split("\n"))
     doubled = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) != len(names) else []
@@ -117,7 +120,7 @@ def renamed(parts: Sequence[Found], names: Mapping[str, str] | None) -> list[Fou
     """The sources with their classes called as `data.rename` says; DataError V403 and V405."""
     if not names:
         return list(parts)
-    known = [name for part in parts for name in part.classes]
+    known = list(dict.fromkeys(name for part in parts for name in part.classes))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise DataError(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vitrail.data.sources.found import Asked, Found, in_tree
 from vitrail.data.sources.tree import Tree
-from vitrail.errors import DataError, printable
+from vitrail.errors import DataError, count, printable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 TRAIN = ("train", "training")
@@ -109,7 +109,7 @@ def class_folders(tree: Tree, part: str = "") -> Found:
             evidence=[f"{len(without)} of {len(names)} class folders have none"] if len(without) > 1 else [],
             hint="fill the class folder or remove it",
         )
-    passed = f"{ignored} files in `{printable(place)}` that are no pictures of a class passed over"
+    passed = f"passed over: {count(ignored, 'file')} in `{printable(place)}`, no pictures of a class by place or ending"
     notes = (passed,) if ignored else ()
     return replace(in_tree(tree, rows, labels, tuple(map(printable, names)), notes=notes), place=place)
 

@@ -15,7 +15,7 @@ from vitrail import disk
 from vitrail.data.configs import Data
 from vitrail.data.sources.classes import listed
 from vitrail.data.sources.found import Found, held_beside
-from vitrail.errors import DataError, printable
+from vitrail.errors import DataError, count, printable
 from vitrail.formats import json
 
 CLASS_FILES = ("classes.txt", "classes.json")
@@ -63,9 +63,11 @@ def parts_of(names: Sequence[str], place: str, *, first: str = "val") -> Parts:
         ("test", "val") if words.count("test") and (first == "test" or "val" not in words) else ("val", "test")
     )
     numbers = {word: tuple(i for i, mine in enumerate(words) if mine == word) for word in ("train", "val", "test")}
-    notes = [f"{len(numbers['train'])} files `train`, {len(numbers[held])} files `{held}` held out"]
+    notes = [f"{count(len(numbers['train']), 'file')} `train`"]
+    if numbers[held]:
+        notes[0] += f", {count(len(numbers[held]), 'file')} `{held}` held out"
     if numbers[other]:
-        notes.append(f"left alone: {len(numbers[other])} files `{other}`")
+        notes.append(f"left alone: {count(len(numbers[other]), 'file')} `{other}`")
     return Parts(numbers["train"], numbers[held], tuple(notes))
 
 
@@ -155,16 +157,16 @@ def numbered(
 def _by_number(
     values: NDArray[np.int64], names: Sequence[str] | None, place: str
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    count = len(names) if names is not None else min(int(values.max(initial=-1)) + 1, _CLASSES)
-    wrong = np.flatnonzero((values < 0) | (values >= count))
+    classes = len(names) if names is not None else min(int(values.max(initial=-1)) + 1, _CLASSES)
+    wrong = np.flatnonzero((values < 0) | (values >= classes))
     if wrong.size:
         raise DataError(
             "V404",
-            f"label {values[wrong[0]]} in `{place}`, there are {count:,} classes",
-            evidence=[f"{wrong.size:,} of {len(values):,} labels are none of 0 to {count - 1}"],
+            f"label {values[wrong[0]]} in `{place}`, there are {classes:,} classes",
+            evidence=[f"{wrong.size:,} of {len(values):,} labels are none of 0 to {classes - 1}"],
             hint="check the labels, and the list of class names",
         )
-    return tuple(names) if names is not None else tuple(map(str, range(count))), values
+    return tuple(names) if names is not None else tuple(map(str, range(classes))), values
 
 
 def names_beside(folder: Path) -> tuple[str, ...] | None:

@@ -66,8 +66,8 @@ def tree_at(place: Path, data: Data, *, key: str = "data.root") -> Tree:
         return archive_tree(place)
     raise DataError(
         "V402",
-        f"{key} `{place}` is no folder, archive or table",
-        hint="give a folder with one folder of pictures per class, a zip or tar of one, or a CSV or TSV file",
+        f"{key} `{place}` is no folder, archive or table" if place.exists() else f"nothing lies at {key} `{place}`",
+        hint="give a folder with one folder of pictures per class, a zip or tar of one, a CSV, TSV or Parquet file",
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
 from vitrail.data.sources.labelled import checked_names, in_rows, names_beside, numbered, parts_of, with_val
-from vitrail.errors import DataError, PictureError, VitrailError
+from vitrail.errors import DataError, PictureError, VitrailError, count
 from vitrail.formats.archives import archive_kind
 from vitrail.formats.parquet import CACHE_BYTES, GroupCache, Table, open_table
 from vitrail.formats.ranges import as_data
@@ -85,7 +85,11 @@ def _find(data: Data) -> Found:
     found = in_rows(str(root), labelled, parts, rows, picture=picture, title=title)
     return replace(
         found,
-        notes=(f"{len(used)} Parquet files, `{picture_column}` and `{label_column}`", *found.notes, *_advice(tables)),
+        notes=(
+            f"{count(len(used), 'Parquet file')}, `{picture_column}` and `{label_column}`",
+            *found.notes,
+            *_advice(tables),
+        ),
         sizes=np.array([tables[table].file.size for table in places[:, 0]], np.int64),  # seen by the fingerprint
     )
 

@@ -21,12 +21,13 @@ from vitrail.data.configs import Data
 from vitrail.data.sources.folder import ENDINGS
 from vitrail.data.sources.found import Found
 from vitrail.data.sources.labelled import Label, in_rows, label_of, names_beside, numbered, parts_of, with_val
-from vitrail.errors import DataError, PictureError, VitrailError
+from vitrail.errors import DataError, PictureError, VitrailError, count
 from vitrail.formats import json
 from vitrail.formats.archives import archive_kind
 from vitrail.formats.ranges import Ranges, as_data, ranges
 from vitrail.formats.webdataset import Sample, has_samples, samples
 
+BEGUN, MANIFEST = ".packing", "shards.json"  # of `data pack`: there from its begin, and from its end
 LABELS = (".cls", ".json", ".txt")
 JSON_KEYS = ("label", "cls", "class", "class_id", "class_name")
 _EXPECTED = "expected KEY.jpg and KEY.cls (or .json, .txt) beside each other in each tar"
@@ -56,6 +57,8 @@ def _find(data: Data) -> Found:
     root = data.root or "."
     shards = _shards(root)
     beside = shards[0].parent if not Path(root).is_dir() else Path(root)
+    if (beside / BEGUN).exists() and not (beside / MANIFEST).exists():
+        raise DataError("V404", f"the packing of `{beside}` was stopped", hint="run its `vitrail data pack` again")
     parts = parts_of([os.path.relpath(shard, beside) for shard in shards], root, first=data.held_out)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="shards") as pool:
         files = list(pool.map(ranges, shards))
@@ -81,7 +84,7 @@ def _find(data: Data) -> Found:
     made = in_rows(root, labelled, parts, counts, picture=picture, title=title)
     return replace(
         made,
-        notes=(f"{len(shards)} tar shards", *made.notes),
+        notes=(count(len(shards), "tar shard"), *made.notes),
         sizes=np.array([sample.size for _, sample in rows], np.int64),
     )
 

@@ -21,7 +21,7 @@ from vitrail.data.sources import folder
 from vitrail.data.sources.found import Asked, Found, in_tree
 from vitrail.data.sources.lists import labels_of, refuse, text_of
 from vitrail.data.sources.tree import Tree, named_files
-from vitrail.errors import DataError, printable
+from vitrail.errors import DataError, count, printable
 
 ENDINGS = (".csv", ".tsv")
 LIMIT = 1 << 30  # bytes of a table
@@ -38,9 +38,8 @@ class _Row:
 
 
 def is_here(tree: Tree) -> bool:
-    """Whether a tree has one table at its top, and no class folders beside it that could be meant."""
-    tables = _tables(tree)
-    return len(tables) == 1 and len(folder.folders(tree)) < 2 and _header(tree, tables[0]) is not None
+    """Whether a tree has a table at its top, and no class folders beside it that could be meant."""
+    return len(folder.folders(tree)) < 2 and bool(_tables(tree))
 
 
 def tree_of_file(path: Path, *, follow_outside: bool = False) -> Tree:
@@ -86,7 +85,9 @@ def _with_all_classes(found: Found, place: str) -> Found:
 
 
 def _tables(tree: Tree) -> list[str]:
-    return [path for path in tree.paths if "/" not in path and path.lower().endswith(ENDINGS)]
+    """The tables at the top of a tree; other files of that ending are none."""
+    tops = [path for path in tree.paths if "/" not in path and path.lower().endswith(ENDINGS)]
+    return [path for path in tops if _header(tree, path) is not None]
 
 
 def _header(tree: Tree, path: str) -> tuple[str, list[str]] | None:
@@ -130,7 +131,7 @@ def _rows(text: str, place: str) -> tuple[list[_Row], list[tuple[int, str]]]:
             if not cells:
                 problems.append((line, "is empty"))
             elif len(cells) != len(names):
-                problems.append((line, f"has {len(cells)} fields, the header {len(names)}"))
+                problems.append((line, f"has {count(len(cells), 'field')}, the header {len(names)}"))
             elif not cells[path_at] or not cells[label_at].strip():
                 problems.append((line, "has no path" if not cells[path_at] else "has no label"))
             else:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail import disk
-from vitrail.errors import DataError, read_fault
+from vitrail.errors import DataError, count, read_fault
 
 LINKED_FOLDERS = 100_000  # reached through links: links to links may multiply beyond all bounds
 
@@ -171,7 +171,7 @@ def tree_of(found: Listing) -> Tree:
     """The tree of a listing: sorted, with what was passed over in its notes."""
     keys = [os.fsencode(path) for path in found.paths]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    notes = (f"{found.loops} links back to a folder above them passed over",) if found.loops else ()
+    notes = (f"{count(found.loops, 'link')} back to a folder above passed over",) if found.loops else ()
     paths = [found.paths[index] for index in order]
     sizes = np.frombuffer(found.sizes, np.int64)[order] if order else np.zeros(0, np.int64)
     return on_disk(found.root, paths, sizes, empty=sorted(found.empty, key=os.fsencode), notes=notes)

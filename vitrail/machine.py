@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vitrail.disk import make_folder, write_file
-from vitrail.errors import SystemFault
+from vitrail.errors import RecipeError, SystemFault
 
 ROUNDS = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -63,6 +63,19 @@ def keep_fp32_true() -> None:
     import torch
 
     torch.set_float32_matmul_precision("highest")
+
+
+def set_float32_products(precision: str, device: str) -> None:
+    """True float32 products, or with precision `tf32` products of 19 bits. RecipeError V104 where nothing has those."""
+    import torch
+
+    if precision != "tf32":
+        keep_fp32_true()
+    elif device.partition(":")[0] != "cuda":
+        raise RecipeError("V104", f"precision tf32 is for NVIDIA cards, the device is {device}", hint="precision=fp32")
+    else:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True  # convolutions ask by a switch of their own
 
 
 def keep_pages() -> None:

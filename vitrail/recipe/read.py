@@ -12,12 +12,28 @@ from vitrail.data.configs import Data
 from vitrail.errors import RecipeError, nearest
 from vitrail.formats.yaml import Node, read, scalar
 from vitrail.models.catalog import VARIANTS
+from vitrail.models.configs import FAMILIES, ModelConfig, family_of
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.build import FAILED, Builder
+from vitrail.recipe.precision import in_plain_values
 from vitrail.recipe.schema import FORMAT, KEYS, PAIRS, PARTS, RANGES, Recipe, cross_problems
 from vitrail.training.configs import AdamW, CrossEntropy
 
 LIMIT = 1 << 20
+# what others call a field of a network -> what it is called here
+CALLED = {
+    "abs_pos": "absolute_positions",
+    "abs_pos_emb": "absolute_positions",
+    "rel_pos_bias": "block_bias",
+    "shared_rel_pos_bias": "shared_bias",
+    "layer_scale_init_value": "layer_scale_init",
+    "drop_path_rate": "drop_path",
+    "num_classes": "classes",
+    "img_size": "image_size",
+    "in_chans": "channels",
+    "pool_pad": "pool_padding",
+    "nonlinearity": "gelu",
+}
 # part -> the name of the one that it is where the recipe says nothing
 DEFAULTS: dict[str, str] = {
     item.name: item.default.name for item in fields(Recipe) if isinstance(item.default, (CrossEntropy, AdamW))
@@ -71,7 +87,9 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), *, name: 
     for override in overrides:
         root = _overridden(root, override)
     builder = Builder(RANGES)
+    root, words = in_plain_values(builder, root)
     recipe = _build(builder, root)
+    builder.origins |= words
     if recipe is not None:
         builder.problems += [(_line(root, key), key, what) for key, what in cross_problems(recipe)]
     if builder.problems or recipe is None:
@@ -147,7 +165,9 @@ def _model(builder: Builder, root: Node) -> dict[str, Any] | None:
         )
         return None
     row = VARIANTS[name]
-    settings = Node({key: child for key, child in node.value.items() if key != "variant"}, node.line)
+    given = {key: child for key, child in node.value.items() if key != "variant"}
+    mine = {key: child for key, child in given.items() if not _of_others(builder, row.config, key, child)}
+    settings = Node(mine, node.line)
     builder.origins["model.variant"] = "command line" if node.value["variant"].line == 0 else "recipe"
     config = builder.part(type(row.config), settings, "model", defaults=row.config)
     if config is FAILED:
@@ -161,6 +181,18 @@ def _model(builder: Builder, root: Node) -> dict[str, Any] | None:
     for problem in policy.problems():
         builder.note(root.value.get("policy"), "policy", problem)
     return {"variant": name, "config": config, "policy": policy, "classes_given": "classes" in node.value}
+
+
+def _of_others(builder: Builder, config: ModelConfig, key: str, child: Node) -> bool:
+    """Whether a setting of `model` is another family's, or goes by another name here; it is noted then."""
+    ours = CALLED.get(key, key)
+    owners = [name for name, kind in FAMILIES.items() if ours in {item.name for item in fields(kind)}]
+    called = "" if ours == key else f"; it is called `{ours}` here"
+    if not owners or (family_of(config) in owners and not called):
+        return False
+    whose = "" if family_of(config) in owners else f"; it is of {' and '.join(owners)}, this is a {family_of(config)}"
+    builder.note(child, f"model.{key}", f"no such key{called}{whose}")
+    return True
 
 
 def _overridden(root: Node, override: str) -> Node:

@@ -254,6 +254,8 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("train.clip_value", "stands beside `clip`: give one of them"))
     if recipe.train.loss_scale is not None and recipe.precision != "fp16":
         found.append(("train.loss_scale", f"has no effect with precision {recipe.precision}: it is fp16's"))
+    if recipe.train.fp32 and recipe.precision not in ("bf16", "fp16"):
+        found.append(("train.fp32", f"has no effect with precision {recipe.precision}: it is of bf16 and fp16"))
     return found
 
 
@@ -263,6 +265,7 @@ def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:
         found.append(("schedule", "exactly one of `epochs` and `steps` must stand"))
     if schedule.warmup_steps is not None and schedule.warmup_epochs:
         found.append(("schedule.warmup_steps", "stands beside `warmup_epochs`: give one of them"))
+    found += _of_no_warmup(schedule)
     held = 0.0 if isinstance(schedule, Constant) else schedule.cooldown_epochs
     if schedule.epochs is not None and schedule.warmup_epochs + held >= schedule.epochs:
         key = "warmup_epochs" if schedule.warmup_epochs else "cooldown_epochs"
@@ -272,6 +275,8 @@ def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:
         found.append(("schedule.warmup_steps", f"{schedule.warmup_steps} of {schedule.steps} leaves none to train in"))
     if not isinstance(schedule, Constant) and schedule.min_lr > schedule.lr:
         found.append(("schedule.min_lr", f"{schedule.min_lr:g} lies above schedule.lr {schedule.lr:g}"))
+    if getattr(schedule, "min_added", False) and getattr(schedule, "min_lr", 0.0) == 0.0:
+        found.append(("schedule.min_added", "has no effect: schedule.min_lr is 0"))
     if isinstance(schedule, Cosine):
         found += _cosine_problems(schedule)
     if isinstance(schedule, MultiStep) and (
@@ -279,6 +284,19 @@ def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:
     ):
         found.append(("schedule.milestones", "must be one epoch or more, each later than the one before"))
     return found
+
+
+def _of_no_warmup(schedule: Schedule) -> list[tuple[str, str]]:
+    """What speaks of a warm-up where there is none."""
+    if schedule.warmup_epochs or schedule.warmup_steps:
+        return []
+    idle: dict[str, object] = {"warmup_lr": 0.0, "warmup": "line"}
+    idle |= {"per": "step"} if isinstance(schedule, Constant) else {"warmup_prefix": True}
+    return [
+        (f"schedule.{key}", f"has no effect without a warm-up: give schedule.{key}={str(value).lower()}")
+        for key, value in idle.items()
+        if getattr(schedule, key) != value
+    ]
 
 
 def _cosine_problems(schedule: Cosine) -> list[tuple[str, str]]:

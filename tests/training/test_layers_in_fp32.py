@@ -70,23 +70,13 @@ def test_an_error_inside_leaves_no_casting_behind() -> None:
 
 
 def test_in_a_run_it_changes_the_numbers(tmp_path: Path) -> None:
-    losses = []
-    for index, kept in enumerate(((), ("*",))):
-        asked = plan(
-            tmp_path / str(index), precision="bf16", train=Train(seed=5, fp32=kept), average=None, evaluate=None
-        )
+    def losses(precision: str, kept: tuple[str, ...]) -> list[float]:
         rows: list[float] = []
-        train(
-            asked,
-            resume=None,
-            listener=lambda row, rows=rows: rows.append(row["loss"]) if row["event"] == "step" else None,
-        )
-        losses.append(rows)
-    true: list[float] = []
-    asked = plan(tmp_path / "true", train=Train(seed=5), average=None)
-    train(asked, resume=None, listener=lambda row: true.append(row["loss"]) if row["event"] == "step" else None)  # type: ignore[arg-type]
-    assert losses[0] != losses[1]
-    assert losses[1] == pytest.approx(true, rel=1e-5)
+        asked = plan(tmp_path / f"{precision}{len(kept)}", precision=precision, train=Train(seed=5, fp32=kept))
+        train(asked, resume=None, listener=lambda row: rows.extend([row["loss"]] if row["event"] == "step" else []))
+        return rows
+
+    assert losses("bf16", ()) != losses("bf16", ("*",)) == pytest.approx(losses("fp32", ()), rel=1e-5)
 
 
 def test_tf32_is_refused_where_nothing_has_it() -> None:

@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vitrail.data.configs import Data
 from vitrail.errors import RecipeError, nearest
 from vitrail.formats.yaml import Node, read, scalar
 from vitrail.models.catalog import VARIANTS
@@ -20,6 +19,7 @@ from vitrail.recipe.schema import FORMAT, KEYS, PAIRS, PARTS, RANGES, Recipe, cr
 from vitrail.training.configs import AdamW, CrossEntropy
 
 LIMIT = 1 << 20
+EVALUATE = "/evaluate/"  # the folders of recipes that train nothing
 # what others call a field of a network -> what it is called here
 CALLED = {
     "abs_pos": "absolute_positions",
@@ -42,7 +42,12 @@ DEFAULTS: dict[str, str] = {
 
 def recipe_names() -> tuple[str, ...]:
     """The shipped recipes, as `train` and `show` take them."""
-    return tuple(sorted(_shipped()))
+    return tuple(sorted(name for name in _shipped() if EVALUATE not in name))
+
+
+def evaluation_names() -> tuple[str, ...]:
+    """The shipped evaluation recipes, as `evaluate` takes them."""
+    return tuple(sorted(name for name in _shipped() if EVALUATE in name))
 
 
 def _shipped() -> dict[str, Path]:
@@ -93,31 +98,12 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), *, name: 
     if recipe is not None:
         builder.problems += [(_line(root, key), key, what) for key, what in cross_problems(recipe)]
     if builder.problems or recipe is None:
-        raise _problems(builder, where)
+        raise problems_of(builder, where)
     return replace(recipe, name=recipe.name or name, origins=builder.origins)
 
 
-def data_settings(root: str, overrides: Sequence[str]) -> Data:
-    """The source at `root` with `data.key=value` overrides; RecipeError V101 lists every problem.
-
-    >>> data_settings("photos", ["data.class_order=natural"]).class_order
-    'natural'
-    """
-    node = Node({"data": Node({"root": Node(root, 0)}, 0)}, 0)
-    for override in overrides:
-        node = _overridden(node, override)
-    builder = Builder(RANGES)
-    assert isinstance(node.value, dict)
-    data = builder.value(Data, node.value["data"], "data")
-    for key in node.value.keys() - {"data"}:
-        builder.note(None, key, "has no effect: only `data.key=value` is taken here")
-    if builder.problems:
-        raise _problems(builder, "the data")
-    assert isinstance(data, Data)
-    return data
-
-
-def _problems(builder: Builder, where: str) -> RecipeError:
+def problems_of(builder: Builder, where: str) -> RecipeError:
+    """The error that lists what a builder has noted."""
     problems = sorted(set(builder.problems))
     lines = [f"{f'line {line}' if line else 'override'}: {key} {what}" for line, key, what in problems]
     count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
@@ -209,6 +195,11 @@ def _overridden(root: Node, override: str) -> Node:
     if len(keys) > 1 and default is not None and isinstance(root.value, dict) and keys[0] not in root.value:
         root = _set(root, [keys[0], "name"], _given(default))  # of the default one, the rest of which is not said
     return _set(root, keys, _given(scalar(text)))
+
+
+def overridden(root: Node, key: str, text: str, *, parse: bool = False) -> Node:
+    """The tree with one value of the command line: a text as it is, or read as YAML."""
+    return _set(root, key.split("."), _given(scalar(text) if parse else text))
 
 
 def _given(value: object) -> Node:

@@ -95,7 +95,7 @@ class Shown:
     saved: list[tuple[int, int, bool]] = field(default_factory=list)  # step, how many are kept, whether it is the best
     steps: int = 0
     classes: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list, compare=False)  # the recipe is told in them, whatever comes of it
 
 
 def run(recipe: Recipe, out: Path) -> Shown:

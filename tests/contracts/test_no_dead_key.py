@@ -119,7 +119,7 @@ def others(recipe: Recipe, key: str) -> list[object]:
     value = getattr(owner, last)
     words = choices(get_type_hints(type(owner))[last] if owner is not recipe else PARTS[last])
     if words:
-        return [word for word in words if word != value]
+        return [word for word in words if word not in (value, "auto")]  # auto finds what is there already
     if key in GIVEN:
         return [GIVEN[key]]
     if isinstance(value, bool):
@@ -144,7 +144,8 @@ def base(name: str, folder: Path) -> Shown:
 def is_live(name: str, key: str, folder: Path) -> bool:
     """Whether one of the other values changes the run, or all are refused."""
     whole, refused, counter = load_recipe(name), True, len(list(folder.iterdir()))
-    for turn, value in enumerate(others(whole, key)):
+    now = whole if key.startswith("schedule.") else load_recipe(name, cut(name, folder))
+    for turn, value in enumerate(others(now, key)):
         override = f"{key}={json.dumps(value)}"
         try:
             if key.startswith("schedule."):

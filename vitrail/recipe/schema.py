@@ -10,7 +10,8 @@ from typing import Literal
 
 from vitrail.data.augment.grammar import is_three_augment, parse
 from vitrail.data.configs import Augment, Data, Mix
-from vitrail.models.configs import ModelConfig
+from vitrail.models.catalog import VARIANTS
+from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
     SWA,
@@ -178,7 +179,10 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     """What contradicts itself between keys: (dotted key, what is wrong)."""
     found = _schedule_problems(recipe.schedule)
+    found += _idle_in_model(recipe)
     found += _training_problems(recipe)
+    if recipe.optimizer.weight_decay == 0.0 and recipe.optimizer.decayed != "family":
+        found.append(("optimizer.decayed", "has no effect: optimizer.weight_decay is 0"))
     if recipe.optimizer.layer_decay is None and recipe.optimizer.layer_decay_grouping != "timm":
         found.append(("optimizer.layer_decay_grouping", "has no effect without `layer_decay`"))
     if getattr(recipe.optimizer, "nesterov", False) and getattr(recipe.optimizer, "momentum", 1.0) == 0.0:
@@ -188,6 +192,26 @@ def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     if recipe.config.image_size != recipe.policy.size:
         found.append(("policy.size", f"{recipe.policy.size} is not model.image_size {recipe.config.image_size}"))
     return found + _of_augment(recipe.augment, recipe.policy) + ([] if recipe.mix is None else _of_mix(recipe.mix))
+
+
+def _idle_in_model(recipe: Recipe) -> list[tuple[str, str]]:
+    """Fields of the network that the recipe changes and that no part of it, as it stands, would look at."""
+    config, variant = recipe.config, VARIANTS[recipe.variant].config
+    idle: dict[str, str] = {}
+    if isinstance(config, CCTConfig):
+        idle |= {} if config.conv_layers > 1 else {"conv_width": "there is one convolution, which is `dim` wide"}
+        idle |= {} if config.max_pool else {"pool_padding": "there is no pool"}
+    if isinstance(config, ViTConfig) and config.stem == "patches":
+        idle |= dict.fromkeys(("stem_width", "stem_numerics"), "the stem is `patches`")
+    if isinstance(config, (ViTConfig, BEiTConfig)) and not config.layer_scale:
+        idle["layer_scale_init"] = "layer_scale is off"
+    if recipe.weights is not None:
+        idle |= dict.fromkeys(("layer_scale_init", "head_init"), "the run starts from weights")
+    return [
+        (f"model.{name}", f"has no effect: {why}")
+        for name, why in idle.items()
+        if getattr(config, name, None) != getattr(variant, name, None)
+    ]
 
 
 def _of_augment(augment: Augment, policy: Policy) -> list[tuple[str, str]]:

@@ -49,7 +49,7 @@ GIVEN: dict[str, object] = {
     "data.rename": {"0": "zero"},
     "data.repeats": 2,
     "data.bad_limit": 0.5,
-    "augment.auto": "rand-m9-mstd0.5-inc1",
+    "augment.auto": "rand-m5-n3",
     "augment.jitter": {"brightness": 0.5},
     "augment.erase": {"probability": 1.0},
     "mix": {"mixup": 1.0},

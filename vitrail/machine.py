@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.disk import make_folder, write_file
-from vitrail.errors import SystemFault
+from vitrail.errors import RecipeError, SystemFault
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,19 @@ def keep_fp32_true() -> None:
     import torch
 
     torch.set_float32_matmul_precision("highest")
+
+
+def set_float32_products(precision: str, device: str) -> None:
+    """True float32 products, or with precision `tf32` products of 19 bits. RecipeError V104 where nothing has those."""
+    import torch
+
+    if precision != "tf32":
+        keep_fp32_true()
+    elif device.partition(":")[0] != "cuda":
+        raise RecipeError("V104", f"precision tf32 is for NVIDIA cards, the device is {device}", hint="precision=fp32")
+    else:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True  # convolutions ask by a switch of their own
 
 
 def keep_pages() -> None:

@@ -19,7 +19,7 @@ from vitrail.models.classifier import Classifier
 from vitrail.models.configs import ViTConfig
 from vitrail.pictures.policy import HALF, Policy
 from vitrail.recipe import recipe_names
-from vitrail.recipe.read import recipe_path
+from vitrail.recipe.read import evaluation_names, recipe_path
 from vitrail.weights import load, native_tensors, save_as
 from vitrail.weights.user_dialect import read_dialect
 
@@ -29,7 +29,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 def _commands() -> Iterator[tuple[str, str]]:
     ours = [path for path in DOCUMENTS if path.parent.name != "adding"]  # those pages' commands come with their diffs
-    for path in [*ours, ROOT / "Makefile", *map(recipe_path, recipe_names())]:
+    for path in [*ours, ROOT / "Makefile", *map(recipe_path, (*recipe_names(), *evaluation_names()))]:
         for line in path.read_text().splitlines():
             text = line.strip().strip("|").replace("$(BIN)/", "").replace("@echo", "").strip().strip('"').strip()
             text = text.removeprefix("# ").removeprefix("$ ")

@@ -23,6 +23,7 @@ from vitrail.errors import CODES
 from vitrail.models.catalog import VARIANTS
 from vitrail.models.configs import FAMILIES
 from vitrail.pictures.policy import Policy
+from vitrail.recipe.precision import MEANT
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.schema import KEYS, PARTS
 
@@ -149,6 +150,8 @@ def _is_recipe_text(text: str) -> bool:
     kinds = _kinds(key)
     if key == "model.variant" and value:
         return value in VARIANTS
+    if key == "precision" and value in MEANT:
+        return True
     return bool(kinds) and (not value or any(_takes(kind, value) for kind in kinds))
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import vitrail
+from tests.contracts.small_runs import cut, pictures, run, start_of, unwarmed
 from tests.data.test_sources import cifar10
 from vitrail.models import build
 from vitrail.models.catalog import VARIANTS
@@ -44,25 +45,35 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_two_steps(name: str, photos: Path, tmp_path: Path) -> None:
-    start, cifar = tmp_path / "start.npz", f"data.root={cifar10(tmp_path / 'cifar')}"
-    given = {
-        "digits/cct_2_3x2_32": [],
-        "cifar10/cct_2_3x2_32": [cifar],
-        "cifar10/vit_base_patch16_224": [cifar, f"weights.path={start}", *SMALL],
-        "folder/scratch": [f"data.root={photos}"],
-        "folder/finetune": [f"data.root={photos}", f"weights.path={tmp_path / 'start.safetensors'}"],
-    }[name]
-    if name == "folder/finetune":
-        vitrail.weights.save_as(vitrail.create("cct_7_3x1_32"), tmp_path / "start.safetensors")
-    if name == "cifar10/vit_base_patch16_224":
-        save(load_recipe(name, SMALL).config, start)
+def test_two_steps(name: str, tmp_path: Path) -> None:
+    """Cut to two blocks on made pictures, with all that the recipe says beside sizes and lengths."""
+    done = run(load_recipe(name, cut(name, tmp_path, "schedule.steps=2")), tmp_path / "run")
+    assert done.steps == 2
+    assert [row["event"] for row in done.rows if row["event"] == "step"] == ["step"] * 2
+    again = load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert "auto" not in (again.precision, again.train.attention, again.data.source)
+
+
+@pytest.mark.parametrize("name", ["digits/cct_2_3x2_32", "cifar10/vit_base_patch16_224"])
+def test_two_steps_to_a_bundle_and_a_page(name: str, tmp_path: Path) -> None:
+    given = []
+    if name.startswith("cifar10"):
+        save(load_recipe(name, SMALL).config, tmp_path / "start.npz")
+        given = [f"data.root={cifar10(tmp_path / 'cifar')}", f"weights.path={tmp_path / 'start.npz'}", *SMALL]
     done = train(load_recipe(name, [*given, *FIXED]), out=tmp_path / "run")
     assert done.steps == 2
     assert (done.bundle / "manifest.json").is_file()
     assert done.page.is_file()
-    again = load_recipe(done.folder / "recipe.yaml")
-    assert "auto" not in (again.precision, again.train.attention, again.data.source)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", recipe_names())
+def test_two_steps_of_the_whole_network(name: str, tmp_path: Path) -> None:
+    whole = load_recipe(name)
+    fits = [f"data.root={pictures(tmp_path)}", "data.source=arrays", "data.batch=4", "data.held_out=val"]
+    start = [] if whole.weights is None else [f"weights.path={start_of(whole, tmp_path)}"]
+    recipe = load_recipe(name, [*fits, *start, "schedule.steps=2", "schedule.warmup_epochs=0", *unwarmed(whole)])
+    assert run(recipe, tmp_path / "run").steps == 2
 
 
 @pytest.mark.parametrize(

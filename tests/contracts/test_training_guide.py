@@ -27,6 +27,7 @@ def test_overrides_are_taken(text: str) -> None:
     needed = {
         "optimizer.layer_decay_grouping": ["optimizer.layer_decay=0.9"],
         "train.loss_scale": ["precision=fp16"],
+        "train.fp32": ["precision=bf16"],
     }
     parse_recipe(MINIMAL, "the page", [*needed.get(text.partition("=")[0], []), text])
 

@@ -19,7 +19,8 @@ from vitrail.data.configs import Data
 from vitrail.data.sources import Source, from_arrays, open_source
 from vitrail.data.sources.classes import natural
 from vitrail.errors import DataError, RecipeError
-from vitrail.recipe.read import data_settings, parse_recipe
+from vitrail.recipe.evaluating import evaluation_recipe
+from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import settle
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.verbs.evaluate import matched
@@ -272,12 +273,14 @@ def test_any_names_come_back_from_a_resolved_recipe(names: dict[str, str]) -> No
     assert again.data.rename == names and again.data.classes == tuple(names.values())
 
 
-def test_settings_of_data_on_a_command_line(tmp_path: Path) -> None:
-    found = data_settings("p", ["data.rename={a: b}", "data.classes=[b, c]", "data.class_order=natural"])
+def test_settings_of_data_on_a_command_line() -> None:
+    given = ["data.rename={a: b}", "data.classes=[b, c]", "data.class_order=natural"]
+    found = evaluation_recipe("MODEL", "p", given).data
     assert found == Data(root="p", rename={"a": "b"}, classes=("b", "c"), class_order="natural")
-    assert data_settings("p", ["data.classes=names.txt"]).classes == "names.txt"
+    assert evaluation_recipe("MODEL", "p", ["data.classes=names.txt"]).data == Data(root="p", classes="names.txt")
+    wrong = ["data.class_ordr=natural", "train.seed=1", "data.rename=[1]", "data.classes=[1.5]"]
     with pytest.raises(RecipeError) as caught:
-        data_settings("p", ["data.class_ordr=natural", "train.seed=1", "data.rename=[1]", "data.classes=[1.5]"])
+        evaluation_recipe("MODEL", "p", wrong)
     assert len(caught.value.evidence) == 4 and "did you mean `class_order`?" in caught.value.evidence[0]
 
 

@@ -376,3 +376,34 @@ def test_the_fingerprint_sees_every_leaf_but_places() -> None:
 def test_the_format_of_recipes() -> None:
     assert parse_recipe("format: '1.4'\n" + MINIMAL, "r")
     assert any("this vitrail reads 1.0" in line for line in problems("format: '2.0'\n" + MINIMAL))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "problem"),
+    [
+        (
+            "cifar10/vit_base_patch16_224",
+            ["model.stem_width=32"],
+            "model.stem_width has no effect: the stem",
+        ),
+        (
+            "cifar10/cct_7_3x1_32_300epochs",
+            ["model.conv_width=32"],
+            "has no effect: there is one convolution",
+        ),
+        ("folder/scratch", ["model.variant=cvt_2_4_32", "model.pool_padding=same"], "has no effect: there is no pool"),
+        ("imagenet/beit_base_patch16_224", ["model.head_init=0.5"], "has no effect: the run starts from weights"),
+        ("folder/scratch", ["model.variant=vit_tiny_patch16_224", "model.layer_scale_init=1"], "layer_scale is off"),
+        (
+            "digits/cct_2_3x2_32",
+            ["optimizer.weight_decay=0", "optimizer.decayed=weights"],
+            "optimizer.weight_decay is 0",
+        ),
+        ("digits/cct_2_3x2_32", ["schedule.min_added=true", "schedule.min_lr=0"], "schedule.min_lr is 0"),
+        ("digits/cct_2_3x2_32", ["schedule.warmup_epochs=0", "schedule.warmup_lr=0.1"], "give schedule.warmup_lr=0.0"),
+    ],
+)
+def test_what_nothing_would_look_at_is_refused(recipe: str, overrides: list[str], problem: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, overrides)
+    assert any(problem in line for line in caught.value.evidence), caught.value.evidence

@@ -12,7 +12,7 @@ from vitrail.errors import UsageError
 
 @click.command("evaluate")
 @MODEL
-@click.argument("settings", metavar="[data.key=value ...]", nargs=-1)
+@click.argument("settings", metavar="[data.key=value policy.key=value ...]", nargs=-1)
 @click.option("--data", metavar="DATA", help="Labelled pictures.  [default: a run's own held-out ones]")
 @click.option(
     "--part",
@@ -35,17 +35,25 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure MODEL on labelled pictures: top-1 and top-5 with a 95 % interval, every picture exactly once."""
+    """Measure MODEL on labelled pictures: top-1 and top-5 with a 95 % interval, every picture exactly once.
+
+    MODEL may be an evaluation recipe: a YAML file, or the name of a shipped one.
+
+    \b
+    vitrail evaluate runs/photos
+    vitrail evaluate imagenet/evaluate/vit_base_patch8_224 --data DIR
+    vitrail evaluate FILE policy.mode=squash data.class_order=natural --data DIR
+    """
     from vitrail.cli.progress import Counter
     from vitrail.cli.render import percent, quality, result, say, table
-    from vitrail.recipe.read import data_settings
-    from vitrail.verbs.evaluate import evaluate
+    from vitrail.recipe.evaluating import evaluation_recipe
+    from vitrail.verbs.evaluate import evaluate_as
 
-    if settings and data is None:
-        raise UsageError("V001", f"`{settings[0]}` is a setting of --data, which is absent", hint="give --data DATA")
-    wanted = data_settings(data, settings) if data is not None and settings else data
+    if data is None and (of_data := [one for one in settings if one.startswith("data.")]):
+        raise UsageError("V001", f"`{of_data[0]}` is a setting of --data, which is absent", hint="give --data DATA")
+    wanted = evaluation_recipe(model, data, settings)
     with Counter("evaluate") as counter:
-        done = evaluate(model, wanted, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
+        done = evaluate_as(wanted, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
     if out is not None:
         done.write_rows(out)
     for note in done.source.notes:

@@ -8,16 +8,32 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vitrail.data.configs import Data
 from vitrail.errors import RecipeError, nearest
 from vitrail.formats.yaml import Node, read, scalar
 from vitrail.models.catalog import VARIANTS
+from vitrail.models.configs import FAMILIES, ModelConfig, family_of
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.build import FAILED, Builder
+from vitrail.recipe.precision import in_plain_values
 from vitrail.recipe.schema import FORMAT, KEYS, PAIRS, PARTS, RANGES, Recipe, cross_problems
 from vitrail.training.configs import AdamW, CrossEntropy
 
 LIMIT = 1 << 20
+EVALUATE = "/evaluate/"  # the folders of recipes that train nothing
+# what others call a field of a network -> what it is called here
+CALLED = {
+    "abs_pos": "absolute_positions",
+    "abs_pos_emb": "absolute_positions",
+    "rel_pos_bias": "block_bias",
+    "shared_rel_pos_bias": "shared_bias",
+    "layer_scale_init_value": "layer_scale_init",
+    "drop_path_rate": "drop_path",
+    "num_classes": "classes",
+    "img_size": "image_size",
+    "in_chans": "channels",
+    "pool_pad": "pool_padding",
+    "nonlinearity": "gelu",
+}
 # part -> the name of the one that it is where the recipe says nothing
 DEFAULTS: dict[str, str] = {
     item.name: item.default.name for item in fields(Recipe) if isinstance(item.default, (CrossEntropy, AdamW))
@@ -26,7 +42,12 @@ DEFAULTS: dict[str, str] = {
 
 def recipe_names() -> tuple[str, ...]:
     """The shipped recipes, as `train` and `show` take them."""
-    return tuple(sorted(_shipped()))
+    return tuple(sorted(name for name in _shipped() if EVALUATE not in name))
+
+
+def evaluation_names() -> tuple[str, ...]:
+    """The shipped evaluation recipes, as `evaluate` takes them."""
+    return tuple(sorted(name for name in _shipped() if EVALUATE in name))
 
 
 def _shipped() -> dict[str, Path]:
@@ -71,35 +92,18 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), *, name: 
     for override in overrides:
         root = _overridden(root, override)
     builder = Builder(RANGES)
+    root, words = in_plain_values(builder, root)
     recipe = _build(builder, root)
+    builder.origins |= words
     if recipe is not None:
         builder.problems += [(_line(root, key), key, what) for key, what in cross_problems(recipe)]
     if builder.problems or recipe is None:
-        raise _problems(builder, where)
+        raise problems_of(builder, where)
     return replace(recipe, name=recipe.name or name, origins=builder.origins)
 
 
-def data_settings(root: str, overrides: Sequence[str]) -> Data:
-    """The source at `root` with `data.key=value` overrides; RecipeError V101 lists every problem.
-
-    >>> data_settings("photos", ["data.class_order=natural"]).class_order
-    'natural'
-    """
-    node = Node({"data": Node({"root": Node(root, 0)}, 0)}, 0)
-    for override in overrides:
-        node = _overridden(node, override)
-    builder = Builder(RANGES)
-    assert isinstance(node.value, dict)
-    data = builder.value(Data, node.value["data"], "data")
-    for key in node.value.keys() - {"data"}:
-        builder.note(None, key, "has no effect: only `data.key=value` is taken here")
-    if builder.problems:
-        raise _problems(builder, "the data")
-    assert isinstance(data, Data)
-    return data
-
-
-def _problems(builder: Builder, where: str) -> RecipeError:
+def problems_of(builder: Builder, where: str) -> RecipeError:
+    """The error that lists what a builder has noted."""
     problems = sorted(set(builder.problems))
     lines = [f"{f'line {line}' if line else 'override'}: {key} {what}" for line, key, what in problems]
     count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
@@ -147,7 +151,9 @@ def _model(builder: Builder, root: Node) -> dict[str, Any] | None:
         )
         return None
     row = VARIANTS[name]
-    settings = Node({key: child for key, child in node.value.items() if key != "variant"}, node.line)
+    given = {key: child for key, child in node.value.items() if key != "variant"}
+    mine = {key: child for key, child in given.items() if not _of_others(builder, row.config, key, child)}
+    settings = Node(mine, node.line)
     builder.origins["model.variant"] = "command line" if node.value["variant"].line == 0 else "recipe"
     config = builder.part(type(row.config), settings, "model", defaults=row.config)
     if config is FAILED:
@@ -161,6 +167,18 @@ def _model(builder: Builder, root: Node) -> dict[str, Any] | None:
     for problem in policy.problems():
         builder.note(root.value.get("policy"), "policy", problem)
     return {"variant": name, "config": config, "policy": policy, "classes_given": "classes" in node.value}
+
+
+def _of_others(builder: Builder, config: ModelConfig, key: str, child: Node) -> bool:
+    """Whether a setting of `model` is another family's, or goes by another name here; it is noted then."""
+    ours = CALLED.get(key, key)
+    owners = [name for name, kind in FAMILIES.items() if ours in {item.name for item in fields(kind)}]
+    called = "" if ours == key else f"; it is called `{ours}` here"
+    if not owners or (family_of(config) in owners and not called):
+        return False
+    whose = "" if family_of(config) in owners else f"; it is of {' and '.join(owners)}, this is a {family_of(config)}"
+    builder.note(child, f"model.{key}", f"no such key{called}{whose}")
+    return True
 
 
 def _overridden(root: Node, override: str) -> Node:
@@ -177,6 +195,11 @@ def _overridden(root: Node, override: str) -> Node:
     if len(keys) > 1 and default is not None and isinstance(root.value, dict) and keys[0] not in root.value:
         root = _set(root, [keys[0], "name"], _given(default))  # of the default one, the rest of which is not said
     return _set(root, keys, _given(scalar(text)))
+
+
+def overridden(root: Node, key: str, text: str, *, parse: bool = False) -> Node:
+    """The tree with one value of the command line: a text as it is, or read as YAML."""
+    return _set(root, key.split("."), _given(scalar(text) if parse else text))
 
 
 def _given(value: object) -> Node:

@@ -11,7 +11,8 @@ from typing import Literal
 from vitrail.data.augment.grammar import is_three_augment, parse
 from vitrail.data.configs import Augment, Data, Mix
 from vitrail.errors import nearest
-from vitrail.models.configs import ModelConfig
+from vitrail.models.catalog import VARIANTS
+from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
     SWA,
@@ -187,8 +188,11 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     """What contradicts itself between keys: (dotted key, what is wrong)."""
     found = _schedule_problems(recipe.schedule)
+    found += _idle_in_model(recipe)
     found += _training_problems(recipe)
     found += _telling_problems(recipe)
+    if recipe.optimizer.weight_decay == 0.0 and recipe.optimizer.decayed != "family":
+        found.append(("optimizer.decayed", "has no effect: optimizer.weight_decay is 0"))
     if recipe.optimizer.layer_decay is None and recipe.optimizer.layer_decay_grouping != "timm":
         found.append(("optimizer.layer_decay_grouping", "has no effect without `layer_decay`"))
     if getattr(recipe.optimizer, "nesterov", False) and getattr(recipe.optimizer, "momentum", 1.0) == 0.0:
@@ -198,6 +202,26 @@ def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
     if recipe.config.image_size != recipe.policy.size:
         found.append(("policy.size", f"{recipe.policy.size} is not model.image_size {recipe.config.image_size}"))
     return found + _of_augment(recipe.augment, recipe.policy) + ([] if recipe.mix is None else _of_mix(recipe.mix))
+
+
+def _idle_in_model(recipe: Recipe) -> list[tuple[str, str]]:
+    """Fields of the network that the recipe changes and that no part of it, as it stands, would look at."""
+    config, variant = recipe.config, VARIANTS[recipe.variant].config
+    idle: dict[str, str] = {}
+    if isinstance(config, CCTConfig):
+        idle |= {} if config.conv_layers > 1 else {"conv_width": "there is one convolution, which is `dim` wide"}
+        idle |= {} if config.max_pool else {"pool_padding": "there is no pool"}
+    if isinstance(config, ViTConfig) and config.stem == "patches":
+        idle |= dict.fromkeys(("stem_width", "stem_numerics"), "the stem is `patches`")
+    if isinstance(config, (ViTConfig, BEiTConfig)) and not config.layer_scale:
+        idle["layer_scale_init"] = "layer_scale is off"
+    if recipe.weights is not None:
+        idle |= dict.fromkeys(("layer_scale_init", "head_init"), "the run starts from weights")
+    return [
+        (f"model.{name}", f"has no effect: {why}")
+        for name, why in idle.items()
+        if getattr(config, name, None) != getattr(variant, name, None)
+    ]
 
 
 def _of_augment(augment: Augment, policy: Policy) -> list[tuple[str, str]]:
@@ -264,6 +288,8 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("train.clip_value", "stands beside `clip`: give one of them"))
     if recipe.train.loss_scale is not None and recipe.precision != "fp16":
         found.append(("train.loss_scale", f"has no effect with precision {recipe.precision}: it is fp16's"))
+    if recipe.train.fp32 and recipe.precision not in ("bf16", "fp16"):
+        found.append(("train.fp32", f"has no effect with precision {recipe.precision}: it is of bf16 and fp16"))
     return found
 
 
@@ -289,6 +315,7 @@ def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:
         found.append(("schedule", "exactly one of `epochs` and `steps` must stand"))
     if schedule.warmup_steps is not None and schedule.warmup_epochs:
         found.append(("schedule.warmup_steps", "stands beside `warmup_epochs`: give one of them"))
+    found += _of_no_warmup(schedule)
     held = 0.0 if isinstance(schedule, Constant) else schedule.cooldown_epochs
     if schedule.epochs is not None and schedule.warmup_epochs + held >= schedule.epochs:
         key = "warmup_epochs" if schedule.warmup_epochs else "cooldown_epochs"
@@ -298,6 +325,8 @@ def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:
         found.append(("schedule.warmup_steps", f"{schedule.warmup_steps} of {schedule.steps} leaves none to train in"))
     if not isinstance(schedule, Constant) and schedule.min_lr > schedule.lr:
         found.append(("schedule.min_lr", f"{schedule.min_lr:g} lies above schedule.lr {schedule.lr:g}"))
+    if getattr(schedule, "min_added", False) and getattr(schedule, "min_lr", 0.0) == 0.0:
+        found.append(("schedule.min_added", "has no effect: schedule.min_lr is 0"))
     if isinstance(schedule, Cosine):
         found += _cosine_problems(schedule)
     if isinstance(schedule, MultiStep) and (
@@ -305,6 +334,19 @@ def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:
     ):
         found.append(("schedule.milestones", "must be one epoch or more, each later than the one before"))
     return found
+
+
+def _of_no_warmup(schedule: Schedule) -> list[tuple[str, str]]:
+    """What speaks of a warm-up where there is none."""
+    if schedule.warmup_epochs or schedule.warmup_steps:
+        return []
+    idle: dict[str, object] = {"warmup_lr": 0.0, "warmup": "line"}
+    idle |= {"per": "step"} if isinstance(schedule, Constant) else {"warmup_prefix": True}
+    return [
+        (f"schedule.{key}", f"has no effect without a warm-up: give schedule.{key}={str(value).lower()}")
+        for key, value in idle.items()
+        if getattr(schedule, key) != value
+    ]
 
 
 def _cosine_problems(schedule: Cosine) -> list[tuple[str, str]]:

@@ -81,6 +81,13 @@ def started_from(recipe: Recipe, start: Loaded) -> Recipe:
     config = start.classifier.config
     changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(recipe.config, f.name)]
     assert set(changed) <= set(OPEN), changed
+    for name in changed:  # what the recipe itself says is not changed behind its back
+        if recipe.origins.get(f"model.{name}") in ("recipe", "command line"):
+            raise RecipeError(
+                "V104",
+                f"model.{name} is {getattr(recipe.config, name)}, of `{recipe.weights.path}` {getattr(config, name)}",
+                hint=f"give model.{name}={str(getattr(config, name)).lower()}, or leave it out",
+            )
     origins = {**recipe.origins, "weights.sha256": "weights"} | {f"model.{name}": "weights" for name in changed}
     policy = recipe.policy
     of_policy = {key: origin for key, origin in origins.items() if key.startswith("policy.")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Attention = Literal["auto", "fused", "explicit"]
 
 
@@ -323,6 +323,7 @@ class Train:
     clip: float | None = None  # largest global norm of the gradient
     clip_value: float | None = None  # or largest value of each of its elements
     loss_scale: LossScale | None = None  # of fp16; None: none
+    fp32: tuple[str, ...] = ()  # layers by name that compute in float32 whatever the precision; patterns as in `freeze`
     on_nan: Literal["stop", "skip"] = "stop"
     attention: Attention = "auto"
     threads: int | None = None  # of torch; None: as many as the machine gives
@@ -337,6 +338,9 @@ class Checkpoint:
     every: int = 1  # epochs or steps; 0: only at the end
     unit: Literal["epochs", "steps"] = "epochs"
     keep: int = 2  # newest generations kept, the best one besides
+    # Of equally good ones the first is the best, or the last; with `last` the first evaluation only sets the mark, so
+    # it is never the best (the model zoo's vit_base).
+    best: Literal["first", "last"] = "first"
     on_error: Literal["stop", "continue"] = "stop"
 
 

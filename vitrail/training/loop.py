@@ -19,9 +19,11 @@ from vitrail.errors import DataError, Stopped, SystemFault, printable
 from vitrail.machine import memory_in_use
 from vitrail.training import average, checkpoint, journal, lines, loss_scale, memory, optimizers
 from vitrail.training.answers import Answers, seen_answers
+from vitrail.training.best import judged
 from vitrail.training.configs import Average, Checkpoint, Evaluation, Journal, Loss, Optimizer, Schedule, Train
 from vitrail.training.due import EndedBy, better, due, given_up, seconds
 from vitrail.training.groups import describe, freeze
+from vitrail.training.layers_in_fp32 import keep_in_fp32
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
 from vitrail.training.state import TrainState, restore, snapshot
@@ -161,6 +163,7 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
 def _state(plan: Plan) -> TrainState:
     module = plan.module.to(plan.device).train()
     freeze(module, plan.train.freeze)
+    keep_in_fp32(module, plan.train.fp32)
     ema = average.start(module) if plan.average is not None else None
     scale = None if plan.train.loss_scale is None else loss_scale.first(plan.train.loss_scale)
     return TrainState(module, optimizers.make(plan.optimizer, module), ema, scale=scale)
@@ -289,9 +292,7 @@ def _settle(run: _Run) -> None:
     if not run.due(plan.checkpoint):
         return
     before = (state.best, state.best_step)
-    is_best = evaluated and (state.best is None or state.metrics["top1"] > state.best)
-    if is_best:
-        state.best, state.best_step = state.metrics["top1"], state.step
+    is_best = evaluated and judged(state, plan.checkpoint.best)
     try:
         _save(run, best=is_best)
     except SystemFault as error:

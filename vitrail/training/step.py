@@ -32,8 +32,8 @@ LARGEST_NORM = math.sqrt(torch.finfo(torch.float32).max)
 _SHOWN = 32  # sample indices listed in an error; the journal has them all
 
 
-Settled = Literal["fp32", "bf16", "fp16"]
-_CAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+Settled = Literal["fp32", "tf32", "bf16", "fp16"]
+_CAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)

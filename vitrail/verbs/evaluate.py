@@ -23,6 +23,8 @@ from vitrail.evaluation.evaluate import ROW_FIELDS, Evaluation
 from vitrail.evaluation.evaluate import evaluate as measure
 from vitrail.opening import kind_of
 from vitrail.opening import open as open_model
+from vitrail.pictures.policy import Policy
+from vitrail.recipe.evaluating import EvaluationRecipe, PolicyChange
 from vitrail.weights import placeholders
 
 if TYPE_CHECKING:
@@ -91,6 +93,39 @@ def evaluate(
     told = None if progress is None else (lambda done: progress(done, total))
     evaluation = measure(opened.logits, batches, source.classes, progress=told)
     return EvaluateResult(source, part_taken, evaluation)
+
+
+def evaluate_as(
+    recipe: EvaluationRecipe,
+    *,
+    part: Part = "auto",
+    batch: int = 64,
+    engine: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> EvaluateResult:
+    """As `evaluate`, of the MODEL of an evaluation recipe, with its pictures prepared as the recipe says."""
+    from vitrail.engines.opened import Bundle
+
+    path = recipe.weights.path
+    if recipe.policy == PolicyChange():
+        return evaluate(path, recipe.data, part=part, batch=batch, engine=engine, progress=progress)
+    opened = open_model(path, engine=engine)
+    policy = recipe.policy.of(opened.policy)
+    model: Classifier | Bundle
+    if isinstance(opened, Bundle):
+        model = replace(opened, manifest=replace(opened.manifest, policy=policy))
+    else:
+        model = replace(opened, policy=policy)
+    result = evaluate(model, _data_of(path, recipe.data), part=part, batch=batch, progress=progress)
+    if policy == opened.policy:
+        return result
+    note = f"pictures prepared otherwise than the model says: {_unlike(opened.policy, policy)}"
+    return replace(result, source=replace(result.source, notes=(*result.source.notes, note)))
+
+
+def _unlike(one: Policy, other: Policy) -> str:
+    theirs = other.to_json()
+    return ", ".join(f"{key} {theirs[key]} for {value}" for key, value in one.to_json().items() if value != theirs[key])
 
 
 def refuse_random(provenance: Mapping[str, object], verb: str) -> None:

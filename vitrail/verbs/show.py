@@ -24,7 +24,8 @@ from vitrail.models.configs import ModelConfig, family_of
 from vitrail.models.count import macs, parameters
 from vitrail.opening import Kind, classifier, kind_of, local, require_torch
 from vitrail.recipe import load_recipe, recipe_names
-from vitrail.recipe.read import recipe_path
+from vitrail.recipe.evaluating import evaluation_recipe
+from vitrail.recipe.read import evaluation_names, recipe_path
 from vitrail.recipe.write import to_plain, to_yaml
 from vitrail.verbs.outside import refuse_inside
 from vitrail.weights import published
@@ -62,7 +63,7 @@ def show(subject: str) -> Shown:
         return _model(subject, kind)
     if is_data(subject):
         return _data(subject)
-    known = [*LISTS, *recipe_names(), *VARIANTS, *BUILT_IN, *published.names()]
+    known = [*LISTS, *recipe_names(), *evaluation_names(), *VARIANTS, *BUILT_IN, *published.names()]
     raise UsageError(
         "V002",
         f"nothing is called `{subject}`, and no file or folder lies there",
@@ -71,7 +72,8 @@ def show(subject: str) -> Shown:
 
 
 def _is_recipe(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml") if path.is_file() else not path.exists() and str(path) in recipe_names()
+    names = (*recipe_names(), *evaluation_names())
+    return path.suffix in (".yaml", ".yml") if path.is_file() else not path.exists() and str(path) in names
 
 
 def _kind(subject: str) -> Kind | None:
@@ -97,7 +99,7 @@ def _models() -> Shown:
 
 def _recipes() -> Shown:
     rows = []
-    for name in recipe_names():
+    for name in (*recipe_names(), *evaluation_names()):
         head = recipe_path(name).read_text("utf-8").splitlines()[0].removeprefix("#").strip()
         rows.append({"name": name, "about": head})
     return Shown("recipes", rows)
@@ -116,6 +118,9 @@ def _datasets() -> Shown:
 
 
 def _recipe(subject: str) -> Shown:
+    if subject in evaluation_names():
+        asked = evaluation_recipe(subject)
+        return Shown("recipe", asdict(asked), recipe_path(subject).read_text("utf-8"))
     recipe = load_recipe(subject)
     return Shown("recipe", to_plain(recipe), to_yaml(recipe, version=__version__))
 

@@ -19,6 +19,7 @@ from vitrail.machine import keep_pages
 from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
+from vitrail.recipe.precision import in_words
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
@@ -174,6 +175,8 @@ class _Run:
             snapshot = None
         if resume and snapshot is None:
             self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
+        if (words := in_words(recipe)) is not None:
+            self.tell({"event": "note", "text": words})
         self.tell({"event": "recipe", "text": to_yaml(recipe, version=__version__), "origins": dict(recipe.origins)})
         return self._train(recipe, start.classifier if start else None, snapshot)
 
@@ -260,14 +263,14 @@ class _Run:
         import torch
 
         from vitrail.data.loader import TrainLoader, bad_allowed
-        from vitrail.machine import keep_fp32_true
+        from vitrail.machine import set_float32_products
         from vitrail.models import build, set_attention
         from vitrail.training.loop import Plan
         from vitrail.training.loop import train as run_loop
         from vitrail.training.schedule import total_steps
         from vitrail.verbs.feeding import reading
 
-        keep_fp32_true()
+        set_float32_products(recipe.precision, "cpu")
         assert recipe.train.threads is not None
         torch.set_num_threads(recipe.train.threads)
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module

@@ -47,8 +47,8 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 def fingerprint(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the weights.
 
-    Left out: names, where data, start weights and a teacher lie, how many threads load, who keeps freed memory, when is
-    saved and evaluated.
+    Left out: names, where data, start weights and a teacher lie, how many threads load, who keeps freed memory or
+    computes again what it did not keep, when is saved and evaluated.
     """
     values = to_plain(recipe)
     for key in ("format", "name", "checkpoint", "evaluation"):
@@ -61,7 +61,8 @@ def fingerprint(recipe: Recipe) -> str:
     for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
-    values["train"] = {k: v for k, v in cast(Mapping[str, object], values["train"]).items() if k != "keep_pages"}
+    train = cast(Mapping[str, object], values["train"])
+    values["train"] = {k: v for k, v in train.items() if k not in ("keep_pages", "recompute")}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

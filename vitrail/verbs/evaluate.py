@@ -39,6 +39,7 @@ class EvaluateResult:
     source: Source
     part: str
     evaluation: Evaluation
+    knn: Mapping[str, object] | None = None  # k, temperature and size of the bank, where neighbours were asked
 
     @property
     def place(self) -> str:
@@ -56,7 +57,9 @@ class EvaluateResult:
 
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
-        return {"data": self.place, "part": self.part, "notes": list(self.source.notes), **self.evaluation.to_json()}
+        knn = {} if self.knn is None else {"knn": dict(self.knn)}
+        notes = list(self.source.notes)
+        return {"data": self.place, "part": self.part, **knn, "notes": notes, **self.evaluation.to_json()}
 
 
 def evaluate(
@@ -77,7 +80,7 @@ def evaluate(
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
     refuse_headless(opened.classes, "evaluate")
-    source, part_taken = chosen_source(opened.provenance, _data_of(model, data), part)
+    source, part_taken = chosen_source(opened.provenance, data_of(model, data), part)
     if data is None and source.fingerprint != opened.provenance.get("data_sha256"):
         raise RunError(
             "V602",
@@ -113,7 +116,8 @@ def refuse_headless(classes: tuple[str, ...], verb: str) -> None:
         )
 
 
-def _data_of(model: object, data: str | Path | Data | None) -> Data:
+def data_of(model: object, data: str | Path | Data | None) -> Data:
+    """The data that are meant: as given, or those that a run folder was trained on. UsageError V001."""
     if isinstance(data, Data):
         return data
     if data is not None:

@@ -52,7 +52,11 @@ def test_two_steps(name: str, photos: Path, tmp_path: Path) -> None:
         "cifar10/vit_base_patch16_224": [cifar, f"weights.path={start}", *SMALL],
         "folder/scratch": [f"data.root={photos}"],
         "folder/finetune": [f"data.root={photos}", f"weights.path={tmp_path / 'start.safetensors'}"],
+        "folder/lora": [f"data.root={photos}", f"weights.path={start}", *SMALL],
+        "folder/linear_probe": [f"data.root={photos}", f"weights.path={start}", *SMALL],
     }[name]
+    if name in ("folder/lora", "folder/linear_probe"):
+        save(load_recipe(name, SMALL).config, start)
     if name == "folder/finetune":
         vitrail.weights.save_as(vitrail.create("cct_7_3x1_32"), tmp_path / "start.safetensors")
     if name == "cifar10/vit_base_patch16_224":

@@ -47,7 +47,7 @@ class Bank:
             cosines, places = np.hstack([cosines, found]), np.hstack([places, numbers])
             if (count := min(k, cosines.shape[1])) < cosines.shape[1]:
                 taken = _largest(cosines, count)
-                cosines, places = (values[taken].reshape(-1, count) for values in (cosines, places))
+                cosines, places = cosines[taken].reshape(-1, count), places[taken].reshape(-1, count)
         return cosines, places
 
     def votes(self, asked: NDArray[Any], k: int) -> Floats:

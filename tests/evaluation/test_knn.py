@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-import vitrail
+from tests.verbs.test_start import saved, source
 from vitrail.cli.main import run as cli
 from vitrail.data.batches import BadPicture, EvalBatch
 from vitrail.errors import DataError, PictureError, UsageError
@@ -94,8 +94,7 @@ def test_a_bank_leaves_unread_pictures_out_and_holds_at_least_k() -> None:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that are random, and do not say so: their features are worth something on digits all the same."""
     path = tmp_path_factory.mktemp("knn") / "model.safetensors"
-    vitrail.weights.save_as(vitrail.create("cct_2_3x2_32", classes=3), path)
-    return path
+    return saved(source("cct", classes=3), path)
 
 
 def test_the_command_gives_every_measure_with_its_interval(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +106,7 @@ def test_the_command_gives_every_measure_with_its_interval(weights: Path, capsys
     assert one["part"] == "held-out"
     assert one["knn"] == {"k": 5, "temperature": TEMPERATURE, "bank": 1442}
     assert one["pictures"] == 355 and len(one["classes"]) == 10
-    assert one["top1"] > 0.8
+    assert one["top1"] > 0.7
     assert tuple(one["top1_interval"]) == wilson(one["correct"], 355)
     assert one["correct"] == other["correct"]
 

@@ -51,6 +51,15 @@ def test_A10_a_resume_keeps_the_bits(family: str, names: tuple[str, ...], tmp_pa
     same_bits(family, [override for name in names for override in SETTINGS[name]], tmp_path)
 
 
+def test_A10_a_run_may_go_on_without_recomputing(tmp_path: Path) -> None:
+    noisy = (*PLAIN, "model.drop_path=0.3")
+    train(small(*noisy, family="vit"), out=tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(small(*noisy, "train.recompute=true", family="vit"), out=tmp_path / "run", listener=_stop_after(3))
+    train(small(*noisy, family="vit"), out=tmp_path / "run", resume=True)
+    assert hashes(tmp_path / "run") == hashes(tmp_path / "whole")
+
+
 @pytest.mark.prove
 @pytest.mark.parametrize("family", ["cct", "vit", "beit"])
 @pytest.mark.parametrize("name", SETTINGS)

@@ -84,7 +84,12 @@ def bank_of(features: Features, batches: Iterable[EvalBatch], classes: int, *, k
     if not parts:
         raise DataError("V401", "no picture of the bank could be read", hint="give data with training pictures")
     rows = np.concatenate(parts)
-    if not 1 <= k <= len(rows):
-        raise UsageError("V007", f"{k} nearest of {len(rows)} pictures", hint=f"give --knn 1 to {len(rows)}")
+    refuse_too_few(len(rows), k)
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
     return Bank(rows, np.maximum(lengths, ABSENT), np.concatenate(labels), classes)
+
+
+def refuse_too_few(pictures: int, k: int) -> None:
+    """UsageError V007 where a bank of so many pictures has no k nearest."""
+    if not 1 <= k <= pictures:
+        raise UsageError("V007", f"{k} nearest of {pictures} pictures", hint=f"give --knn 1 to {pictures}")

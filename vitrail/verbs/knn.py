@@ -13,7 +13,7 @@ from vitrail.data.configs import Data
 from vitrail.data.loader import evaluation_batches
 from vitrail.errors import UsageError
 from vitrail.evaluation.evaluate import evaluate as measure
-from vitrail.evaluation.knn import TEMPERATURE, bank_of
+from vitrail.evaluation.knn import TEMPERATURE, bank_of, refuse_too_few
 from vitrail.opening import classifier
 from vitrail.verbs.evaluate import EvaluateResult, Part, chosen_source, data_of, refuse_random
 
@@ -40,6 +40,7 @@ def evaluate_knn(
     opened = classifier(model) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
     source, _ = chosen_source(opened.provenance, data_of(model, data), "held-out")
+    refuse_too_few(len(source.training), k)
     total, done = len(source.training) + len(source.held_out), 0
 
     def features(images: NDArray[np.float32]) -> NDArray[np.float32]:

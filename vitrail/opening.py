@@ -200,6 +200,7 @@ def _of_checkpoint(path: Path) -> Classifier:
     from vitrail.models.classifier import Classifier
     from vitrail.models.configs import config_from_json
     from vitrail.pictures.policy import Policy
+    from vitrail.training.adapter_file import lora_of, network_of
     from vitrail.training.checkpoint import load
     from vitrail.weights import network
 
@@ -209,11 +210,13 @@ def _of_checkpoint(path: Path) -> Classifier:
     try:
         config = config_from_json({"family": model["family"], **model["config"]})
         policy = Policy.from_json(model["policy"])
+        lora = lora_of(model["adapter"]) if "adapter" in model else None
     except ValueError as error:
         raise RunError(
             "V604", f"`{path}` holds no model that can be built: {error}", hint="open another checkpoint"
         ) from error
-    module = network(config, snapshot.files.get("ema", snapshot.files["weights"]))
+    tensors = snapshot.files.get("ema", snapshot.files["weights"])
+    module = network(config, tensors) if lora is None else network_of(config, lora, tensors)
     provenance = {
         "weights": "trained",
         "variant": model["variant"],

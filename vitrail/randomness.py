@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 # init: new weights. order: permutation of an epoch. split: held-out samples. drop: masks of one step.
 # balance: which pictures of a class an epoch takes. mix: of one step.
+# adapter: new low-rank matrices.
 # The others are drawn per sample: crop, interpolation (of the crop), flip, upside_down, auto and jitter (operations),
 # erase (boxes), noise (what fills them), replace (what stands in for a bad one).
 Stream = Literal[
     "init", "order", "balance", "split", "drop", "mix", "crop", "interpolation", "flip", "upside_down", "auto",
-    "jitter", "erase", "noise", "replace",
+    "jitter", "erase", "noise", "replace", "adapter",
 ]  # fmt: skip
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)

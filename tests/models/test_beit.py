@@ -231,7 +231,7 @@ def test_attention_weights_are_those_that_attention_uses(config: BEiTConfig, pat
         module.tokens(pictures(config))
         weights = layer.weights(*taken["inputs"])
         x, bias = taken["inputs"][0], layer.qkv_bias()
-        value = project(x, layer.qkv.weight, bias, heads=config.heads, first=None)[2]
+        value = project(x, layer.qkv, bias, heads=config.heads, first=None)[2]
         again = layer.proj((weights @ value).transpose(1, 2).flatten(2))
     assert weights.shape == (2, config.heads, config.tokens, config.tokens)
     assert torch.allclose(weights.sum(-1), torch.ones(()).double(), rtol=0, atol=1e-12)

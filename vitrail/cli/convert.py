@@ -37,6 +37,7 @@ class Size(click.ParamType[tuple[int, int]]):
 )
 @click.option("--image-size", type=Size(), metavar="N|HxW", help="Fit the positions to another size of pictures.")
 @click.option("--channels", type=click.IntRange(1), metavar="N", help="Fit the first layer to another number.")
+@click.option("--base", metavar="MODEL", help="Merge the adapters in SRC into the weights they were trained on.")
 @click.option("--suggest", is_flag=True, help="Print a first dialect file for the names in SRC; nothing is written.")
 @AS_JSON
 def command(
@@ -49,6 +50,7 @@ def command(
     head: Any,
     image_size: tuple[int, int] | None,
     channels: int | None,
+    base: str | None,
     suggest: bool,
     as_json: bool,
 ) -> None:
@@ -66,7 +68,9 @@ def command(
         return
     if target is None:
         raise UsageError("V001", "DST is missing", hint="`vitrail convert SRC DST`, or `--suggest` without one")
-    wanted = Wanted(model=model, dialect=dialect, classes=classes, head=head, image_size=image_size, channels=channels)
+    wanted = Wanted(
+        model=model, dialect=dialect, classes=classes, head=head, image_size=image_size, channels=channels, base=base
+    )  # fmt: skip
     done = convert(source, Path(target), to=to, wanted=wanted)
     for line in done.read:
         say(line)

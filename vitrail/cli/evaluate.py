@@ -21,6 +21,7 @@ from vitrail.errors import UsageError
     show_default=True,
     help="Which pictures of DATA; auto: the held-out ones, or all where DATA has no split.",
 )
+@click.option("--knn", type=click.IntRange(1), metavar="K", help="Ask the K nearest training pictures, by features.")
 @batch(64)
 @ENGINE
 @click.option("--out", type=click.Path(path_type=Path), help="Write a CSV file with one row a picture.")
@@ -30,6 +31,7 @@ def command(
     settings: tuple[str, ...],
     data: str | None,
     part: str,
+    knn: int | None,
     batch: int,
     engine: str,
     out: Path | None,
@@ -48,18 +50,26 @@ def command(
     from vitrail.cli.render import percent, quality, result, say, table
     from vitrail.recipe.evaluating import evaluation_recipe
     from vitrail.verbs.evaluate import evaluate_as
+    from vitrail.verbs.knn import evaluate_knn_as
 
     if data is None and (of_data := [one for one in settings if one.startswith("data.")]):
         raise UsageError("V001", f"`{of_data[0]}` is a setting of --data, which is absent", hint="give --data DATA")
     wanted = evaluation_recipe(model, data, settings)
+    if knn is not None and engine not in ("auto", "torch"):
+        raise UsageError("V007", f"engine {engine} gives no features", hint="leave --engine out beside --knn")
     with Counter("evaluate") as counter:
-        done = evaluate_as(wanted, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
+        if knn is not None:
+            done = evaluate_knn_as(wanted, k=knn, part=part, batch=batch, progress=counter)  # type: ignore[arg-type]
+        else:
+            done = evaluate_as(wanted, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
     if out is not None:
         done.write_rows(out)
     for note in done.source.notes:
         say(note)
     values = done.to_json()
     lines = [f"{done.place}, part: {done.part}", *quality(values)]
+    if done.knn is not None:
+        lines[1:1] = [f"by the {knn} nearest of {done.knn['bank']:,} training pictures, by their features"]
     rows = sorted(done.evaluation.per_class, key=lambda row: row.f1)
     if len(rows) > 20:
         rows = [*rows[:10], *rows[-5:]]

@@ -53,3 +53,15 @@ def set_attention(module: nn.Module, path: AttentionPath) -> None:
     for part in module.modules():
         if hasattr(part, ATTENTION):
             setattr(part, ATTENTION, path)
+
+
+def set_recompute(module: nn.Module) -> None:
+    """Let every block keep what enters it alone and be computed again on the way back: the same numbers in less memory.
+
+    arXiv 1604.06174
+    """
+    from vitrail.models.layers import Blocks
+
+    for part in module.modules():
+        if isinstance(part, Blocks):
+            part.recompute = True

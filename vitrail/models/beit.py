@@ -14,12 +14,14 @@ from vitrail.models.chunks import chunked_attention
 from vitrail.models.configs import AttentionPath, BEiTConfig
 from vitrail.models.dropout import Dropout
 from vitrail.models.layers import (
+    Blocks,
     DropPath,
     Mlp,
     PatchEmbed,
     attend,
     in_chunks,
     init_layers,
+    linear,
     linear_rates,
     project,
     weigh,
@@ -63,10 +65,10 @@ class Attention(nn.Module):
     ) -> Tensor:
         bias, dropout = self.bias(index, shared, first), self.attn_drop if self.training else 0.0
         if first is None and in_chunks(x, self.attention_path, training=self.training, dropout=dropout):
-            qkv = F.linear(x, self.qkv.weight, self.qkv_bias())
+            qkv = linear(x, self.qkv, self.qkv_bias())
             x = chunked_attention(qkv, heads=self.heads, dropout=dropout, bias=bias)
         else:
-            q, k, v = project(x, self.qkv.weight, self.qkv_bias(), heads=self.heads, first=first)
+            q, k, v = project(x, self.qkv, self.qkv_bias(), heads=self.heads, first=first)
             x = attend(q, k, v, path=self.attention_path, dropout=dropout, bias=bias).transpose(1, 2).flatten(2)
         x = self.proj_drop(self.proj(x))  # (B, M, D)
         return x
@@ -90,7 +92,7 @@ class Attention(nn.Module):
         self, x: Tensor, index: Tensor | None, shared: Tensor | None = None, first: int | None = None
     ) -> Tensor:
         """What each token takes of each other one.  (B, N, D) -> (B, H, M, N)"""
-        q, k, _ = project(x, self.qkv.weight, self.qkv_bias(), heads=self.heads, first=first)
+        q, k, _ = project(x, self.qkv, self.qkv_bias(), heads=self.heads, first=first)
         return weigh(q, k, self.bias(index, shared, first))
 
 
@@ -134,7 +136,7 @@ class BEiT(nn.Module):
         self.patch_embed = PatchEmbed(c)
         self.pos_drop = Dropout(c.dropout)
         self.rel_pos_bias = RelativePositions(c) if c.shared_bias else None
-        self.blocks = nn.ModuleList(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
+        self.blocks = Blocks(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
         self.norm = nn.LayerNorm(c.dim, c.eps) if c.pooling == "class" else nn.Identity()
         self.fc_norm = nn.LayerNorm(c.dim, c.eps) if c.pooling == "mean" else nn.Identity()
         self.head = nn.Linear(c.dim, c.classes) if c.classes else nn.Identity()
@@ -160,10 +162,7 @@ class BEiT(nn.Module):
         x = self.embed(x)
         index = self.relative_index()
         shared = None if self.rel_pos_bias is None else self.rel_pos_bias(index)  # (H, N, N)
-        *earlier, last = self.blocks
-        for block in earlier:
-            x = block(x, index, shared)
-        x = self.norm(last(x, index, shared, first))
+        x = self.norm(self.blocks.run(x, index, shared, first=first))
         return x
 
     def embed(self, x: Tensor) -> Tensor:

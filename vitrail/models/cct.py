@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitrail.models.configs import CCTConfig
 from vitrail.models.dropout import Dropout
-from vitrail.models.layers import Attention, DropPath, SamePool, gelu, linear_rates
+from vitrail.models.layers import Attention, Blocks, DropPath, SamePool, gelu, linear_rates
 from vitrail.models.tables import sine_table
 
 
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         self.pooling = c.pooling
         self.positions = c.positions
         self.dropout = Dropout(c.dropout)
-        self.blocks = nn.ModuleList(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
+        self.blocks = Blocks(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
         self.norm = nn.LayerNorm(c.dim)
         self.fc = nn.Linear(c.dim, c.classes)
 
@@ -106,10 +106,7 @@ class Encoder(nn.Module):
         if self.positions != "none":
             x = x + self.positional_emb
         x = self.dropout(x)
-        *earlier, last = self.blocks
-        for block in earlier:
-            x = block(x)
-        x = self.norm(last(x, first))
+        x = self.norm(self.blocks.run(x, first=first))
         return x
 
 

@@ -11,10 +11,12 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vitrail.models.chunks import chunked_attention
 from vitrail.models.configs import AttentionPath, BEiTConfig, CCTConfig, Gelu, ViTConfig
 from vitrail.models.dropout import Dropout, cheap
+from vitrail.models.lora import LoRA
 
 
 class Attends(Protocol):
@@ -55,6 +57,30 @@ def gelu(x: Tensor, form: Gelu) -> Tensor:
     if form == "quick":
         return x * torch.sigmoid(1.702 * x)
     return F.gelu(x, approximate="tanh" if form == "tanh" else "none")
+
+
+class Blocks(nn.ModuleList):
+    """Blocks, one after the other. recompute: in training nothing of a block is kept but what enters it."""
+
+    recompute = False
+
+    def run(self, x: Tensor, *shared: Tensor | None, first: int | None) -> Tensor:
+        """All of them, the last one for the first tokens alone; shared: what each is given besides.
+
+        (B, N, D) -> (B, M, D)
+        """
+        *earlier, last = self
+        for block in earlier:
+            x = self._through(block, x, *shared)
+        x = self._through(last, x, *shared, first)
+        return x
+
+    def _through(self, block: nn.Module, *inputs: Tensor | int | None) -> Tensor:
+        if self.recompute and self.training:  # masks are drawn again from the same state of torch's generator
+            out: Tensor = checkpoint(block, *inputs, use_reentrant=False)
+            return out
+        through: Tensor = block(*inputs)
+        return through
 
 
 class PatchEmbed(nn.Module):
@@ -102,32 +128,38 @@ class Attention(nn.Module):
         if first is None and in_chunks(x, self.attention_path, training=self.training, dropout=dropout):
             x = chunked_attention(self.qkv(x), heads=self.heads, dropout=dropout)
         else:
-            q, k, v = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
+            q, k, v = project(x, self.qkv, self.qkv.bias, heads=self.heads, first=first)
             x = attend(q, k, v, path=self.attention_path, dropout=dropout).transpose(1, 2).flatten(2)
         x = self.proj_drop(self.proj(x))  # (B, M, D)
         return x
 
     def weights(self, x: Tensor, first: int | None = None) -> Tensor:
         """What each token takes of each other one.  (B, N, D) -> (B, H, M, N)"""
-        q, k, _ = project(x, self.qkv.weight, self.qkv.bias, heads=self.heads, first=first)
+        q, k, _ = project(x, self.qkv, self.qkv.bias, heads=self.heads, first=first)
         return weigh(q, k)
 
 
 def project(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, heads: int, first: int | None
+    x: Tensor, layer: nn.Linear, bias: Tensor | None, *, heads: int, first: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries of the first tokens, or of all, and keys and values of all, by weight (3 D, D) and bias (3 D,).
+    """Queries of the first tokens, or of all, and keys and values of all, by a layer (3 D, D) and a bias (3 D,).
 
     (B, N, D) -> (B, H, M, D/H), 2 x (B, H, N, D/H)
     """
     if first is None:
-        q, k, v = split_heads(F.linear(x, weight, bias), 3, heads)
+        q, k, v = split_heads(linear(x, layer, bias), 3, heads)
         return q, k, v
     D = x.shape[-1]  # noqa: N806
     bias_q, bias_kv = (None, None) if bias is None else (bias[:D], bias[D:])
-    (q,) = split_heads(F.linear(x[:, :first], weight[:D], bias_q), 1, heads)
-    k, v = split_heads(F.linear(x, weight[D:], bias_kv), 2, heads)
+    (q,) = split_heads(linear(x[:, :first], layer, bias_q, slice(0, D)), 1, heads)
+    k, v = split_heads(linear(x, layer, bias_kv, slice(D, None)), 2, heads)
     return q, k, v
+
+
+def linear(x: Tensor, layer: nn.Linear, bias: Tensor | None, rows: slice | None = None) -> Tensor:
+    """Some rows of a layer, or all, with a bias from elsewhere and the layer's adapter.  (B, N, D) -> (B, N, rows)"""
+    out = F.linear(x, layer.weight if rows is None else layer.weight[rows], bias)
+    return out + layer.change(x, rows or slice(None)) if isinstance(layer, LoRA) else out
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:

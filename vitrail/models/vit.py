@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitrail.models.configs import ViTConfig
 from vitrail.models.dropout import Dropout
 from vitrail.models.hybrid import HybridEmbed
-from vitrail.models.layers import Attention, DropPath, Mlp, PatchEmbed, init_layers, linear_rates
+from vitrail.models.layers import Attention, Blocks, DropPath, Mlp, PatchEmbed, init_layers, linear_rates
 
 
 class LayerScale(nn.Module):
@@ -65,7 +65,7 @@ class ViT(nn.Module):
         self.pos_drop = Dropout(c.dropout)
         norm = partial(nn.LayerNorm, c.dim, c.eps)
         self.norm_pre = norm() if c.pre_norm else nn.Identity()
-        self.blocks = nn.ModuleList(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
+        self.blocks = Blocks(Block(c, rate) for rate in linear_rates(c.drop_path, c.depth))
         self.norm = nn.Identity() if c.fc_norm else norm()
         self.fc_norm = norm() if c.fc_norm else nn.Identity()
         width = c.pre_logits or c.dim
@@ -103,10 +103,7 @@ class ViT(nn.Module):
     def encode(self, x: Tensor, first: int | None) -> Tensor:
         """All blocks, the last one for the first tokens alone; then the norm.  (B, C, H, W) -> (B, M, D)"""
         x = self.embed(x)
-        *earlier, last = self.blocks
-        for block in earlier:
-            x = block(x)
-        x = self.norm(last(x, first))
+        x = self.norm(self.blocks.run(x, first=first))
         return x
 
     def embed(self, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
     SWA,
+    TARGETS,
     AdamW,
     Average,
     Checkpoint,
@@ -24,6 +25,7 @@ from vitrail.training.configs import (
     CrossEntropy,
     Evaluation,
     Journal,
+    LoRA,
     Loss,
     MultiStep,
     Optimizer,
@@ -61,6 +63,7 @@ class Recipe:
     classes_given: bool  # whether the recipe itself names model.classes
     policy: Policy
     weights: Weights | None = None
+    adapter: LoRA | None = None
     data: Data = Data()
     augment: Augment = Augment()
     mix: Mix | None = None
@@ -80,6 +83,7 @@ class Recipe:
 # The parts that are built by their annotations alone; model and policy depend on the variant.
 PARTS: dict[str, object] = {
     "weights": Weights | None,
+    "adapter": LoRA | None,
     "data": Data,
     "augment": Augment,
     "mix": Mix | None,
@@ -112,6 +116,8 @@ ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: math.isfinite(valu
 
 # dotted key -> (test of the number, what it must be); a tuple's numbers are tested one by one
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "adapter.rank": _within(1, 4096),
+    "adapter.alpha": ABOVE_0,
     "data.holdout": ((lambda value: 0 < value < 1), "must lie between 0 and 1"),
     "data.batch": _within(1, 1_000_000),
     "data.repeats": _within(1, 1000),
@@ -201,6 +207,7 @@ def cross_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("policy.mean", f"{recipe.policy.channels} values for {recipe.config.channels} channels"))
     if recipe.config.image_size != recipe.policy.size:
         found.append(("policy.size", f"{recipe.policy.size} is not model.image_size {recipe.config.image_size}"))
+    found += [] if recipe.adapter is None else _of_adapter(recipe, recipe.adapter)
     return found + _of_augment(recipe.augment, recipe.policy) + ([] if recipe.mix is None else _of_mix(recipe.mix))
 
 
@@ -222,6 +229,19 @@ def _idle_in_model(recipe: Recipe) -> list[tuple[str, str]]:
         for name, why in idle.items()
         if getattr(config, name, None) != getattr(variant, name, None)
     ]
+
+
+def _of_adapter(recipe: Recipe, adapter: LoRA) -> list[tuple[str, str]]:
+    found = []
+    if recipe.weights is None:
+        found.append(("adapter", "has nothing to adapt: give `weights.path`"))
+    if adapter.rank > recipe.config.dim:
+        found.append(("adapter.rank", f"{adapter.rank} is more than the network's width, {recipe.config.dim}"))
+    odd = [word for word in adapter.targets if word not in TARGETS]
+    if odd or not adapter.targets or len(set(adapter.targets)) < len(adapter.targets):
+        what = f"`{odd[0]}` is not one of" if odd else "must be one, two or all, each once, of"
+        found.append(("adapter.targets", f"{what} {', '.join(TARGETS)}"))
+    return found
 
 
 def _of_augment(augment: Augment, policy: Policy) -> list[tuple[str, str]]:

@@ -293,6 +293,23 @@ Average = EMA | SWA
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685) beside linear layers of every block: they and the head alone are trained.
+
+    alpha / rank is what an adapter's answer is multiplied by. targets: of a block's layers `qkv`, `proj` (both of the
+    attention) and `mlp` (its two).
+    """
+
+    name: Literal["lora"] = "lora"
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("qkv", "proj")
+
+
+TARGETS = ("qkv", "proj", "mlp")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DynamicScale:
     """fp16's loss times a factor that is divided at an overflow and multiplied after `window` steps without one."""
 
@@ -328,6 +345,8 @@ class Train:
     attention: Attention = "auto"
     threads: int | None = None  # of torch; None: as many as the machine gives
     time: str | None = None  # such as 30m or 1h30m: the run ends well with the step in which it has passed
+    recompute: bool = False  # blocks are computed again on the way back: the same numbers, slower, in less memory
+    compile: bool = False  # blocks by torch.compile, which needs a C++ compiler on the processor
     keep_pages: bool = True  # memory that a step frees stays with the process, so that the next one need not ask again
 
 

@@ -17,9 +17,11 @@ from vitrail import disk
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
 from vitrail.machine import memory_in_use
+from vitrail.models import set_recompute
 from vitrail.training import average, checkpoint, journal, lines, loss_scale, memory, optimizers
 from vitrail.training.answers import Answers, seen_answers
 from vitrail.training.best import judged
+from vitrail.training.compiling import compile_blocks, uncompiled
 from vitrail.training.configs import Average, Checkpoint, Evaluation, Journal, Loss, Optimizer, Schedule, Train
 from vitrail.training.due import EndedBy, better, due, given_up, seconds
 from vitrail.training.groups import describe, freeze
@@ -164,6 +166,10 @@ def _state(plan: Plan) -> TrainState:
     module = plan.module.to(plan.device).train()
     freeze(module, plan.train.freeze)
     keep_in_fp32(module, plan.train.fp32)
+    if plan.train.recompute:
+        set_recompute(module)
+    if plan.train.compile:
+        compile_blocks(module)
     ema = average.start(module) if plan.average is not None else None
     scale = None if plan.train.loss_scale is None else loss_scale.first(plan.train.loss_scale)
     return TrainState(module, optimizers.make(plan.optimizer, module), ema, scale=scale)
@@ -307,7 +313,10 @@ def _evaluate(run: _Run) -> None:
     assert plan.evaluate is not None
     began = time.monotonic()
     try:
-        with _to_evaluate(state) as module, generators_kept(run.how.device), torch.no_grad(), run.stop.interrupting():
+        with (
+            _to_evaluate(state) as module, uncompiled(plan.train.compile), generators_kept(run.how.device),
+            torch.no_grad(), run.stop.interrupting(),
+        ):  # fmt: skip
             metrics = {name: float(value) for name, value in plan.evaluate(module).items()}
     except Interrupted:
         raise _stopped(run) from None

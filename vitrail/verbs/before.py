@@ -34,6 +34,23 @@ def look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
         listener({"event": "note", "text": f"cannot be read: {one}"})
 
 
+def refuse_early(recipe: Recipe) -> None:
+    """What the recipe asks of a network and this machine cannot have is told before anything is read or written."""
+    import torch
+
+    from vitrail.models import build
+    from vitrail.training.adapter import put_on
+    from vitrail.training.compiling import try_out
+    from vitrail.training.groups import freeze
+
+    module = build(recipe.config, device="meta")
+    if recipe.adapter is not None:
+        put_on(module, recipe.config, recipe.adapter, seed=recipe.train.seed)
+    freeze(module, recipe.train.freeze)  # patterns that match nothing
+    if recipe.train.compile:
+        try_out(torch.device("cpu"))
+
+
 def probed(recipe: Recipe) -> Recipe:
     """`auto` and None settled by looking at the machine: precision, attention, threads."""
     import torch

@@ -16,6 +16,7 @@ from vitrail.formats.stored import Tensors
 from vitrail.opening import classifier as opened
 from vitrail.opening import create, kind_of, local, require_torch
 from vitrail.pictures.policy import Policy
+from vitrail.verbs.adapter import merged
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
@@ -36,6 +37,7 @@ class Wanted:
     head: Head = "auto"
     image_size: int | tuple[int, int] | None = None
     channels: int | None = None
+    base: str | Path | None = None  # what the adapters in SRC were trained on
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,12 @@ def suggested(source: str | Path, *, model: str | None = None) -> str:
 def _read(source: str | Path, wanted: Wanted) -> Loaded:
     from vitrail.weights import Loaded, load
 
+    if wanted.base is not None:
+        if wanted != Wanted(base=wanted.base):
+            raise UsageError(
+                "V007", f"`{source}` says itself what it is", hint="beside --base leave out how weights are read"
+            )
+        return merged(source, wanted.base)
     if kind_of(source) in ("weights", "published", "hub"):
         return load(
             local(source), wanted.model, dialect=wanted.dialect, classes=wanted.classes, head=wanted.head,

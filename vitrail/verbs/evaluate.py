@@ -41,6 +41,7 @@ class EvaluateResult:
     source: Source
     part: str
     evaluation: Evaluation
+    knn: Mapping[str, object] | None = None  # k, temperature and size of the bank, where neighbours were asked
 
     @property
     def place(self) -> str:
@@ -58,7 +59,9 @@ class EvaluateResult:
 
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
-        return {"data": self.place, "part": self.part, "notes": list(self.source.notes), **self.evaluation.to_json()}
+        knn = {} if self.knn is None else {"knn": dict(self.knn)}
+        notes = list(self.source.notes)
+        return {"data": self.place, "part": self.part, **knn, "notes": notes, **self.evaluation.to_json()}
 
 
 def evaluate(
@@ -79,7 +82,7 @@ def evaluate(
     opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
     refuse_headless(opened.classes, "evaluate")
-    source, part_taken = chosen_source(opened.provenance, _data_of(model, data), part)
+    source, part_taken = chosen_source(opened.provenance, data_of(model, data), part)
     if data is None and source.fingerprint != opened.provenance.get("data_sha256"):
         raise RunError(
             "V602",
@@ -116,16 +119,18 @@ def evaluate_as(
         model = replace(opened, manifest=replace(opened.manifest, policy=policy))
     else:
         model = replace(opened, policy=policy)
-    result = evaluate(model, _data_of(path, recipe.data), part=part, batch=batch, progress=progress)
-    if policy == opened.policy:
+    result = evaluate(model, data_of(path, recipe.data), part=part, batch=batch, progress=progress)
+    return prepared_as(result, policy, opened.policy)
+
+
+def prepared_as(result: EvaluateResult, policy: Policy, own: Policy) -> EvaluateResult:
+    """The result with a note where its pictures were prepared otherwise than by the model's own policy."""
+    if policy == own:
         return result
-    note = f"pictures prepared otherwise than the model says: {_unlike(opened.policy, policy)}"
+    taken, before = policy.to_json(), own.to_json()
+    changes = ", ".join(f"{key} {taken[key]} for {value}" for key, value in before.items() if value != taken[key])
+    note = f"pictures prepared otherwise than the model says: {changes}"
     return replace(result, source=replace(result.source, notes=(*result.source.notes, note)))
-
-
-def _unlike(one: Policy, other: Policy) -> str:
-    theirs = other.to_json()
-    return ", ".join(f"{key} {theirs[key]} for {value}" for key, value in one.to_json().items() if value != theirs[key])
 
 
 def refuse_random(provenance: Mapping[str, object], verb: str) -> None:
@@ -148,7 +153,8 @@ def refuse_headless(classes: tuple[str, ...], verb: str) -> None:
         )
 
 
-def _data_of(model: object, data: str | Path | Data | None) -> Data:
+def data_of(model: object, data: str | Path | Data | None) -> Data:
+    """The data that are meant: as given, or those that a run folder was trained on. UsageError V001."""
     if isinstance(data, Data):
         return data
     if data is not None:

@@ -24,7 +24,7 @@ from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.training.trackers import need_trackers
-from vitrail.verbs.before import Listener, look_through, probed
+from vitrail.verbs.before import Listener, look_through, probed, refuse_early
 from vitrail.verbs.mirror import bring_back, copied, local_folder
 from vitrail.verbs.outside import refuse_inside
 from vitrail.verbs.teacher import teacher_of
@@ -183,7 +183,7 @@ class _Run:
     def _settled(self) -> tuple[Recipe, Loaded | None]:
         """The recipe of a new run, whole, kept in its folder; and what it starts from."""
         recipe = settle(self.wanted, self.source)
-        _refuse_freezing_nothing(recipe)
+        refuse_early(recipe)
         start = self._start(recipe)
         if start is not None:
             recipe = started_from(recipe, start)
@@ -265,6 +265,7 @@ class _Run:
         from vitrail.data.loader import TrainLoader, bad_allowed
         from vitrail.machine import set_float32_products
         from vitrail.models import build, set_attention
+        from vitrail.training.adapter import put_on
         from vitrail.training.loop import Plan
         from vitrail.training.loop import train as run_loop
         from vitrail.training.schedule import total_steps
@@ -274,6 +275,8 @@ class _Run:
         assert recipe.train.threads is not None
         torch.set_num_threads(recipe.train.threads)
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
+        if recipe.adapter is not None:
+            put_on(module, recipe.config, recipe.adapter, seed=recipe.train.seed)
         set_attention(module, "fused" if recipe.train.attention == "fused" else "explicit")
         loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, recipe.train.seed)
         self._enough_space(module)
@@ -324,6 +327,15 @@ class _Run:
             self.tell({"event": "note", "text": line})
         return teacher.module
 
+    def _merged(self, recipe: Recipe, module: nn.Module) -> nn.Module:
+        """The network with its adapters merged, which the run is judged by; they lie beside it in a file."""
+        from vitrail.verbs.adapter import keep_adapter
+
+        module, line = keep_adapter(self.folder, recipe, self.source.classes, module)
+        self.tell({"event": "note", "text": line})
+        self._last = None
+        return module
+
     def _enough_space(self, module: nn.Module) -> None:
         size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
         wanted, free = 4 * 3 * size, free_space(self.folder)  # weights, average, two moments; new, old and best
@@ -346,6 +358,7 @@ class _Run:
                 "config": asdict(recipe.config),
                 "policy": recipe.policy.to_json(),
                 "classes": list(self.source.classes),
+                **({} if recipe.adapter is None else {"adapter": asdict(recipe.adapter)}),
             },
         }
 
@@ -380,17 +393,11 @@ class _Run:
 
         self.tell({"event": "note", "text": waiting(self.folder, recipe)})
         module = final_module(outcome.state)
+        if recipe.adapter is not None:
+            module = self._merged(recipe, module)
         evaluation = self._last or self._evaluate(module, recipe)
         bundle = finish_run(self.folder, recipe, self.source, module, evaluation)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
-
-
-def _refuse_freezing_nothing(recipe: Recipe) -> None:
-    """Patterns that match nothing are told before anything is read or written."""
-    from vitrail.models import build
-    from vitrail.training.groups import freeze
-
-    freeze(build(recipe.config, device="meta"), recipe.train.freeze)
 
 
 def _mixer(recipe: Recipe) -> Callable[..., Any] | None:

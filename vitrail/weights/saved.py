@@ -12,6 +12,7 @@ from vitrail.pictures.policy import Policy
 from vitrail.weights.dialects import dialect_names
 
 KEY = "vitrail"
+ADAPTER = "vitrail_adapter"  # the key of a file of adapters (`training/adapter_file.py`), which is no whole network
 FORMAT = 1
 # for hints: the ways to say what a file's tensors are
 NAME_IT = (

@@ -12,7 +12,7 @@ from vitrail.models.configs import CCTConfig
 from vitrail.weights.huggingface import config_of, states_policy, timm_config_of
 from vitrail.weights.huggingface.timm_config import TimmConfig
 from vitrail.weights.published import Published, class_names_of, names, of_hub, published, with_file_name
-from vitrail.weights.saved import Saved, from_metadata
+from vitrail.weights.saved import ADAPTER, Saved, from_metadata
 
 if TYPE_CHECKING:
     from vitrail.weights.detect import Detection
@@ -98,6 +98,12 @@ def stated(path: Path, metadata: Mapping[str, str], *, named: bool) -> Stated:
     WeightsError V201 for metadata of ours that does not hold, V204, V205 for a config that is no network of ours.
     """
     folder = path if path.is_dir() else path.parent
+    if ADAPTER in metadata:
+        raise WeightsError(
+            "V205",
+            f"`{path}` holds adapters, which are no whole network",
+            hint="merge them into the weights they were trained on: `vitrail convert ADAPTER DST --base MODEL`",
+        )
     hub = _of_hub(path, folder)
     name = "/".join(folder.absolute().parts[-2:])
     rows = of_hub(name) if path.is_dir() else with_file_name(path.name)

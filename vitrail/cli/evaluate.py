@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
+from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, batch
 from vitrail.errors import UsageError
 
 
@@ -23,6 +23,7 @@ from vitrail.errors import UsageError
 )
 @batch(64)
 @ENGINE
+@DEVICE
 @click.option("--out", type=click.Path(path_type=Path), help="Write a CSV file with one row a picture.")
 @AS_JSON
 def command(
@@ -32,6 +33,7 @@ def command(
     part: str,
     batch: int,
     engine: str,
+    device: str,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -45,7 +47,7 @@ def command(
         raise UsageError("V001", f"`{settings[0]}` is a setting of --data, which is absent", hint="give --data DATA")
     wanted = data_settings(data, settings) if data is not None and settings else data
     with Counter("evaluate") as counter:
-        done = evaluate(model, wanted, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
+        done = evaluate(model, wanted, part=part, batch=batch, engine=engine, device=device, progress=counter)  # type: ignore[arg-type]
     if out is not None:
         done.write_rows(out)
     for note in done.source.notes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitrail.cli.options import AS_JSON, RECIPE
+from vitrail.cli.options import AS_JSON, DEVICE, RECIPE
 from vitrail.errors import UsageError
 
 
@@ -18,6 +18,7 @@ from vitrail.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE-NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
 @click.option("--strict", is_flag=True, help="With --resume: do not pass over a damaged checkpoint.")
+@DEVICE
 @AS_JSON
 def command(
     words: tuple[str, ...],
@@ -27,6 +28,7 @@ def command(
     out: Path | None,
     resume: bool,
     strict: bool,
+    device: str,
     as_json: bool,
 ) -> None:
     """Train a RECIPE (a shipped name or a file), or a model on a folder of pictures.
@@ -42,6 +44,7 @@ def command(
     from vitrail.cli.render import quality, result
     from vitrail.verbs.train import train
 
+    words = words if device == "auto" else (*words, f"train.device={device}")
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
     with Progress() as progress:
         done = train(recipe, overrides, out=out, resume=resume, strict=strict, listener=progress)

@@ -13,6 +13,7 @@ from vitrail.data.configs import Augment, Data, Mix
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
+    DEVICES,
     SWA,
     AdamW,
     Average,
@@ -254,7 +255,17 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("train.clip_value", "stands beside `clip`: give one of them"))
     if recipe.train.loss_scale is not None and recipe.precision != "fp16":
         found.append(("train.loss_scale", f"has no effect with precision {recipe.precision}: it is fp16's"))
-    return found
+    return found + _device_problems(recipe.train.device, recipe.precision)
+
+
+def _device_problems(device: str, precision: str) -> list[tuple[str, str]]:
+    kind, colon, number = device.partition(":")
+    numbered = kind in DEVICES and kind != "cpu" and number.isascii() and number.isdecimal()
+    if not (numbered if colon else kind in ("auto", *DEVICES)):
+        return [("train.device", f"`{device}` is none of auto, {', '.join(DEVICES)}, or one with a number: cuda:3")]
+    if precision == "tf32" and kind not in ("auto", "cuda"):
+        return [("precision", f"tf32 is CUDA's, train.device is {device}")]
+    return []
 
 
 def _schedule_problems(schedule: Schedule) -> list[tuple[str, str]]:

@@ -47,8 +47,8 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 def fingerprint(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the weights.
 
-    Left out: names, where data, start weights and a teacher lie, how many threads load, who keeps freed memory, when is
-    saved and evaluated.
+    Left out: names, where data, start weights and a teacher lie, how many threads load, which of several equal devices
+    computes, who keeps freed memory, when is saved and evaluated.
     """
     values = to_plain(recipe)
     for key in ("format", "name", "checkpoint", "evaluation"):
@@ -61,7 +61,8 @@ def fingerprint(recipe: Recipe) -> str:
     for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
-    values["train"] = {k: v for k, v in cast(Mapping[str, object], values["train"]).items() if k != "keep_pages"}
+    train = {k: v for k, v in cast(Mapping[str, object], values["train"]).items() if k != "keep_pages"}
+    values["train"] = {**train, "device": recipe.train.device.partition(":")[0]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Attention = Literal["auto", "fused", "explicit"]
+DEVICES = ("cpu", "cuda", "mps", "xpu", "npu")  # kinds; `npu` is that of torch's plug-in torch_npu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,6 +326,7 @@ class Train:
     loss_scale: LossScale | None = None  # of fp16; None: none
     on_nan: Literal["stop", "skip"] = "stop"
     attention: Attention = "auto"
+    device: str = "auto"  # a kind of DEVICES, or `cuda:3`; auto: the accelerator where there is one
     threads: int | None = None  # of torch; None: as many as the machine gives
     keep_pages: bool = True  # memory that a step frees stays with the process, so that the next one need not ask again
 

@@ -22,6 +22,7 @@ from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
 from vitrail.training.state import TrainState, restore, snapshot
 from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Settled, Step, broken, generators_kept, take_step
+from vitrail.training.upload import uploaded
 
 CHECKPOINTS = "checkpoints"
 Evaluate = Callable[[nn.Module], Mapping[str, float]]  # a network in evaluation mode -> metrics with `top1`
@@ -185,6 +186,7 @@ def _steps(run: _Run) -> None:
     if not run.state.settled:
         _settle(run)
     batches = run.plan.loader.iterate(run.state.step, run.total)
+    batches = uploaded(batches, run.total - run.state.step, run.how.device)
     try:
         while run.state.step < run.total:
             began = time.monotonic()

@@ -32,8 +32,8 @@ LARGEST_NORM = math.sqrt(torch.finfo(torch.float32).max)
 _SHOWN = 32  # sample indices listed in an error; the journal has them all
 
 
-Settled = Literal["fp32", "bf16", "fp16"]
-_CAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+Settled = Literal["fp32", "tf32", "bf16", "fp16"]
+_CAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +161,9 @@ def masks_of(how: How, step: int) -> Iterator[None]:
 
 @contextmanager
 def generators_kept(device: torch.device) -> Iterator[None]:
-    """Torch's generators come out as they went in."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    """Torch's generators, the processor's and the device's own, come out as they went in."""
+    of_device = device.type not in ("cpu", "meta")
+    with torch.random.fork_rng(devices=[device] if of_device else [], device_type=device.type if of_device else None):
         yield
 
 

@@ -66,15 +66,17 @@ def evaluate(
     part: Part = "auto",
     batch: int = 64,
     engine: str = "auto",
+    device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluateResult:
     """Every picture of a source once through `model`; classes are matched by name.
 
     data: a source, or its settings (`Data(root=..., rename={...})`); for a run folder its own held-out pictures by
     default. part: `auto` takes the held-out pictures where the source has its own split or the model was trained on
-    it, else all. progress: called with pictures done and pictures in all.
+    it, else all. device: of what torch runs, as `vitrail.open` takes it; a model that is open already stays where it
+    lies. progress: called with pictures done and pictures in all.
     """
-    opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
+    opened = open_model(model, engine=engine, device=device) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
     refuse_headless(opened.classes, "evaluate")
     source, part_taken = chosen_source(opened.provenance, _data_of(model, data), part)

@@ -21,7 +21,7 @@ from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
-from vitrail.verbs.before import Listener, look_through, probed
+from vitrail.verbs.before import Listener, look_through, probed, settled_device
 from vitrail.verbs.teacher import teacher_of
 
 if TYPE_CHECKING:
@@ -234,14 +234,17 @@ class _Run:
         import torch
 
         from vitrail.data.loader import TrainLoader, bad_allowed
-        from vitrail.machine import keep_fp32_true
+        from vitrail.machine import allow_tf32, keep_fp32_true
         from vitrail.models import build, set_attention
         from vitrail.training.loop import Plan
         from vitrail.training.loop import train as run_loop
         from vitrail.training.schedule import total_steps
         from vitrail.verbs.feeding import reading
 
+        device = settled_device(recipe)
         keep_fp32_true()
+        if recipe.precision == "tf32":
+            allow_tf32()
         assert recipe.train.threads is not None
         torch.set_num_threads(recipe.train.threads)
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
@@ -258,7 +261,7 @@ class _Run:
             checkpoint=recipe.checkpoint,
             evaluation=recipe.evaluation,
             precision="fp32" if recipe.precision == "auto" else recipe.precision,
-            device="cpu",
+            device=str(device),
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
             mix=_mixer(recipe),

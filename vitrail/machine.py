@@ -113,6 +113,33 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of the device that are not in use, within the bounds of this process's container."""
+    import torch
+
+    if device.type in ("cuda", "xpu"):
+        return int(torch.accelerator.get_memory_info(device)[0])
+    bounds = [_number(Path("/proc/meminfo"), "MemAvailable:") * 1024]
+    group = Path("/sys/fs/cgroup")
+    for most, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        limit = _number(group / most)
+        bounds.append(limit - _number(group / used) if limit else 0)
+    return min((bound for bound in bounds if bound > 0), default=0)
+
+
+def _number(path: Path, word: str = "") -> int:
+    """The number after a word in one of the kernel's files; 0 where there is none."""
+    try:
+        words = path.read_text().split()
+    except OSError:
+        return 0
+    place = words.index(word) + 1 if word in words else 0
+    return int(words[place]) if words and words[place].isdecimal() else 0
+
+
 def has_fast_bf16(device: torch.device | None = None) -> bool:
     """Whether bf16 products are worth a try: the device, by default the processor, multiplies them itself."""
     if device is None or device.type == "cpu":

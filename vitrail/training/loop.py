@@ -142,6 +142,11 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
     )
 
 
+def prepared(plan: Plan) -> tuple[TrainState, How]:
+    """The state before the first step, and how steps are taken: to try some out of the loop."""
+    return _state(plan), _how(plan)
+
+
 def _state(plan: Plan) -> TrainState:
     module = plan.module.to(plan.device).train()
     freeze(module, plan.train.freeze)

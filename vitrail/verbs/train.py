@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vitrail.evaluation.evaluate import Evaluation
     from vitrail.models.classifier import Classifier
     from vitrail.training.checkpoint import Snapshot
-    from vitrail.training.loop import Outcome
+    from vitrail.training.loop import Outcome, Plan
     from vitrail.weights import Loaded
 
 RECIPE = "recipe.yaml"
@@ -231,15 +231,29 @@ class _Run:
         return now
 
     def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
+        from vitrail.training.loop import train as run_loop
+        from vitrail.training.schedule import total_steps
+        from vitrail.verbs.feeding import reading
+
+        plan = self.plan(recipe, start)
+        self._enough_space(plan.module)
+        per_epoch = plan.loader.steps_per_epoch
+        self.tell(
+            {"event": "length", "steps": total_steps(recipe.schedule, max(1, per_epoch)), "steps_per_epoch": per_epoch}
+        )
+        if (how := reading(recipe, self.source)) is not None:
+            self.tell({"event": "note", "text": how})
+        outcome = run_loop(plan, resume=snapshot, listener=self.tell)
+        return self._finish(recipe, outcome)
+
+    def plan(self, recipe: Recipe, start: Classifier | None) -> Plan:
+        """All that the loop needs for a resolved recipe; nothing is written."""
         import torch
 
         from vitrail.data.loader import TrainLoader, bad_allowed
         from vitrail.machine import allow_tf32, keep_fp32_true
         from vitrail.models import build, set_attention
         from vitrail.training.loop import Plan
-        from vitrail.training.loop import train as run_loop
-        from vitrail.training.schedule import total_steps
-        from vitrail.verbs.feeding import reading
 
         device = settled_device(recipe)
         keep_fp32_true()
@@ -250,8 +264,7 @@ class _Run:
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
         set_attention(module, "fused" if recipe.train.attention == "fused" else "explicit")
         loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, recipe.train.seed)
-        self._enough_space(module)
-        plan = Plan(
+        return Plan(
             module=module,
             optimizer=recipe.optimizer,
             schedule=recipe.schedule,
@@ -271,12 +284,6 @@ class _Run:
             folder=self.folder,
             identity=self._identity(recipe),
         )
-        steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
-        self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
-        if (how := reading(recipe, self.source)) is not None:
-            self.tell({"event": "note", "text": how})
-        outcome = run_loop(plan, resume=snapshot, listener=self.tell)
-        return self._finish(recipe, outcome)
 
     def _class_weights(self, recipe: Recipe) -> tuple[float, ...] | None:
         from vitrail.training.configs import CrossEntropy
@@ -354,6 +361,13 @@ class _Run:
         evaluation = self._last or self._evaluate(module, recipe)
         bundle = finish_run(self.folder, recipe, self.source, module, evaluation)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
+
+
+def plan_of(recipe: Recipe, source: Source, *, started: bool = False) -> Plan:
+    """All that the loop needs for a resolved recipe, of no run folder; started: with the weights it starts from."""
+    run = _Run(recipe, source, Path(), _silent)
+    start = run._start(recipe) if started else None
+    return run.plan(recipe, start.classifier if start else None)
 
 
 def _refuse_freezing_nothing(recipe: Recipe) -> None:

@@ -87,9 +87,9 @@ def _lines(done: PlanResult) -> list[str]:
         f"length       {length}{passes}",
         f"batch        {recipe.data.batch:,} pictures a step, all devices together{accumulated}",
         f"parameters   {done.trained:,} of {done.parameters:,} are trained",
-        f"memory       {_bytes(size.total)} of {_bytes(done.free)} free: weights {_bytes(size.weights)}, "
-        f"gradients {_bytes(size.gradients)}, optimizer {_bytes(size.optimizer)}{average}, "
-        f"activations {_bytes(size.activations)}",
+        f"memory       {_bytes(size.total)} of {_bytes(done.free)} free",
+        f"             weights {_bytes(size.weights)}, gradients {_bytes(size.gradients)}, "
+        f"optimizer {_bytes(size.optimizer)}{average}, activations {_bytes(size.activations)}",
         f"step         {_seconds(done.step_s)}, {recipe.data.batch / done.step_s:,.0f} pictures/s",
         f"data         {data}",
         f"in all       {'unknown' if done.eta_s is None else _seconds(done.eta_s)}, evaluations included",

@@ -104,8 +104,8 @@ def _fits(state: TrainState, batch: TrainBatch, how: How, pictures: int) -> bool
     )
     state.optimizer.zero_grad(set_to_none=True)
     gc.collect()
-    if how.device.type == "cuda":
-        torch.cuda.empty_cache()
+    if how.device.type != "cpu":
+        torch.accelerator.empty_cache()
     room = []
     try:
         if not state.optimizer.state:  # the first update makes what the optimizer keeps: at most two of each parameter

@@ -21,7 +21,7 @@ from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
-from vitrail.verbs.before import Listener, look_through, probed, settled_device
+from vitrail.verbs.before import Listener, look_through, probed
 from vitrail.verbs.teacher import teacher_of
 
 if TYPE_CHECKING:
@@ -230,22 +230,6 @@ class _Run:
             write_file(path, to_yaml(now, version=__version__).encode())
         return now
 
-    def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
-        from vitrail.training.loop import train as run_loop
-        from vitrail.training.schedule import total_steps
-        from vitrail.verbs.feeding import reading
-
-        plan = self.plan(recipe, start)
-        self._enough_space(plan.module)
-        per_epoch = plan.loader.steps_per_epoch
-        self.tell(
-            {"event": "length", "steps": total_steps(recipe.schedule, max(1, per_epoch)), "steps_per_epoch": per_epoch}
-        )
-        if (how := reading(recipe, self.source)) is not None:
-            self.tell({"event": "note", "text": how})
-        outcome = run_loop(plan, resume=snapshot, listener=self.tell)
-        return self._finish(recipe, outcome)
-
     def plan(self, recipe: Recipe, start: Classifier | None) -> Plan:
         """All that the loop needs for a resolved recipe; nothing is written."""
         import torch
@@ -254,6 +238,7 @@ class _Run:
         from vitrail.machine import allow_tf32, keep_fp32_true
         from vitrail.models import build, set_attention
         from vitrail.training.loop import Plan
+        from vitrail.verbs.before import settled_device
 
         device = settled_device(recipe)
         keep_fp32_true()
@@ -264,7 +249,7 @@ class _Run:
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
         set_attention(module, "fused" if recipe.train.attention == "fused" else "explicit")
         loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, recipe.train.seed)
-        return Plan(
+        plan = Plan(
             module=module,
             optimizer=recipe.optimizer,
             schedule=recipe.schedule,
@@ -284,6 +269,22 @@ class _Run:
             folder=self.folder,
             identity=self._identity(recipe),
         )
+        return plan
+
+    def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
+        from vitrail.training.loop import train as run_loop
+        from vitrail.training.schedule import total_steps
+        from vitrail.verbs.feeding import reading
+
+        plan = self.plan(recipe, start)
+        loader = plan.loader
+        self._enough_space(plan.module)
+        steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
+        self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
+        if (how := reading(recipe, self.source)) is not None:
+            self.tell({"event": "note", "text": how})
+        outcome = run_loop(plan, resume=snapshot, listener=self.tell)
+        return self._finish(recipe, outcome)
 
     def _class_weights(self, recipe: Recipe) -> tuple[float, ...] | None:
         from vitrail.training.configs import CrossEntropy
@@ -363,13 +364,6 @@ class _Run:
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
 
 
-def plan_of(recipe: Recipe, source: Source, *, started: bool = False) -> Plan:
-    """All that the loop needs for a resolved recipe, of no run folder; started: with the weights it starts from."""
-    run = _Run(recipe, source, Path(), _silent)
-    start = run._start(recipe) if started else None
-    return run.plan(recipe, start.classifier if start else None)
-
-
 def _refuse_freezing_nothing(recipe: Recipe) -> None:
     """Patterns that match nothing are told before anything is read or written."""
     from vitrail.models import build
@@ -401,3 +395,10 @@ def no_recipe_given() -> UsageError:
         "give a RECIPE, or --model and --data",
         hint="`vitrail show recipes` and `vitrail show models` list them",
     )
+
+
+def plan_of(recipe: Recipe, source: Source, *, started: bool = False) -> Plan:
+    """All that the loop needs for a resolved recipe, of no run folder; started: with the weights it starts from."""
+    run = _Run(recipe, source, Path(), _silent)
+    start = run._start(recipe) if started else None
+    return run.plan(recipe, start.classifier if start else None)

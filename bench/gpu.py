@@ -44,7 +44,7 @@ from vitrail.data.configs import Augment, Data  # noqa: E402
 from vitrail.data.loader import TrainLoader  # noqa: E402
 from vitrail.data.sources import open_source  # noqa: E402
 from vitrail.errors import Stopped  # noqa: E402
-from vitrail.machine import accelerator, allow_tf32, cores, device, keep_fp32_true, synchronize  # noqa: E402
+from vitrail.machine import accelerator, cores, device, keep_fp32_true, set_float32_products, synchronize  # noqa: E402
 from vitrail.models import build, set_attention  # noqa: E402
 from vitrail.models.catalog import variant  # noqa: E402
 from vitrail.models.configs import ModelConfig  # noqa: E402
@@ -237,9 +237,7 @@ def fine_tuning(size: Size, on: torch.device) -> dict[str, object]:
     precisions = ["bf16", "fp32"] if on.type != "cuda" else ["bf16", "tf32"]
     found: dict[str, object] = {"published_s": {"Ascend 910": 0.157, "V100": 0.467}}
     for precision in precisions:
-        keep_fp32_true()
-        if precision == "tf32":
-            allow_tf32()
+        set_float32_products(precision, str(on))
         small = replace(size, config=config)
         step = ours(small, size.small_batch, on, precision, compiled=False, optimizer=SGD())
         found[precision] = row(size.small_batch, in_turns({precision: step}, size, on)[precision])

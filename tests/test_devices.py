@@ -24,7 +24,7 @@ from vitrail import machine
 from vitrail.cli.main import run
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import RecipeError, RunError, UsageError
-from vitrail.machine import allow_tf32, device, keep_fp32_true
+from vitrail.machine import device, set_float32_products
 from vitrail.models import build
 from vitrail.models.configs import BEiTConfig, ModelConfig, ViTConfig
 from vitrail.recipe import load_recipe
@@ -156,6 +156,7 @@ def test_tf32_is_for_cuda_alone(four_cards: list[int], monkeypatch: pytest.Monke
     assert caught.value.evidence == ("override: precision tf32 is CUDA's, train.device is xpu",)
     assert settled_device(small("precision=tf32"), 1) == torch.device("cuda", 1)
     assert probed(small("precision=tf32")).train.device == "cuda"
+    set_float32_products("fp32", "cpu")
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(RecipeError, match="the device is cpu"):
         settled_device(small("precision=tf32"))
@@ -163,11 +164,11 @@ def test_tf32_is_for_cuda_alone(four_cards: list[int], monkeypatch: pytest.Monke
 
 def test_true_float32_is_true_on_every_device() -> None:
     try:
-        allow_tf32()
+        set_float32_products("tf32", "cuda:0")
         assert torch.backends.cuda.matmul.allow_tf32
         assert torch.backends.cudnn.allow_tf32
     finally:
-        keep_fp32_true()
+        set_float32_products("bf16", "cuda:0")
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.disk import make_folder, write_file
-from vitrail.errors import SystemFault, UsageError
+from vitrail.errors import RecipeError, SystemFault, UsageError
 from vitrail.training.configs import DEVICES
 
 if TYPE_CHECKING:
@@ -160,10 +160,18 @@ def keep_fp32_true() -> None:
     torch.backends.cudnn.allow_tf32 = False  # which torch itself allows
 
 
-def allow_tf32() -> None:
-    """Let CUDA round what float32 products and convolutions multiply to 10 bits; what they add up stays float32."""
+def set_float32_products(precision: str, device: str) -> None:
+    """True float32 products; with precision `tf32` CUDA may round their factors to 10 bits, sums stay float32.
+
+    RecipeError V104 for tf32 on another device.
+    """
     import torch
 
+    keep_fp32_true()
+    if precision != "tf32":
+        return
+    if device.partition(":")[0] != "cuda":
+        raise RecipeError("V104", f"precision tf32 is CUDA's, the device is {device}", hint="give precision=fp32")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
 

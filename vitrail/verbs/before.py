@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vitrail.data.sources import Source
-from vitrail.errors import RecipeError
 from vitrail.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -70,14 +69,11 @@ def probed(recipe: Recipe) -> Recipe:
 
 
 def settled_device(recipe: Recipe, local_rank: int = 0) -> torch.device:
-    """The device that a recipe trains on here; UsageError V007 where it is absent, RecipeError V101 for tf32 on it."""
-    from vitrail.machine import device
+    """The device that a recipe trains on here, float32 as its precision wants it; UsageError V007 where it is absent,
+    RecipeError V104 where the precision is none of its.
+    """
+    from vitrail.machine import device, set_float32_products
 
     found = device(recipe.train.device, local_rank)
-    if recipe.precision == "tf32" and found.type != "cuda":
-        raise RecipeError(
-            "V101",
-            f"precision tf32 is CUDA's, the device is {found.type}",
-            hint="give precision=fp32, or leave it to `auto`",
-        )
+    set_float32_products(recipe.precision, str(found))
     return found

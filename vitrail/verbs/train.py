@@ -235,15 +235,11 @@ class _Run:
         import torch
 
         from vitrail.data.loader import TrainLoader, bad_allowed
-        from vitrail.machine import allow_tf32, keep_fp32_true
         from vitrail.models import build, set_attention
         from vitrail.training.loop import Plan
         from vitrail.verbs.before import settled_device
 
         device = settled_device(recipe)
-        keep_fp32_true()
-        if recipe.precision == "tf32":
-            allow_tf32()
         assert recipe.train.threads is not None
         torch.set_num_threads(recipe.train.threads)
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module

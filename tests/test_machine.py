@@ -1,9 +1,16 @@
-"""What is asked of the machine: memory that is kept."""
+"""What is asked of the machine: memory that is kept, memory that is free."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import torch
+
+from vitrail import machine
+from vitrail.machine import free_memory
 
 PROGRAM = """
 import resource, sys
@@ -28,3 +35,18 @@ def test_kept_pages_are_not_asked_for_again() -> None:
     asked, kept = faults("ask"), faults("keep")
     assert kept < 50
     assert asked > 10 * max(kept, 1) or asked < 50  # a C library that keeps them anyway
+
+
+def test_free_memory_is_that_of_the_kernel() -> None:
+    free = free_memory(torch.device("cpu"))
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < free <= total
+
+
+def test_a_container_bounds_the_free_memory(tmp_path: Path) -> None:
+    (tmp_path / "limit").write_text("4096\n")
+    (tmp_path / "unbound").write_text("max\n")
+    (tmp_path / "table").write_text("MemTotal: 10 kB\nMemAvailable: 7 kB\n")
+    assert machine._number(tmp_path / "limit") == 4096
+    assert machine._number(tmp_path / "unbound") == machine._number(tmp_path / "absent") == 0
+    assert machine._number(tmp_path / "table", "MemAvailable:") == 7

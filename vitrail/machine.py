@@ -1,4 +1,4 @@
-"""The machine we run on: its name, its threads, and the fastest of several ways, found by a short measured probe.
+"""The machine we run on: its name, its threads, its devices, and the fastest of several ways, found by a short probe.
 
 What a probe found is kept in the user's cache, so that the same machine is asked once; the choice is written into the
 resolved recipe, and a resume never probes.
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.disk import make_folder, write_file
-from vitrail.errors import RecipeError, SystemFault
+from vitrail.errors import RecipeError, SystemFault, UsageError
+from vitrail.training.configs import DEVICES
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,9 @@ def cpu_flags() -> frozenset[str]:
 
 def cores() -> int:
     """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cache_folder() -> Path:
@@ -57,29 +60,120 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "vitrail"
 
 
-def has_fast_bf16() -> bool:
-    """Whether bf16 products are worth a try: the processor multiplies them itself."""
-    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "avx_ne_convert"})
+def device(word: str, local_rank: int = 0) -> torch.device:
+    """The device that a word means, with its number, made the current one of its kind.
+
+    `auto`: the accelerator where there is one, else the processor. A kind alone (`cuda`) is number `local_rank` of
+    that kind. UsageError V007, with what is there, where the word means nothing or the device is absent.
+
+    >>> device("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    kind, _, number = word.partition(":")
+    if kind not in ("auto", *DEVICES) or (number and not number.isdecimal()) or (number and kind in ("auto", "cpu")):
+        raise UsageError("V007", f"`{word}` is no device", hint=f"known: auto, {', '.join(DEVICES)}, and `cuda:3`")
+    there, count = accelerator()
+    if kind == "cpu" or (kind == "auto" and count == 0):
+        return torch.device("cpu")
+    index = int(number) if number else local_rank
+    if kind not in ("auto", there) or index >= count:
+        raise _absent(word if number or kind == "auto" else f"{kind}:{index}", there, count)
+    found = torch.device(there, index)
+    if count > 1:
+        torch.accelerator.set_device_index(found)
+    return found
+
+
+def accelerator() -> tuple[str, int]:
+    """The kind of accelerator that torch finds here (`cuda`, `mps`, `xpu`, `npu` of torch's plug-in), and how many."""
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return ("", 0) if found is None else (found.type, torch.accelerator.device_count())
+
+
+def _absent(word: str, there: str, count: int) -> UsageError:
+    numbered = f", {there}:0" + (f" to {there}:{count - 1}" if count > 1 else "") if count else ""
+    plug_in = "install torch_npu, torch's plug-in for Ascend, or " if word.startswith("npu") and there != "npu" else ""
+    return UsageError(
+        "V007",
+        f"there is no device `{word}`",
+        evidence=[f"torch finds here: cpu{numbered}"],
+        hint=f"{plug_in}give one of these, or leave it to `auto`",
+    )
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    import torch
+
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of the device that are not in use, within the bounds of this process's container."""
+    import torch
+
+    if device.type in ("cuda", "xpu"):
+        return int(torch.accelerator.get_memory_info(device)[0])
+    bounds = [_number(Path("/proc/meminfo"), "MemAvailable:") * 1024]
+    group = Path("/sys/fs/cgroup")
+    for most, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        limit = _number(group / most)
+        bounds.append(limit - _number(group / used) if limit else 0)
+    return min((bound for bound in bounds if bound > 0), default=0)
+
+
+def _number(path: Path, word: str = "") -> int:
+    """The number after a word in one of the kernel's files; 0 where there is none."""
+    try:
+        words = path.read_text().split()
+    except OSError:
+        return 0
+    place = words.index(word) + 1 if word in words else 0
+    return int(words[place]) if words and words[place].isdecimal() else 0
+
+
+def has_fast_bf16(device: torch.device | None = None) -> bool:
+    """Whether bf16 products are worth a try: the device, by default the processor, multiplies them itself."""
+    if device is None or device.type == "cpu":
+        return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "avx_ne_convert"})
+    import torch
+
+    supported = getattr(torch.get_device_module(device), "is_bf16_supported", None)
+    if supported is None:
+        return False
+    return bool(supported(including_emulation=False)) if device.type in ("cuda", "xpu") else bool(supported())
 
 
 def keep_fp32_true() -> None:
-    """Ask torch for true float32 products: none of them in a shorter type."""
+    """Ask torch for true float32 products and convolutions on every device: none of them in a shorter type."""
     import torch
 
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False  # which torch itself allows
 
 
 def set_float32_products(precision: str, device: str) -> None:
-    """True float32 products, or with precision `tf32` products of 19 bits. RecipeError V104 where nothing has those."""
+    """True float32 products; with precision `tf32` CUDA may round their factors to 10 bits, sums stay float32.
+
+    RecipeError V104 for tf32 on another device.
+    """
     import torch
 
+    keep_fp32_true()
     if precision != "tf32":
-        keep_fp32_true()
-    elif device.partition(":")[0] != "cuda":
-        raise RecipeError("V104", f"precision tf32 is for NVIDIA cards, the device is {device}", hint="precision=fp32")
-    else:
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True  # convolutions ask by a switch of their own
+        return
+    if device.partition(":")[0] != "cuda":
+        raise RecipeError("V104", f"precision tf32 is CUDA's, the device is {device}", hint="give precision=fp32")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def keep_pages() -> None:

@@ -121,12 +121,15 @@ def local(model: str | Path) -> Path:
     return remote.pull_weights(url, size=row.size if row else None, sha256=row.sha256_prefix if row else None)
 
 
-def open(model: str | Path, *, engine: str = "auto", threads: int | None = None) -> Classifier | Bundle:
+def open(
+    model: str | Path, *, engine: str = "auto", threads: int | None = None, device: str = "cpu"
+) -> Classifier | Bundle:
     """A MODEL, ready to answer: `.logits(batch)`, `.predict(pictures)`, `.policy`, `.classes`, `.provenance`.
 
     A bundle and a finished run open as a `Bundle` on the named engine; a checkpoint, weights (a file, a folder, a
     published name, `hf:OWNER/NAME`) and a variant's name as a `Classifier` on torch. threads: of the engine; None takes
-    what the machine gives.
+    what the machine gives. device: of what torch runs; `cuda`, `cuda:3` and such open a bundle on torch, `auto` takes
+    the accelerator where there is one and torch is what runs.
     """
     model = here(model)
     found = kind_of(model)
@@ -136,14 +139,19 @@ def open(model: str | Path, *, engine: str = "auto", threads: int | None = None)
     if found == "bundle":
         from vitrail.engines import open_bundle
 
-        return open_bundle(path, engine=engine, threads=threads)
+        return open_bundle(path, engine=engine, threads=threads, device=device)
     if engine not in ("auto", "torch") or threads is not None:
         raise UsageError(
             "V007",
             f"`{model}` is a {found}: torch runs it, with torch's own threads",
             hint="export it first, and open the bundle" if engine not in ("auto", "torch") else "leave threads out",
         )
-    return classifier(model)
+    opened = classifier(model)
+    if device != "cpu":
+        from vitrail.machine import device as device_of
+
+        opened.module.to(device_of(device))
+    return opened
 
 
 def classifier(model: str | Path) -> Classifier:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
+from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, batch
 from vitrail.errors import UsageError
 
 
@@ -24,6 +24,7 @@ from vitrail.errors import UsageError
 @click.option("--knn", type=click.IntRange(1), metavar="K", help="Ask the K nearest training pictures, by features.")
 @batch(64)
 @ENGINE
+@DEVICE
 @click.option("--out", type=click.Path(path_type=Path), help="Write a CSV file with one row a picture.")
 @AS_JSON
 def command(
@@ -34,6 +35,7 @@ def command(
     knn: int | None,
     batch: int,
     engine: str,
+    device: str,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -59,9 +61,9 @@ def command(
         raise UsageError("V007", f"engine {engine} gives no features", hint="leave --engine out beside --knn")
     with Counter("evaluate") as counter:
         if knn is not None:
-            done = evaluate_knn_as(wanted, k=knn, part=part, batch=batch, progress=counter)  # type: ignore[arg-type]
+            done = evaluate_knn_as(wanted, k=knn, part=part, batch=batch, device=device, progress=counter)  # type: ignore[arg-type]
         else:
-            done = evaluate_as(wanted, part=part, batch=batch, engine=engine, progress=counter)  # type: ignore[arg-type]
+            done = evaluate_as(wanted, part=part, batch=batch, engine=engine, device=device, progress=counter)  # type: ignore[arg-type]
     if out is not None:
         done.write_rows(out)
     for note in done.source.notes:

@@ -18,6 +18,7 @@ from vitrail.errors import EXIT_BUG, EXIT_DONE, SystemFault, UsageError, Vitrail
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train", "Train a recipe, or a model on a folder of pictures."),
     "evaluate": ("evaluate", "Measure a model on labelled pictures."),
+    "plan": ("plan", "Say what a run would take, before it is started."),
     "predict": ("predict", "Name what is on pictures."),
     "export": ("export", "Make a bundle for an engine, with a measured proof."),
     "convert": ("convert", "Write weights for another world, read back and compared."),

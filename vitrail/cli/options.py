@@ -44,3 +44,10 @@ ENGINE: Decorator = click.option(
     show_default=True,
     help="What runs a bundle.",
 )
+DEVICE: Decorator = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:3, mps, xpu or npu:0; auto: the accelerator where there is one.",
+)

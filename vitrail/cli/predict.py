@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from vitrail.cli.options import AS_JSON, ENGINE, MODEL, batch
+from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, batch
 from vitrail.errors import UsageError, printable
 
 BAR = 24  # characters of a full bar
@@ -20,10 +20,11 @@ BAR = 24  # characters of a full bar
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to name.")
 @batch(32)
 @ENGINE
+@DEVICE
 @AS_JSON
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV row a picture and class.")
 def command(
-    model: str, pictures: tuple[str, ...], top: int, batch: int, engine: str, as_json: bool, as_csv: bool
+    model: str, pictures: tuple[str, ...], top: int, batch: int, engine: str, device: str, as_json: bool, as_csv: bool
 ) -> int:
     """Name what is on pictures. A picture that cannot be read becomes a row that says so; the exit code is then 2."""
     from vitrail.pictures.predict import Failed
@@ -36,7 +37,7 @@ def command(
         writer.writerow(["picture", "rank", "class", "probability", "error"])
     failed = 0
     rows: list[dict[str, object]] = []
-    for answer in predict(model, pictures, top=top, batch=batch, engine=engine):
+    for answer in predict(model, pictures, top=top, batch=batch, engine=engine, device=device):
         if isinstance(answer, Failed):
             failed += 1
         if as_csv:

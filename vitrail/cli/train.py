@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vitrail.cli.options import AS_JSON, RECIPE
+from vitrail.cli.options import AS_JSON, DEVICE, RECIPE
 from vitrail.errors import UsageError
 
 
@@ -17,6 +17,7 @@ from vitrail.errors import UsageError
 @click.option("--time", "limit", metavar="30m", help="End well when this time has passed: stands for train.time=30m.")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
 @click.option("--strict", is_flag=True, help="With --resume: do not pass over a damaged checkpoint.")
+@DEVICE
 @AS_JSON
 def command(
     words: tuple[str, ...],
@@ -27,6 +28,7 @@ def command(
     limit: str | None,
     resume: bool,
     strict: bool,
+    device: str,
     as_json: bool,
 ) -> None:
     """Train a RECIPE (a shipped name or a file), or a model on a folder of pictures.
@@ -42,6 +44,7 @@ def command(
     from vitrail.cli.render import quality, result, speed
     from vitrail.verbs.train import train
 
+    words = words if device == "auto" else (*words, f"train.device={device}")
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
     overrides += [] if limit is None else [f"train.time={limit}"]
     with Progress() as progress:

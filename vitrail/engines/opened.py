@@ -69,22 +69,29 @@ def provenance(manifest: Manifest) -> dict[str, object]:
     return {**manifest.provenance, "weights": manifest.weights, "variant": manifest.variant}
 
 
-def open_bundle(folder: Path, *, engine: str = "auto", threads: int | None = None) -> Bundle:
+def open_bundle(folder: Path, *, engine: str = "auto", threads: int | None = None, device: str = "cpu") -> Bundle:
     """The bundle in `folder` on an engine. engine: a key of `ENGINES`; `auto` takes the first that can run here.
+    device: of torch, to which `auto` goes where an accelerator is named; the other engines run on the processor.
 
     BundleError V501 to V505 for a bundle that cannot be trusted or run; UsageError V003 naming the pip command when
-    the engine's package is absent, V007 for an unknown engine, or threads for torch, whose number is the process's own.
+    the engine's package is absent, V007 for an unknown engine or device, a device for another engine than torch, or
+    threads for torch, whose number is the process's own.
     """
     known(engine)
     with check(folder) as opened:
-        taken = engine if engine != "auto" else _auto(opened)
+        elsewhere = device not in ("auto", "cpu")
+        taken = engine if engine != "auto" else "torch" if elsewhere else _auto(opened)
+        if elsewhere and taken != "torch":
+            raise UsageError(
+                "V007", f"{taken} runs on the processor here, not on `{device}`", hint="leave one of the two out"
+            )
         need(ENGINES[taken].package, ENGINES[taken].extra)
         if taken == "torch" and threads is not None:
             raise UsageError(
                 "V007", "torch takes no threads of one bundle's own", hint=f"torch.set_num_threads({threads})"
             )
         name = _graph(opened.manifest, taken)
-        runner = _of_weights(opened) if name is None else _of_graph(opened, name, taken, threads)
+        runner = _of_weights(opened, device) if name is None else _of_graph(opened, name, taken, threads)
         return Bundle(folder, opened.manifest, taken, name, runner)
 
 
@@ -141,10 +148,10 @@ def _of_graph(opened: Opened, name: str, engine: str, threads: int | None) -> Ru
     return openvino.open(data, threads=threads, checked=checked)
 
 
-def _of_weights(opened: Opened) -> Runner:
+def _of_weights(opened: Opened, device: str) -> Runner:
     from vitrail.engines import torch
 
-    return torch.open(_described(opened.manifest), _weights(opened))
+    return torch.open(_described(opened.manifest), _weights(opened), device=device)
 
 
 def _described(manifest: Manifest) -> Described:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitrail.engines.facts import GELU_CONSTANTS, in_float32
 from vitrail.engines.table import Runner
 from vitrail.formats.stored import Tensors
+from vitrail.machine import device as device_of
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
@@ -37,9 +38,11 @@ def classifier(described: Described, tensors: Tensors) -> Classifier:
     return Classifier(module, described.config, described.policy, described.classes, described.provenance)
 
 
-def open(described: Described, tensors: Tensors) -> Runner:
-    """The network ready to run on torch, on the CPU."""
-    return classifier(described, tensors)
+def open(described: Described, tensors: Tensors, *, device: str = "cpu") -> Runner:
+    """The network ready to run on torch, on a device as `machine.device` names it."""
+    opened = classifier(described, tensors)
+    opened.module.to(device_of(device))
+    return opened
 
 
 def facts(module: nn.Module, *, image: tuple[int, int, int]) -> dict[str, list[Any]]:

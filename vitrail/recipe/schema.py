@@ -15,6 +15,7 @@ from vitrail.models.catalog import VARIANTS
 from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
+    DEVICES,
     SWA,
     TARGETS,
     AdamW,
@@ -310,7 +311,17 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("train.loss_scale", f"has no effect with precision {recipe.precision}: it is fp16's"))
     if recipe.train.fp32 and recipe.precision not in ("bf16", "fp16"):
         found.append(("train.fp32", f"has no effect with precision {recipe.precision}: it is of bf16 and fp16"))
-    return found
+    return found + _device_problems(recipe.train.device, recipe.precision)
+
+
+def _device_problems(device: str, precision: str) -> list[tuple[str, str]]:
+    kind, colon, number = device.partition(":")
+    numbered = kind in DEVICES and kind != "cpu" and number.isascii() and number.isdecimal()
+    if not (numbered if colon else kind in ("auto", *DEVICES)):
+        return [("train.device", f"`{device}` is none of auto, {', '.join(DEVICES)}, or one with a number: cuda:3")]
+    if precision == "tf32" and kind not in ("auto", "cuda"):
+        return [("precision", f"tf32 is CUDA's, train.device is {device}")]
+    return []
 
 
 def _telling_problems(recipe: Recipe) -> list[tuple[str, str]]:

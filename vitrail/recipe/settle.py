@@ -127,6 +127,8 @@ def as_chosen(wanted: Recipe, before: Recipe) -> Recipe:
         changes["precision"], origins["precision"] = before.precision, "probe"
     if train.attention == "auto":
         train, origins["train.attention"] = replace(train, attention=before.train.attention), "probe"
+    if train.device == "auto":
+        train, origins["train.device"] = replace(train, device=before.train.device), "machine"
     if train.threads is None:
         train, origins["train.threads"] = replace(train, threads=before.train.threads), "machine"
     teacher, taught = wanted.loss.teacher, before.loss.teacher

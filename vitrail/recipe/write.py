@@ -49,9 +49,9 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 def fingerprint(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the weights.
 
-    Left out: names, where data, start weights and a teacher lie, how many threads load, who keeps freed memory or
-    computes again what it did not keep, when is saved and evaluated (unless evaluations may end the run), how it is
-    told, how long it may take.
+    Left out: names, where data, start weights and a teacher lie, how many threads load, which of several equal devices
+    computes, who keeps freed memory or computes again what it did not keep, when is saved and evaluated (unless
+    evaluations may end the run), how it is told, how long it may take.
     """
     values = to_plain(recipe)
     told = ["format", "name", "checkpoint", "journal", *(["evaluation"] if recipe.evaluation.patience is None else [])]
@@ -66,7 +66,8 @@ def fingerprint(recipe: Recipe) -> str:
         data.pop(key, None)
     values["data"] = data
     train = cast(Mapping[str, object], values["train"])
-    values["train"] = {key: value for key, value in train.items() if key not in ("keep_pages", "recompute", "time")}
+    train = {key: value for key, value in train.items() if key not in ("keep_pages", "recompute", "time")}
+    values["train"] = {**train, "device": recipe.train.device.partition(":")[0]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -68,6 +68,30 @@ def curves(rows: Iterable[Row], path: Path) -> bytes:
     return _save(figure, path)
 
 
+def rates(tried: Sequence[tuple[float, float, float]], suggested: float | None, path: Path) -> bytes:
+    """A learning rate range test: (rate, loss, smoothed loss) of each step, and the rate it suggests.
+
+    Returns the PNG's bytes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.2, 3.4), layout="constrained", facecolor=PAPER)
+    axes = figure.add_subplot()
+    _bare(axes)
+    _title(axes, "Loss while the learning rate rises")
+    rate, loss, smooth = np.array(tried, np.float64).T
+    axes.plot(rate, loss, color=ACCENT, alpha=0.22, linewidth=0.8)
+    axes.plot(rate, smooth, color=ACCENT, linewidth=1.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate", color=MUTED, fontsize=8.5, fontfamily=FONT)
+    low, high = float(smooth.min()), float(np.quantile(smooth, 0.95))
+    axes.set_ylim(low - 0.1 * (high - low or 1.0), high + 0.5 * (high - low or 1.0))
+    if suggested is not None:
+        axes.axvline(suggested, color=INK, linewidth=1.2, linestyle=(0, (2, 1)))
+        _title(axes, f"suggested {suggested:.2g}", right=True)
+    return _save(figure, path)
+
+
 def confusion(evaluation: Evaluation, path: Path) -> bytes:
     """The confusion matrix, each row as shares of its true class. Returns the PNG's bytes.
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Attention = Literal["auto", "fused", "explicit"]
+DEVICES = ("cpu", "cuda", "mps", "xpu", "npu")  # kinds; `npu` is that of torch's plug-in torch_npu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +344,7 @@ class Train:
     fp32: tuple[str, ...] = ()  # layers by name that compute in float32 whatever the precision; patterns as in `freeze`
     on_nan: Literal["stop", "skip"] = "stop"
     attention: Attention = "auto"
+    device: str = "auto"  # a kind of DEVICES, or `cuda:3`; auto: the accelerator where there is one
     threads: int | None = None  # of torch; None: as many as the machine gives
     time: str | None = None  # such as 30m or 1h30m: the run ends well with the step in which it has passed
     recompute: bool = False  # blocks are computed again on the way back: the same numbers, slower, in less memory

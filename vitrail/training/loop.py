@@ -30,6 +30,7 @@ from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
 from vitrail.training.state import TrainState, restore, snapshot
 from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Settled, Step, broken, generators_kept, take_step
+from vitrail.training.upload import uploaded
 
 CHECKPOINTS = "checkpoints"
 Evaluate = Callable[[nn.Module], Mapping[str, float]]  # a network in evaluation mode -> metrics with `top1`
@@ -162,6 +163,11 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
     )
 
 
+def prepared(plan: Plan) -> tuple[TrainState, How]:
+    """The state before the first step, and how steps are taken: to try some out of the loop."""
+    return _state(plan), _how(plan)
+
+
 def _state(plan: Plan) -> TrainState:
     module = plan.module.to(plan.device).train()
     freeze(module, plan.train.freeze)
@@ -214,6 +220,7 @@ def _steps(run: _Run) -> None:
         run.end_now("patience")
     limit = inf if run.plan.train.time is None else seconds(run.plan.train.time)
     batches = run.plan.loader.iterate(run.state.step, run.total)
+    batches = uploaded(batches, run.total - run.state.step, run.how.device)
     try:
         while run.state.step < run.total:
             began = time.monotonic()

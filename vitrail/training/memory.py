@@ -66,6 +66,35 @@ def largest_fitting(size: int, fits: Callable[[int], bool]) -> int:
     return 0
 
 
+def most_fitting(limit: int, fits: Callable[[int], bool]) -> int:
+    """The greatest number up to `limit` that fits, to an eighth of it; 0 where not even 1 does.
+
+    Doubles until one does not fit, then halves the rest: what fits is taken to fit for every smaller number.
+
+    >>> most_fitting(10_000, lambda pictures: pictures <= 1000)
+    960
+    """
+    good, bad = 0, limit + 1
+    size = 1
+    while good < limit:
+        if fits(size):
+            good = size
+        else:
+            bad = size
+        if bad - good <= max(1, good // 8):
+            break
+        size = min(limit, 2 * good) if bad > limit else (good + bad) // 2
+    return good
+
+
+def fits_in_a_step(state: TrainState, batch: TrainBatch, how: How) -> bool:
+    """Whether a step of this batch finds memory enough; nothing is updated."""
+    try:
+        return _fits(state, batch, how, len(batch.labels))
+    finally:
+        state.optimizer.zero_grad(set_to_none=True)
+
+
 def _fits(state: TrainState, batch: TrainBatch, how: How, pictures: int) -> bool:
     part = replace(
         batch,
@@ -75,8 +104,8 @@ def _fits(state: TrainState, batch: TrainBatch, how: How, pictures: int) -> bool
     )
     state.optimizer.zero_grad(set_to_none=True)
     gc.collect()
-    if how.device.type == "cuda":
-        torch.cuda.empty_cache()
+    if how.device.type != "cpu":
+        torch.accelerator.empty_cache()
     room = []
     try:
         if not state.optimizer.state:  # the first update makes what the optimizer keeps: at most two of each parameter

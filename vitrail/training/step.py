@@ -161,9 +161,9 @@ def masks_of(how: How, step: int) -> Iterator[None]:
 
 @contextmanager
 def generators_kept(device: torch.device) -> Iterator[None]:
-    """Torch's generators come out as they went in."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    """Torch's generators, the processor's and the device's own, come out as they went in."""
+    of_device = device.type not in ("cpu", "meta")
+    with torch.random.fork_rng(devices=[device] if of_device else [], device_type=device.type if of_device else None):
         yield
 
 

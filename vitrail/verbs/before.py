@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vitrail.data.sources import Source
 from vitrail.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 Listener = Callable[[Mapping[str, object]], None]
 SCANNED_WHOLE = 10_000  # pictures: more are not decoded once before training
@@ -52,7 +56,7 @@ def refuse_early(recipe: Recipe) -> None:
 
 
 def probed(recipe: Recipe) -> Recipe:
-    """`auto` and None settled by looking at the machine: precision, attention, threads."""
+    """`auto` and None settled by looking at the machine: device, precision, attention, threads."""
     import torch
 
     from vitrail.machine import cores
@@ -60,16 +64,33 @@ def probed(recipe: Recipe) -> Recipe:
     threads = recipe.train.threads or cores()
     torch.set_num_threads(threads)
     origins = dict(recipe.origins)
+    device = settled_device(recipe)
+    if recipe.train.device == "auto":
+        origins["train.device"] = "machine"
     if recipe.train.threads is None:
         origins["train.threads"] = "machine"
-    train = replace(recipe.train, threads=threads)
+    word = device.type if recipe.train.device == "auto" else recipe.train.device
+    train = replace(recipe.train, threads=threads, device=word)
     recipe = replace(recipe, train=train, origins=origins)
     if recipe.precision != "auto" and train.attention != "auto":
         return recipe
     from vitrail.training.probe import fastest_way
 
-    precision, attention = fastest_way(recipe.config, recipe.precision, train.attention, recipe.data.batch)
+    precision, attention = fastest_way(
+        recipe.config, recipe.precision, train.attention, recipe.data.batch, device=device
+    )
     for key in ("precision", "train.attention"):
         if key not in origins or origins[key] == "default":
             origins[key] = "probe"
     return replace(recipe, precision=precision, train=replace(train, attention=attention), origins=origins)
+
+
+def settled_device(recipe: Recipe, local_rank: int = 0) -> torch.device:
+    """The device that a recipe trains on here, float32 as its precision wants it; UsageError V007 where it is absent,
+    RecipeError V104 where the precision is none of its.
+    """
+    from vitrail.machine import device, set_float32_products
+
+    found = device(recipe.train.device, local_rank)
+    set_float32_products(recipe.precision, str(found))
+    return found

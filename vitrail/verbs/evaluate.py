@@ -71,15 +71,17 @@ def evaluate(
     part: Part = "auto",
     batch: int = 64,
     engine: str = "auto",
+    device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluateResult:
     """Every picture of a source once through `model`; classes are matched by name.
 
     data: a source, or its settings (`Data(root=..., rename={...})`); for a run folder its own held-out pictures by
     default. part: `auto` takes the held-out pictures where the source has its own split or the model was trained on
-    it, else all. progress: called with pictures done and pictures in all.
+    it, else all. device: of what torch runs, as `vitrail.open` takes it; a model that is open already stays where it
+    lies. progress: called with pictures done and pictures in all.
     """
-    opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
+    opened = open_model(model, engine=engine, device=device) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
     refuse_headless(opened.classes, "evaluate")
     source, part_taken = chosen_source(opened.provenance, data_of(model, data), part)
@@ -104,6 +106,7 @@ def evaluate_as(
     part: Part = "auto",
     batch: int = 64,
     engine: str = "auto",
+    device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluateResult:
     """As `evaluate`, of the MODEL of an evaluation recipe, with its pictures prepared as the recipe says."""
@@ -111,8 +114,8 @@ def evaluate_as(
 
     path = recipe.weights.path
     if recipe.policy == PolicyChange():
-        return evaluate(path, recipe.data, part=part, batch=batch, engine=engine, progress=progress)
-    opened = open_model(path, engine=engine)
+        return evaluate(path, recipe.data, part=part, batch=batch, engine=engine, device=device, progress=progress)
+    opened = open_model(path, engine=engine, device=device)
     policy = recipe.policy.of(opened.policy)
     model: Classifier | Bundle
     if isinstance(opened, Bundle):

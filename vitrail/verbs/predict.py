@@ -26,16 +26,18 @@ def predict(
     top: int = 5,
     batch: int = 32,
     engine: str = "auto",
+    device: str = "auto",
 ) -> Iterator[Prediction | Failed]:
     """The `top` best classes of each picture, in order. A picture that cannot be read gives a `Failed` in its place.
 
-    pictures: files, folders (all pictures below, by name) and glob patterns. UsageError V004 when one matches nothing.
+    pictures: files, folders (all pictures below, by name) and glob patterns. device: of what torch runs, as
+    `vitrail.open` takes it; a model that is open already stays where it lies. UsageError V004 when one matches nothing.
     """
     if top < 1 or batch < 1:
         raise UsageError("V007", f"top is {top} and batch {batch}", hint="both must be 1 or more")
     if isinstance(pictures, (str, Path)):
         pictures = [pictures]
-    opened = open_model(model, engine=engine) if isinstance(model, (str, Path)) else model
+    opened = open_model(model, engine=engine, device=device) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "predict with")
     refuse_headless(opened.classes, "predict")
     return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)

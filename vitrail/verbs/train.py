@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from vitrail.evaluation.evaluate import Evaluation
     from vitrail.models.classifier import Classifier
     from vitrail.training.checkpoint import Snapshot
-    from vitrail.training.loop import Outcome
+    from vitrail.training.loop import Outcome, Plan
     from vitrail.weights import Loaded
 
 RECIPE = "recipe.yaml"
@@ -259,19 +259,17 @@ class _Run:
             write_file(path, to_yaml(now, version=__version__).encode())
         return now
 
-    def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
+    def plan(self, recipe: Recipe, start: Classifier | None) -> Plan:
+        """All that the loop needs for a resolved recipe; nothing is written."""
         import torch
 
         from vitrail.data.loader import TrainLoader, bad_allowed
-        from vitrail.machine import set_float32_products
         from vitrail.models import build, set_attention
         from vitrail.training.adapter import put_on
         from vitrail.training.loop import Plan
-        from vitrail.training.loop import train as run_loop
-        from vitrail.training.schedule import total_steps
-        from vitrail.verbs.feeding import reading
+        from vitrail.verbs.before import settled_device
 
-        set_float32_products(recipe.precision, "cpu")
+        device = settled_device(recipe)
         assert recipe.train.threads is not None
         torch.set_num_threads(recipe.train.threads)
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
@@ -279,7 +277,6 @@ class _Run:
             put_on(module, recipe.config, recipe.adapter, seed=recipe.train.seed)
         set_attention(module, "fused" if recipe.train.attention == "fused" else "explicit")
         loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, recipe.train.seed)
-        self._enough_space(module)
         plan = Plan(
             module=module,
             optimizer=recipe.optimizer,
@@ -290,7 +287,7 @@ class _Run:
             checkpoint=recipe.checkpoint,
             evaluation=recipe.evaluation,
             precision="fp32" if recipe.precision == "auto" else recipe.precision,
-            device="cpu",
+            device=str(device),
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
             mix=_mixer(recipe),
@@ -302,6 +299,16 @@ class _Run:
             told=recipe.journal,
             about=about(recipe, self.source, self._load_s),
         )
+        return plan
+
+    def _train(self, recipe: Recipe, start: Classifier | None, snapshot: Snapshot | None) -> TrainResult:
+        from vitrail.training.loop import train as run_loop
+        from vitrail.training.schedule import total_steps
+        from vitrail.verbs.feeding import reading
+
+        plan = self.plan(recipe, start)
+        loader = plan.loader
+        self._enough_space(plan.module)
         steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
         if (how := reading(recipe, self.source)) is not None:
@@ -423,3 +430,10 @@ def no_recipe_given() -> UsageError:
         "give a RECIPE, or --model and --data",
         hint="`vitrail show recipes` and `vitrail show models` list them",
     )
+
+
+def plan_of(recipe: Recipe, source: Source, *, started: bool = False) -> Plan:
+    """All that the loop needs for a resolved recipe, of no run folder; started: with the weights it starts from."""
+    run = _Run(recipe, source, Path(), _silent)
+    start = run._start(recipe) if started else None
+    return run.plan(recipe, start.classifier if start else None)

@@ -175,7 +175,7 @@ def networks(size: Size, on: torch.device) -> dict[str, object]:
     found: dict[str, object] = {}
     try:
         with contextlib.suppress(ImportError):
-            import torchvision_beside_cpu_torch  # type: ignore[import-not-found]  # noqa: F401
+            import torchvision_beside_cpu_torch  # noqa: F401
         ways["timm"] = theirs(size, on, compiled=False)
         if size.compiled:
             ways["timm compiled"] = theirs(size, on, compiled=True)

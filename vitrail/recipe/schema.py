@@ -20,6 +20,7 @@ from vitrail.training.configs import (
     Constant,
     Cosine,
     CrossEntropy,
+    DynamicScale,
     Evaluation,
     Loss,
     MultiStep,
@@ -28,6 +29,7 @@ from vitrail.training.configs import (
     Schedule,
     Train,
 )
+from vitrail.training.watch_configs import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class Recipe:
     train: Train = Train()
     checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
+    watch: Watch = Watch()
     name: str = "recipe"
     origins: Mapping[str, str] = field(default_factory=dict)  # dotted key -> recipe, command line, variant, ...
 
@@ -84,6 +87,7 @@ PARTS: dict[str, object] = {
     "train": Train,
     "checkpoint": Checkpoint,
     "evaluation": Evaluation,
+    "watch": Watch,
 }
 KEYS = ("format", "name", "model", "policy", *PARTS)
 FORMAT = "1.0"  # of recipes; another major version is refused
@@ -172,6 +176,11 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "checkpoint.keep": _least(1),
     "evaluation.every": _least(0),
     "evaluation.batch": _within(1, 1_000_000),
+    "watch.captures": _within(0, 1000),
+    "watch.stall": _least(0),
+    "watch.dump.every": _least(1),
+    "watch.profile.first": _least(1),
+    "watch.profile.steps": _within(1, 10_000),
 }
 
 
@@ -254,6 +263,8 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("train.clip_value", "stands beside `clip`: give one of them"))
     if recipe.train.loss_scale is not None and recipe.precision != "fp16":
         found.append(("train.loss_scale", f"has no effect with precision {recipe.precision}: it is fp16's"))
+    if recipe.watch.overflows and (recipe.watch.captures == 0 or not isinstance(recipe.train.loss_scale, DynamicScale)):
+        found.append(("watch.overflows", "has no effect without `captures` and a dynamic train.loss_scale"))
     return found
 
 

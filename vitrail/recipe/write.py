@@ -45,13 +45,18 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """SHA-256 over everything that decides the weights.
+    """SHA-256 over everything that decides the weights: over `deciding`."""
+    return hashlib.sha256(json.dumps(deciding(recipe), sort_keys=True).encode()).hexdigest()
+
+
+def deciding(recipe: Recipe) -> dict[str, object]:
+    """The plain values that decide the weights.
 
     Left out: names, where data, start weights and a teacher lie, how many threads load, who keeps freed memory, when is
-    saved and evaluated.
+    saved and evaluated, what is watched.
     """
     values = to_plain(recipe)
-    for key in ("format", "name", "checkpoint", "evaluation"):
+    for key in ("format", "name", "checkpoint", "evaluation", "watch"):
         del values[key]
     if recipe.weights is not None:
         values["weights"] = recipe.weights.sha256
@@ -62,7 +67,7 @@ def fingerprint(recipe: Recipe) -> str:
         data.pop(key, None)
     values["data"] = data
     values["train"] = {k: v for k, v in cast(Mapping[str, object], values["train"]).items() if k != "keep_pages"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return values
 
 
 def _without_path(loss: Loss) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,12 +16,15 @@ from vitrail import disk
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
 from vitrail.training import average, checkpoint, journal, loss_scale, memory, optimizers
+from vitrail.training.capturing import captured
 from vitrail.training.configs import Average, Checkpoint, Evaluation, Loss, Optimizer, Schedule, Train
 from vitrail.training.groups import describe, freeze
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
 from vitrail.training.state import TrainState, restore, snapshot
 from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Settled, Step, broken, generators_kept, take_step
+from vitrail.training.watch import Watcher
+from vitrail.training.watch_configs import Watch
 
 CHECKPOINTS = "checkpoints"
 Evaluate = Callable[[nn.Module], Mapping[str, float]]  # a network in evaluation mode -> metrics with `top1`
@@ -42,6 +45,7 @@ class Plan:
     """Everything a run needs, settled: nothing in it is `auto`.
 
     identity (plain values: hashes of recipe and data) is saved with every state, for the caller to compare on resume.
+    recipe: the resolved one as YAML, kept with a broken step.
     """
 
     module: nn.Module
@@ -62,6 +66,8 @@ class Plan:
     evaluate: Evaluate | None
     folder: Path
     identity: Mapping[str, object]
+    watch: Watch = Watch()
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ class _Run:
     began: float  # on the monotonic clock, moved back by the time of the parts before
     saved: int  # the step of the newest checkpoint; -1: none
     bad: set[int] = field(default_factory=set)  # the pictures that this process could not read
+
+    def __post_init__(self) -> None:
+        self.eyes = Watcher(self.plan.watch, self.state.module, self.plan.folder, self.tell)
+        if self.plan.watch.activations:
+            self.how = replace(self.how, broken_layer=self.eyes.broken_layer)
 
     def tell(self, event: str, **more: object) -> None:
         row = {"event": event, "step": self.state.step, **more}
@@ -128,8 +139,10 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
             saved = -1 if resume is None else state.step
             run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved)
             _say_start(run, resumed=resume is not None)
-            _steps(run)
-            run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, wall_s=run.elapsed())
+            with contextlib.closing(run.eyes):
+                _steps(run)
+            counts = journal.counted(plan.folder / journal.JOURNAL)
+            run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, **counts, wall_s=run.elapsed())
     return Outcome(
         state=state,
         steps=state.step,
@@ -228,20 +241,26 @@ def _one(run: _Run, batch: TrainBatch, waited: float) -> None:
         numbers["scale"] = scale.value
     if done.overflow:
         run.tell("overflow", **numbers)
-        return
-    if not done.skipped:
+    elif not done.skipped:
         pace = len(batch.labels) / max(took + waited, 1e-9)
         run.tell("step", **numbers, wait_s=waited, step_s=took, images_per_s=pace)
+    run.eyes.write(state.step, 1.0 if scale is None else scale.value)
+    if not done.skipped:
+        return
+    make = captured(run.plan, batch, done, lr=lr, scale=scale, rank=run.how.rank)
+    kept = run.eyes.keep(make, step=batch.step, rank=run.how.rank, overflow=done.overflow)
+    if done.overflow:
         return
     stops = run.plan.train.on_nan == "stop" or state.skipped_in_row > SKIPS_IN_ROW
     run.tell("broke" if stops else "skipped", **numbers, indices=[int(index) for index in batch.indices])
     if stops:
-        raise broken(done, batch, in_row=state.skipped_in_row)
+        raise broken(done, batch, in_row=state.skipped_in_row, kept=kept)
 
 
 def _guarded_step(run: _Run, batch: TrainBatch, lr: float) -> Step:
     try:
-        return take_step(run.state, batch, lr, run.how)
+        with run.eyes.step(run.state.step + 1):
+            return take_step(run.state, batch, lr, run.how)
     except (MemoryError, RuntimeError) as error:
         if not memory.is_shortage(error):
             raise

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitrail.errors import RunError, UsageError, nearest
+from vitrail.errors import RunError, UsageError, WeightsError, nearest
 from vitrail.formats import folders
 from vitrail.models.catalog import VARIANTS, variant
 
@@ -204,6 +204,7 @@ def _of_checkpoint(path: Path) -> Classifier:
     from vitrail.pictures.policy import Policy
     from vitrail.training.checkpoint import load
     from vitrail.weights import network
+    from vitrail.weights.tensors import check_numbers
 
     snapshot = load(path)
     identity = identity_of(snapshot, path)
@@ -215,7 +216,14 @@ def _of_checkpoint(path: Path) -> Classifier:
         raise RunError(
             "V604", f"`{path}` holds no model that can be built: {error}", hint="open another checkpoint"
         ) from error
-    module = network(config, snapshot.files.get("ema", snapshot.files["weights"]))
+    shipped = snapshot.files.get("ema", snapshot.files["weights"])
+    try:
+        check_numbers(shipped, path)
+        module = network(config, shipped)
+    except WeightsError as error:
+        raise RunError(
+            "V604", error.what, evidence=error.evidence, hint="open another checkpoint, or resume the run"
+        ) from error
     provenance = {
         "weights": "trained",
         "variant": model["variant"],

@@ -60,6 +60,8 @@ class Progress(Bar):
         self._loss = 0.0
         self._bad: set[int] = set()
         self._per_epoch = 1
+        self._overflows = 0
+        self._profiled: list[str] = []
 
     def __call__(self, event: Mapping[str, object]) -> None:
         handler = getattr(self, f"_on_{event['event']}", None)
@@ -110,6 +112,25 @@ class Progress(Bar):
 
     def _on_skipped(self, event: Mapping[str, Any]) -> None:
         self._line(f"warning: step {event['step']} skipped: loss {event['loss']}, gradient norm {event['norm']}")
+
+    def _on_overflow(self, event: Mapping[str, Any]) -> None:
+        self._overflows += 1
+
+    def _on_dump(self, event: Mapping[str, Any]) -> None:
+        self._line(f"{event['what']} of step {event['step']} in {event['file']}")
+
+    def _on_capture(self, event: Mapping[str, Any]) -> None:
+        self._line(f"warning: step {event['step']} broke, kept in {event['file']}")
+
+    def _on_profile(self, event: Mapping[str, Any]) -> None:
+        self._profiled += ["", f"profile in {event['folder']} (trace.json for chrome://tracing or Perfetto)"]
+        self._profiled += event["table_s"]
+
+    def _on_end(self, event: Mapping[str, Any]) -> None:
+        if self._overflows:
+            self._line(f"{event['overflows']} of {event['step']} steps overflowed fp16 and were left out")
+        for line in self._profiled:
+            self._line(line)
 
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
         top1 = percent(float(event["top1"]))

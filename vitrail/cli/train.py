@@ -18,6 +18,12 @@ from vitrail.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/RECIPE-NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
 @click.option("--strict", is_flag=True, help="With --resume: do not pass over a damaged checkpoint.")
+@click.option(
+    "--allow-drift",
+    metavar="FIELD",
+    multiple=True,
+    help="With --resume: go on where FIELD (torch, machine, train.threads ...) changed, to other bits.",
+)
 @AS_JSON
 def command(
     words: tuple[str, ...],
@@ -27,6 +33,7 @@ def command(
     out: Path | None,
     resume: bool,
     strict: bool,
+    allow_drift: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Train a RECIPE (a shipped name or a file), or a model on a folder of pictures.
@@ -44,7 +51,9 @@ def command(
 
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
     with Progress() as progress:
-        done = train(recipe, overrides, out=out, resume=resume, strict=strict, listener=progress)
+        done = train(
+            recipe, overrides, out=out, resume=resume, strict=strict, allow_drift=allow_drift, listener=progress
+        )
     values = done.to_json()
     lines = [*quality(done.quality), f"run     {done.folder}", f"bundle  {done.bundle}", f"page    {done.page}"]
     result(lines, values, as_json=as_json)

@@ -155,7 +155,7 @@ def waited(rows: Sequence[Row]) -> float:
     return waits / (waits + works) if waits + works > 0 else 0.0
 
 
-def counted(path: Path) -> dict[str, int]:
+def counted(path: Path) -> dict[str, object]:
     """How many steps of a run overflowed, and how many were left out because their numbers broke."""
     events = [row["event"] for row in read(path)]
     return {"overflows": events.count("overflow"), "broken": events.count("skipped")}

@@ -141,7 +141,7 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
             _say_start(run, resumed=resume is not None)
             with contextlib.closing(run.eyes):
                 _steps(run)
-            counts = journal.counted(plan.folder / journal.JOURNAL)
+            counts = {**journal.counted(plan.folder / journal.JOURNAL), **_drift(plan)}
             run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, **counts, wall_s=run.elapsed())
     return Outcome(
         state=state,
@@ -191,7 +191,13 @@ def _say_start(run: _Run, *, resumed: bool) -> None:
         threads=torch.get_num_threads(),
         parameters=describe(run.plan.module, run.plan.optimizer),
         optimizer=asdict(run.plan.optimizer),
+        **_drift(run.plan),
     )
+
+
+def _drift(plan: Plan) -> dict[str, object]:
+    """What changed at a resume, for rows that then say so."""
+    return {"drift": plan.identity["drift"]} if plan.identity.get("drift") else {}
 
 
 def _steps(run: _Run) -> None:

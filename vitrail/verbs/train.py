@@ -19,9 +19,10 @@ from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.read import parse_recipe
-from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
+from vitrail.recipe.settle import as_chosen, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.verbs.before import Listener, look_through, probed
+from vitrail.verbs.drift import Bits
 from vitrail.verbs.teacher import teacher_of
 
 if TYPE_CHECKING:
@@ -87,12 +88,14 @@ def train(
     out: Path | str | None = None,
     resume: bool = False,
     strict: bool = False,
+    allow_drift: Sequence[str] = (),
     listener: Listener = _silent,
 ) -> TrainResult:
     """Train as the recipe says; the run folder holds all that came of it, a bundle at its end.
 
     recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`. resume: go on
-    from the newest good checkpoint, to the same bits as if never stopped. listener: called with every event.
+    from the newest good checkpoint, to the same bits as if never stopped. allow_drift: fields that may differ from the
+    checkpoint's although the bits are then others. listener: called with every event.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     need("torch", "train")
@@ -109,7 +112,7 @@ def train(
         if (folder / RECIPE).is_file() and not resume:  # again: somebody was faster
             raise _exists(folder)
         remove_leftovers(folder)
-        return _Run(wanted, source, folder, listener).go(resume=resume, strict=strict)
+        return _Run(wanted, source, folder, listener, Bits(allow_drift)).go(resume=resume, strict=strict)
 
 
 def _refuse_second_start(folder: Path, resume: bool) -> None:
@@ -128,11 +131,12 @@ def _exists(folder: Path) -> RunError:
 class _Run:
     """One call of `train`: the settled recipe, its source and its folder."""
 
-    def __init__(self, recipe: Recipe, source: Source, folder: Path, listener: Listener) -> None:
+    def __init__(self, recipe: Recipe, source: Source, folder: Path, listener: Listener, bits: Bits) -> None:
         self.wanted = recipe
         self.source = source
         self.folder = folder
         self.tell = listener
+        self.bits = bits
         self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
     def go(self, *, resume: bool, strict: bool) -> TrainResult:
@@ -175,18 +179,8 @@ class _Run:
         if path is None:
             return None
         snapshot = load(path)
-        identity = identity_of(snapshot, path)
-        for key, what, now in (
-            ("data", f"other pictures than lie in `{self.source.place}` now", self.source.fingerprint),
-            ("recipe", "another recipe than its `recipe.yaml` says now", fingerprint(recipe)),
-        ):
-            if identity[key] != now:
-                raise RunError(
-                    "V602",
-                    f"`{self.folder}` was trained with {what}",
-                    evidence=[f"then {identity[key]}", f"now  {now}"],
-                    hint="put back what it was started with, or start a new run with another --out",
-                )
+        for line in self.bits.compare(identity_of(snapshot, path), recipe, self.source, self.folder, snapshot.step):
+            self.tell({"event": "warning", "text": line})
         return snapshot
 
     def _report_damage(self, passed_over: Sequence[str], strict: bool) -> None:
@@ -219,13 +213,7 @@ class _Run:
         path = self.folder / RECIPE
         before = parse_recipe(path.read_text("utf-8"), str(path), name=self.wanted.name)
         now = settle(as_chosen(self.wanted, before), self.source)
-        if fingerprint(now) != fingerprint(before):
-            raise RunError(
-                "V602",
-                f"`{self.folder}` was made by another recipe",
-                evidence=differences(to_plain(before), to_plain(now)),
-                hint="resume with the recipe it was started with, or give another --out",
-            )
+        self.bits.refuse_other_recipe(before, now, self.folder)
         if to_plain(now) != to_plain(before):  # what decides nothing: where the pictures lie, how often to save
             write_file(path, to_yaml(now, version=__version__).encode())
         return now
@@ -261,12 +249,14 @@ class _Run:
             device="cpu",
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
-            mix=_mixer(recipe),
+            mix=mixer(recipe),
             class_weights=self._class_weights(recipe),
             teacher=self._teacher(recipe),
             evaluate=lambda network: self._quality(network, recipe),
             folder=self.folder,
             identity=self._identity(recipe),
+            watch=recipe.watch,
+            recipe=to_yaml(recipe, version=__version__),
         )
         steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
@@ -308,6 +298,7 @@ class _Run:
             "data": self.source.fingerprint,
             "holdout": recipe.data.holdout,
             "seed": recipe.train.seed,
+            **self.bits.recorded(recipe),
             "model": {
                 "variant": recipe.variant,
                 "family": family_of(recipe.config),
@@ -349,7 +340,7 @@ class _Run:
         self.tell({"event": "note", "text": waiting(self.folder, recipe)})
         module = final_module(outcome.state)
         evaluation = self._last or self._evaluate(module, recipe)
-        bundle = finish_run(self.folder, recipe, self.source, module, evaluation)
+        bundle = finish_run(self.folder, recipe, self.source, module, evaluation, drift=self.bits.told)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
 
 
@@ -357,24 +348,28 @@ def _refuse_freezing_nothing(recipe: Recipe) -> None:
     """Patterns that match nothing are told before anything is read or written."""
     from vitrail.models import build
     from vitrail.training.groups import freeze
+    from vitrail.training.watch import chosen
 
-    freeze(build(recipe.config, device="meta"), recipe.train.freeze)
+    module = build(recipe.config, device="meta")
+    freeze(module, recipe.train.freeze)
+    if recipe.watch.dump is not None:
+        chosen(module, recipe.watch.dump)
 
 
-def _mixer(recipe: Recipe) -> Callable[..., Any] | None:
+def mixer(recipe: Recipe) -> Callable[..., Any] | None:
     """The step's mixing, or None: (images, labels, step, epoch) -> (images, targets)."""
     config = recipe.mix
     if config is None:
         return None
 
-    def mixer(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
+    def mixed(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
         from vitrail.data.mix import apply, draw
 
         shape = (len(images), int(images.shape[-2]), int(images.shape[-1]))
         mixings = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, shape=shape)
         return (images, labels) if mixings is None else apply(mixings, images, labels, recipe.config.classes)
 
-    return mixer
+    return mixed
 
 
 def no_recipe_given() -> UsageError:

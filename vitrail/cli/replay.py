@@ -10,6 +10,8 @@ import click
 
 from vitrail.cli.options import AS_JSON
 
+SHOWN = 16  # pictures on a line
+
 
 @click.command("replay")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
@@ -37,8 +39,17 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
         return [*lines, "nothing broke: every layer and every gradient is finite here"]
     lines += [f"first     {first['what']}", f"  holds   {_numbers(first['holds'])}"]
     lines += [f"  {name:7} {_numbers(numbers)}" for name, numbers in first["inputs"].items()]
-    named = ", ".join(map(str, first["pictures"])) or f"one of the {len(values['pictures'])} of the batch"
-    return [*lines, f"pictures  {named}"]
+    return [*lines, f"pictures  {_pictures(first['pictures'], len(values['pictures']))}"]
+
+
+def _pictures(found: list[int], count: int) -> str:
+    """The pictures by their place in the source, the first of many."""
+    if not found:
+        return f"not told apart among the {count} of the batch"
+    if len(found) == count:
+        return f"all {count} of the batch"
+    more = f" and {len(found) - SHOWN} more (--json lists all)" if len(found) > SHOWN else ""
+    return ", ".join(map(str, found[:SHOWN])) + more
 
 
 def _numbers(numbers: Mapping[str, Any]) -> str:

@@ -329,10 +329,11 @@ def _save(run: _Run, *, best: bool) -> None:
     saved = snapshot(state, run.plan.identity)
     name = f"step-{state.step:08d}"
     row: dict[str, object] = {"event": "checkpoint", "step": state.step, "name": name, "best": best}
-    run.rows.write(row)
-    run.rows.sync()
     began = time.monotonic()
-    checkpoint.save(run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
+    with run.eyes.saving(state.step):
+        run.rows.write(row)
+        run.rows.sync()
+        checkpoint.save(run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
     run.saved = state.step
     run.listener({**row, "wall_s": time.monotonic() - began})
 
@@ -343,8 +344,9 @@ def _stopped(run: _Run) -> Stopped:
     if run.saved != state.step:
         state.elapsed_s = run.elapsed()
         saved = snapshot(state, plan.identity)
-        run.rows.sync()
-        checkpoint.save(plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
+        with run.eyes.saving(state.step):
+            run.rows.sync()
+            checkpoint.save(plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
     run.tell("stopped", by=run.stop.caught, wall_s=run.elapsed())
     return Stopped(
         "V901",

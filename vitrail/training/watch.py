@@ -8,7 +8,7 @@ captures/...                                   broken steps, see `capture.py`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from vitrail.formats.stored import Stored
 from vitrail.training import capture
 from vitrail.training.capture import Capture
 from vitrail.training.profiling import Profiler
+from vitrail.training.stall import Stall
 from vitrail.training.watch_configs import Dump, Watch
 
 DUMPS = "dumps"
@@ -38,6 +39,7 @@ class Watcher:
         self._watch, self._module, self._folder, self._tell = watch, module, folder, tell
         self._dumped = chosen(module, watch.dump) if watch.dump is not None else []
         self._profiler = Profiler(watch.profile, folder, tell) if watch.profile is not None else None
+        self._stall = Stall(watch.stall)
         self._looked: list[tuple[str, Tensor]] = []
         self._copies: Copies = {}
 
@@ -47,6 +49,7 @@ class Watcher:
         self._looked, self._copies = [], {}
         dump = self._watch.dump
         with ExitStack() as stack:
+            stack.enter_context(self._stall.watching(f"step {number}"))
             if self._profiler is not None:
                 stack.enter_context(self._profiler.step(number))
             if self._watch.activations:
@@ -100,8 +103,13 @@ class Watcher:
         self._tell("capture", file=f"{capture.FOLDER}/{path.name}")
         return path
 
+    def saving(self, step: int) -> AbstractContextManager[None]:
+        """Around a save, which must not stand still."""
+        return self._stall.watching(f"the save after step {step}")
+
     def close(self) -> None:
         """End a window that is open, and say of one that no step came into."""
+        self._stall.close()
         if self._profiler is not None:
             self._profiler.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as python_json
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from hypothesis.strategies import floats, integers, tuples
 from torch import Tensor, nn
 
 from tests.training.tiny import NETWORK, TOTAL, Loader, fingerprint, plan, saved, silent, story
@@ -24,6 +28,7 @@ from vitrail.models import build
 from vitrail.training import capture, configs
 from vitrail.training.journal import JOURNAL, read
 from vitrail.training.loop import Plan, _how, train
+from vitrail.training.loss_scale import Scale
 from vitrail.training.replay import Finding, Replay, replay
 from vitrail.training.watch_configs import Dump, Profile, Watch
 
@@ -184,11 +189,52 @@ def test_A17_a_loss_that_breaks_on_finite_logits(tmp_path: Path) -> None:
     assert finding(again(wanted, found)).phase == "loss"
 
 
-def test_A17_a_gradient_beyond_float32_squares_is_told(tmp_path: Path) -> None:
-    wanted = plan(tmp_path, train=configs.Train(seed=5), loss=configs.CrossEntropy(), average=None)
-    wanted.module.get_parameter("classifier.fc.weight").register_hook(lambda g: g * 1e25)  # type: ignore[no-untyped-call]
-    found = broke(wanted)
-    assert found.facts.norm == float("inf")
+@pytest.mark.parametrize("value", [1e25, 1e38])
+def test_A17_a_gradient_beyond_float32_squares_is_told(value: float, tmp_path: Path) -> None:
+    """Its elements are finite, and still AdamW's second moment would become Inf and stay so."""
+
+    def act(module: nn.Module) -> None:
+        module.get_parameter(FC).register_hook(_with_last(value))  # type: ignore[no-untyped-call]
+
+    wanted = plan(tmp_path)
+    act(wanted.module)
+    done = again(wanted, broke(wanted), act)
+    assert (done.same, finding(done).phase, finding(done).name) == (True, "backward", FC)
+    assert finding(done).holds["greatest"] == repr(float(np.float32(value)))
+
+
+FC = "classifier.fc.weight"
+
+
+def _with_last(value: float) -> Callable[[Tensor], Tensor]:
+    def change(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient[(-1,) * gradient.ndim] = value
+        return gradient
+
+    return change
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
+@pytest.mark.parametrize("name", [name for name, p in build(NETWORK).named_parameters() if p.requires_grad])
+def test_A17_a_broken_gradient_of_every_parameter_is_kept_and_replayed(
+    name: str, value: float, precision: str, tmp_path: Path
+) -> None:
+    def act(module: nn.Module) -> None:
+        module.get_parameter(name).register_hook(_with_last(value))  # type: ignore[no-untyped-call]
+
+    wanted = plan(tmp_path, precision=precision)
+    act(wanted.module)
+    before = fingerprint_of(wanted.module)
+    done = again(wanted, broke(wanted), act)
+    assert fingerprint_of(wanted.module) == before
+    assert (done.same, finding(done).phase, finding(done).name) == (True, "backward", name)
+
+
+def fingerprint_of(module: nn.Module) -> list[bytes]:
+    return [value.numpy().tobytes() for value in module.state_dict().values()]
 
 
 # ---- what is kept
@@ -256,6 +302,24 @@ def test_A17_overflows_are_counted_and_kept_on_demand(tmp_path: Path) -> None:
 # ---- damaged and foreign captures
 
 
+@given(
+    values=arrays(np.float32, (2, 3, 2, 2), elements=floats(width=32)),
+    numbers=tuples(*[floats(allow_nan=False)] * 3),
+    step=integers(0, 10**11),
+)
+def test_A17_a_capture_comes_back_exactly(values: Any, numbers: tuple[float, float, float], step: int) -> None:
+    batch = TrainBatch(step, 7, np.array([5, 2**40]), values, np.array([0, 4]))
+    facts = capture.Facts(step, 7, 2**60, 3, *numbers, Scale(8.0, 2), "a: 1\n", ("ä", "b"), {"torch": "2"})
+    made = capture.Capture(facts, {"w": Stored.of(values)}, batch, (0.1, 1e-300))
+    with tempfile.TemporaryDirectory() as folder:
+        back = capture.read(capture.write(Path(folder), made))
+    assert back.facts == facts
+    assert back.batch.images.tobytes() == values.tobytes()
+    assert bytes(back.weights["w"].data) == values.tobytes()
+    assert back.batch.indices.tolist() == [5, 2**40]
+    assert back.class_weights == (0.1, 1e-300)
+
+
 @pytest.fixture(scope="module")
 def a_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kept")
@@ -271,6 +335,18 @@ def test_A18_a_changed_byte_of_a_capture_is_refused(part: float, a_capture: Path
     with pytest.raises(RunError) as caught:
         capture.read(tmp_path / "x.safetensors")
     assert caught.value.code in ("V604", "V605", "V607")
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("seed", range(100))
+def test_A18_a_hundred_changes_of_a_capture_are_refused(seed: int, a_capture: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(seed)
+    data = bytearray(a_capture.read_bytes())
+    for place in random.integers(0, len(data), 1 + seed % 5):
+        data[place] ^= int(random.integers(1, 256))
+    (tmp_path / "x.safetensors").write_bytes(data)
+    with pytest.raises(RunError):
+        capture.read(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("length", [0, 7, 100, -1])

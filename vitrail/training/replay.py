@@ -21,7 +21,7 @@ from vitrail.data.batches import TrainBatch
 from vitrail.training.average import trainable
 from vitrail.training.capture import Capture
 from vitrail.training.state import TrainState
-from vitrail.training.step import How, Step, take_step
+from vitrail.training.step import LARGEST_NORM, How, Step, take_step
 from vitrail.training.watch import statistics_of, tensors_in
 
 Phase = Literal["pictures", "weights", "forward", "loss", "backward"]
@@ -62,6 +62,8 @@ class _Seen:
     held: Statistics = field(default_factory=dict)
     start: int = 0  # the part of the batch that is computed: its first row, and how many
     count: int = 0
+    greatest: str = ""  # the parameter with the greatest element of a gradient, and that
+    height: float = 0.0
     logits: list[int] = field(default_factory=list)  # the rows whose logits are not finite
 
     def rows(self, broken: Tensor) -> tuple[int, ...]:
@@ -116,9 +118,10 @@ def _first(seen: _Seen, capture: Capture, done: Step) -> Finding | None:
         return Finding("loss", "loss", what, {"loss": repr(done.loss)}, {}, ())
     if seen.backward is not None:
         return seen.backward
-    if not math.isfinite(done.norm):
-        what = "in the norm of the gradient, whose elements are all finite: their squares are beyond float32"
-        return Finding("backward", "norm", what, {"norm": repr(done.norm)}, {}, ())
+    if not done.norm <= LARGEST_NORM:
+        what = f"in the norm of the gradient: its elements are finite, the greatest in `{seen.greatest}`"
+        holds = {"norm": repr(done.norm), "greatest": repr(seen.height)}
+        return Finding("backward", seen.greatest, what, holds, {}, ())
     return None
 
 
@@ -195,6 +198,8 @@ def _output_gradient(seen: _Seen, name: str) -> Callable[[Tensor], None]:
 def _gradient(seen: _Seen, name: str) -> Callable[[Tensor], None]:
     def look(parameter: Tensor) -> None:
         assert parameter.grad is not None
+        if (height := float(parameter.grad.abs().max())) > seen.height:
+            seen.greatest, seen.height = name, height
         _follow(seen, name, parameter.grad, f"the gradient of the parameter `{name}`", of_layer=False)
 
     return look

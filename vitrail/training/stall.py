@@ -47,12 +47,15 @@ class Stall:
         self._over.set()
 
     def _watch(self) -> None:
-        while not self._over.wait(min(1.0, self._limit / 8)):
-            what = self._what
+        pause = min(1.0, self._limit / 8)
+        last = time.monotonic()
+        while not self._over.wait(pause):
+            what, before, last = self._what, last, time.monotonic()
             if what is None:
                 continue
-            now, used = time.monotonic(), time.clock_gettime(self._clock)
-            if used - self._used >= _WORKED or self._used < 0.0:
+            now, used = last, time.clock_gettime(self._clock)
+            asleep = now - before > self._limit / 2 + pause  # the whole process was: stopped by Ctrl-Z, and continued
+            if used - self._used >= _WORKED or self._used < 0.0 or asleep:
                 self._since, self._used = now, used
             elif now - self._since >= self._limit and self._what == what:
                 _end(what, self._limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,7 @@ class Profiler:
 
 
 def _recorder() -> Any:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells stderr of every start and stop, read at its first use
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
         kinds.append(torch.profiler.ProfilerActivity.CUDA)

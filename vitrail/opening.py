@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitrail.errors import RunError, UsageError, nearest
+from vitrail.errors import RunError, UsageError, WeightsError, nearest
 from vitrail.formats import folders
 from vitrail.models.catalog import VARIANTS, variant
 
@@ -211,6 +211,7 @@ def _of_checkpoint(path: Path) -> Classifier:
     from vitrail.training.adapter_file import lora_of, network_of
     from vitrail.training.checkpoint import load
     from vitrail.weights import network
+    from vitrail.weights.tensors import check_numbers
 
     snapshot = load(path)
     identity = identity_of(snapshot, path)
@@ -224,7 +225,13 @@ def _of_checkpoint(path: Path) -> Classifier:
             "V604", f"`{path}` holds no model that can be built: {error}", hint="open another checkpoint"
         ) from error
     tensors = snapshot.files.get("ema", snapshot.files["weights"])
-    module = network(config, tensors) if lora is None else network_of(config, lora, tensors)
+    try:
+        check_numbers(tensors, path)
+        module = network(config, tensors) if lora is None else network_of(config, lora, tensors)
+    except WeightsError as error:
+        raise RunError(
+            "V604", error.what, evidence=error.evidence, hint="open another checkpoint, or resume the run"
+        ) from error
     provenance = {
         "weights": "trained",
         "variant": model["variant"],

@@ -128,7 +128,7 @@ def _watched(shown: Shown) -> Iterator[None]:
         patch.setattr(loop, "train", watching)
         patch.setattr(checkpoint, "save", saving)
         patch.setattr(os, "fsync", lambda _: None)
-        patch.setattr(finish, "finish_run", lambda folder, *_: folder / "bundle")
+        patch.setattr(finish, "finish_run", lambda folder, *_, **__: folder / "bundle")
         yield
 
 

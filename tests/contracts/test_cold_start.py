@@ -24,7 +24,8 @@ def test_import_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["", "train", "plan", "evaluate", "predict", "export", "verify", "show", "convert", "weights", "data"]
+    "verb",
+    ["", "train", "plan", "evaluate", "predict", "export", "verify", "show", "convert", "weights", "data", "replay"],
 )
 def test_help_is_cold(verb: str) -> None:
     code = f"from vitrail.cli import run; assert run([{verb!r}, '--help'] if {verb!r} else ['--help']) == 0"

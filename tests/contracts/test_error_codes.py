@@ -27,6 +27,7 @@ from vitrail.pictures.decode import decode, from_pil
 from vitrail.recipe import load_recipe
 from vitrail.recipe.read import parse_recipe
 from vitrail.training import checkpoint, generation
+from vitrail.training.stall import stood_still
 from vitrail.verbs.predict import found_pictures
 from vitrail.verbs.train import no_recipe_given, train
 from vitrail.weights.detect import detect
@@ -343,6 +344,7 @@ TABLE: dict[str, Provoke] = {
     "V702": lambda place, run: disk.sha256_file(place / "missing"),
     "V703": lambda place, run: _memory(place),
     "V704": lambda place, run: _nobody_answers(place),
+    "V705": lambda place, run: _raise(stood_still("step 3", 120.0)),
     "V801": lambda place, run: _sabotaged(run),
     "V802": lambda place, run: _other_answers(run),
     "V803": lambda place, run: _strict(run),

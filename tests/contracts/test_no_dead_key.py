@@ -24,7 +24,8 @@ from vitrail.recipe.schema import PARTS
 # Says how a run goes, not what comes of it (or what comes of it in worse luck): the run must read it.
 HOW = (
     "data.workers", "data.patience", "data.on_bad", "train.attention", "train.threads", "train.keep_pages",
-    "train.loss_scale.window", "checkpoint.on_error", "evaluation.batch",
+    "train.loss_scale.window", "train.recompute", "train.time", "checkpoint.on_error", "evaluation.batch",
+    "watch.activations", "watch.stall",
 )  # fmt: skip
 
 # Has its effect on other data than these made ones, where its tests are.
@@ -34,6 +35,8 @@ ELSEWHERE = {
     "data.follow_outside": "tests/data: folders with links",
     "data.class_order": "tests/data: classes whose names hold numbers of different lengths",
     "data.bad_limit": "tests/verbs/test_on_bad.py: pictures that cannot be read",
+    "evaluation.patience": "tests/training/test_due.py: evaluations that are no better",
+    "watch.captures": "tests/training/test_watch.py: numbers that break",
     "train.on_nan": "tests/training/test_loop.py: numbers that break",
     "train.loss_scale.factor": "tests/training/test_loss_scale.py: overflows",
 }
@@ -52,6 +55,8 @@ GIVEN: dict[str, object] = {
     "augment.auto": "rand-m5-n3",
     "augment.jitter": {"brightness": 0.5},
     "augment.erase": {"probability": 1.0},
+    "adapter": {"name": "lora", "rank": 2, "alpha": 4.0, "targets": ["qkv"]},
+    "adapter.targets": ["mlp"],
     "mix": {"mixup": 1.0},
     "mix.cutmix_minmax": [0.2, 0.8],
     "mix.off_epoch": 1,
@@ -70,6 +75,8 @@ GIVEN: dict[str, object] = {
     "schedule.steps": 17,
     "schedule.warmup_steps": 4,
     "schedule.t_max": 1.5,
+    "watch.dump": {"every": 2},
+    "watch.profile": {"first": 2, "steps": 1},
     "model.eps": 1.0e-2,
     "model.image_size": 48,
     "model.layer_scale_init": 0.5,
@@ -217,7 +224,8 @@ def spied(part: Any, lead: str, read: set[str]) -> Any:
 @pytest.mark.parametrize("name", ["imagenet/cct_14_7x2_224"])
 def test_what_says_how_is_read(name: str, tmp_path: Path) -> None:
     recipe, read = load_recipe(name, cut(name, tmp_path, "data.workers=2")), set[str]()
-    parts = {part: spied(getattr(recipe, part), part, read) for part in ("data", "train", "checkpoint", "evaluation")}
+    spied_on = ("data", "train", "checkpoint", "evaluation", "watch")
+    parts = {part: spied(getattr(recipe, part), part, read) for part in spied_on}
     run(replace(recipe, **parts), tmp_path / "run")
     unread = [key for key in HOW if key not in read]
     assert not unread, unread

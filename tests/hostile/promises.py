@@ -1,8 +1,8 @@
-"""Which tests keep which promise about foreign bytes and pictures: how many are quick, and the campaign at full length.
+"""Which tests keep which promise about runs, foreign bytes and pictures: how many are quick, and the full campaigns.
 
-The numbers B1, C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the quick
-count is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by `make prove`; the
-figures of one run lie in `results/hostile.json` and `results/pictures.json`.
+The numbers A12, B1, C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the
+quick count is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by
+`make prove`; the figures of one run lie in `results/hostile.json` and `results/pictures.json`.
 
 The wording of a hostile list is held in the same way: each of its phrases names an item that stands for it.
 """
@@ -35,7 +35,16 @@ NAMES, LISTS_OF_LABELS, TREES, CLASSES = (
 )
 CHANGING = ("tests.data.test_changing_files",)
 
+RUNS = ("tests.training.test_step", "tests.training.test_loop", "tests.training.test_watch", "tests.verbs.test_replay")
+
 PROMISES: dict[str, Promise] = {
+    "A12": Promise("what would change a resume's bits is refused, or allowed and marked", 25, "the same",
+                   ("tests.verbs.test_drift",)),
+    "A16": Promise("a step or a save that stands still ends the run with all stacks", 3, "the same",
+                   ("tests.training.test_stall",)),
+    "A17": Promise("a step with NaN or Inf changes nothing, and is replayed to the bit", 80, "400", RUNS),
+    "A18": Promise("nothing broken is saved as good or loaded: checkpoints, captures", 85, "100",
+                   ("tests.training.test_state", "tests.training.test_watch", "tests.verbs.test_replay")),
     "B01": Promise("no picture crashes, hangs or stops a run", 250, "2,000,000 mutants", PICTURES),
     "B02": Promise("the pixel limit is an error before decoding", 25, "1,000 sizes of each format", PICTURES),
     "B03": Promise("only named decoders are ever called", 15, "the same", PICTURES),

@@ -327,6 +327,7 @@ OWNERS = {
     ("augment.crop.padding",): "augment={crop: {name: pad}}",
     ("schedule.power",): "schedule={name: polynomial, steps: 9, lr: 1.0}",
     ("schedule.gamma", "schedule.milestones"): "schedule={name: multi_step, steps: 9, lr: 1.0, milestones: [1]}",
+    ("watch.dump.every", "watch.profile.first", "watch.profile.steps"): "watch={dump: {every: 1}, profile: {}}",
     ("schedule.every",): "schedule={name: exponential, steps: 9, lr: 1.0}",
 }
 
@@ -366,6 +367,8 @@ def test_the_fingerprint_sees_every_leaf_but_places() -> None:
         ("evaluation.batch", 9),
         ("data.workers", 9),
         ("train.keep_pages", False),
+        ("watch.captures", 9),
+        ("watch", "{dump: {every: 3}, profile: {}}"),
         ("name", "other"),
     ):
         changed = load_recipe("digits/cct_2_3x2_32", ["mix={mixup: 0.1, off_epoch: 3}", f"{key}={value}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from tests.training.tiny import ADAMW, NETWORK, OPTIMIZERS, SGD, batch, fingerprint
+from vitrail import opening
 from vitrail.errors import NumbersBroke, RunError
 from vitrail.formats.stored import Stored
 from vitrail.models import build
+from vitrail.pictures.policy import HALF, Policy
 from vitrail.training import average
 from vitrail.training.checkpoint import Snapshot, load, save
 from vitrail.training.configs import EMA, CrossEntropy, Optimizer
@@ -160,3 +162,35 @@ def test_the_final_module_is_a_copy_with_the_averaged_weights() -> None:
         assert torch.equal(ships, mean)
         assert ships.data_ptr() not in (mean.data_ptr(), live.data_ptr())
         assert not torch.equal(mean, live)
+
+
+@pytest.mark.parametrize("file", ["weights", "ema"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_A18_a_checkpoint_whose_hashes_hold_but_not_its_numbers_is_not_opened(
+    file: str, value: float, tmp_path: Path
+) -> None:
+    """As a network to ship, to look at or to start from: what another program sealed is held against the same rule."""
+    identity = {
+        "recipe": "r",
+        "data": "d",
+        "holdout": 0.2,
+        "seed": 1,
+        "model": {
+            "variant": "cct_2_3x2_32",
+            "family": "cct",
+            "config": asdict(NETWORK),
+            "policy": Policy(size=(8, 8), mean=HALF.mean, std=HALF.std).to_json(),
+            "classes": list("abcde"),
+        },
+    }
+    good = snapshot(state_of(steps=1), identity)
+    assert opening.classifier(save(tmp_path / "good", good, keep=1)).classes == tuple("abcde")
+    array = good.files[file][HEAD].array().copy()
+    array[1] = value
+    bad = changed(good, file, HEAD, Stored.of(array))
+    if file == "weights":
+        bad = replace(bad, files={name: tensors for name, tensors in bad.files.items() if name != "ema"})
+    with pytest.raises(RunError) as caught:
+        opening.classifier(save(tmp_path / "bad", bad, keep=1))
+    assert caught.value.code == "V604"
+    assert f"`{HEAD}`" in str(caught.value) and "(1,)" in str(caught.value)

@@ -62,6 +62,8 @@ class Progress(Bar):
         self._top1 = ""
         self._bad: set[int] = set()
         self._per_epoch = self._steps = 1
+        self._overflows = 0
+        self._profiled: list[str] = []
 
     def __call__(self, event: Mapping[str, object]) -> None:
         handler = getattr(self, f"_on_{event['event']}", None)
@@ -127,6 +129,19 @@ class Progress(Bar):
     def _on_skipped(self, event: Mapping[str, Any]) -> None:
         self._line(f"warning: step {event['step']} skipped: loss {event['loss']}, gradient norm {event['norm']}")
 
+    def _on_overflow(self, event: Mapping[str, Any]) -> None:
+        self._overflows += 1
+
+    def _on_dump(self, event: Mapping[str, Any]) -> None:
+        self._line(f"{event['what']} of step {event['step']} in {event['file']}")
+
+    def _on_capture(self, event: Mapping[str, Any]) -> None:
+        self._line(f"warning: step {event['step']} broke, kept in {event['file']}")
+
+    def _on_profile(self, event: Mapping[str, Any]) -> None:
+        self._profiled += ["", f"profile in {event['folder']} (trace.json for chrome://tracing or Perfetto)"]
+        self._profiled += event["table_s"]
+
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
         top1 = percent(float(event["top1"]))
         self._top1 = f"top-1 {100 * float(event['top1']):.1f} %"
@@ -137,6 +152,10 @@ class Progress(Bar):
         if event["by"] != "schedule":
             why = {"patience": "no evaluation was better for so long", "time": "its time is over"}[event["by"]]
             self._line(f"ended after step {event['step']:,} of {self._steps:,}: {why}")
+        if self._overflows:
+            self._line(f"{event['overflows']} of {event['step']} steps overflowed fp16 and were left out")
+        for line in self._profiled:
+            self._line(line)
 
     def _line(self, text: str) -> None:
         if self._bar is not None:

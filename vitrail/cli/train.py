@@ -17,6 +17,12 @@ from vitrail.errors import UsageError
 @click.option("--time", "limit", metavar="30m", help="End well when this time has passed: stands for train.time=30m.")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
 @click.option("--strict", is_flag=True, help="With --resume: do not pass over a damaged checkpoint.")
+@click.option(
+    "--allow-drift",
+    metavar="FIELD",
+    multiple=True,
+    help="With --resume: go on where FIELD (torch, machine, train.threads ...) changed, to other bits.",
+)
 @DEVICE
 @AS_JSON
 def command(
@@ -29,6 +35,7 @@ def command(
     resume: bool,
     strict: bool,
     device: str,
+    allow_drift: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Train a RECIPE (a shipped name or a file), or a model on a folder of pictures.
@@ -48,7 +55,9 @@ def command(
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
     overrides += [] if limit is None else [f"train.time={limit}"]
     with Progress() as progress:
-        done = train(recipe, overrides, out=out, resume=resume, strict=strict, listener=progress)
+        done = train(
+            recipe, overrides, out=out, resume=resume, strict=strict, allow_drift=allow_drift, listener=progress
+        )
     values = done.to_json()
     lines = [
         *quality(done.quality),

@@ -24,6 +24,7 @@ from vitrail.training.configs import (
     Constant,
     Cosine,
     CrossEntropy,
+    DynamicScale,
     Evaluation,
     Journal,
     LoRA,
@@ -35,6 +36,7 @@ from vitrail.training.configs import (
     Train,
 )
 from vitrail.training.due import seconds
+from vitrail.training.watch_configs import Watch
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 
@@ -77,6 +79,7 @@ class Recipe:
     checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
     journal: Journal = Journal()
+    watch: Watch = Watch()
     name: str = "recipe"
     origins: Mapping[str, str] = field(default_factory=dict)  # dotted key -> recipe, command line, variant, ...
 
@@ -97,6 +100,7 @@ PARTS: dict[str, object] = {
     "checkpoint": Checkpoint,
     "evaluation": Evaluation,
     "journal": Journal,
+    "watch": Watch,
 }
 KEYS = ("format", "name", "model", "policy", *PARTS)
 FORMAT = "1.0"  # of recipes; another major version is refused
@@ -189,6 +193,11 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "evaluation.from": _least(0),
     "evaluation.patience": _least(1),
     "evaluation.batch": _within(1, 1_000_000),
+    "watch.captures": _within(0, 1000),
+    "watch.stall": _least(0),
+    "watch.dump.every": _least(1),
+    "watch.profile.first": _least(1),
+    "watch.profile.steps": _within(1, 10_000),
 }
 
 
@@ -325,7 +334,7 @@ def _device_problems(device: str, precision: str) -> list[tuple[str, str]]:
 
 
 def _telling_problems(recipe: Recipe) -> list[tuple[str, str]]:
-    """Of the time a run may take, and of its journal."""
+    """Of the time a run may take, of its journal, and of what is watched."""
     found = []
     if recipe.train.time is not None:
         try:
@@ -337,6 +346,11 @@ def _telling_problems(recipe: Recipe) -> list[tuple[str, str]]:
             found.append(("journal.to", f"`{name}` is no tracker; {nearest(name, TRACKERS)}"))
     if len(set(recipe.journal.to)) < len(recipe.journal.to):
         found.append(("journal.to", "names one twice"))
+    if recipe.watch.overflows and (recipe.watch.captures == 0 or not isinstance(recipe.train.loss_scale, DynamicScale)):
+        found.append(("watch.overflows", "has no effect without `captures` and a dynamic train.loss_scale"))
+    looks = recipe.watch.activations or (recipe.watch.dump is not None and recipe.watch.dump.what == "activations")
+    if looks and recipe.train.compile:
+        found.append(("train.compile", "hides the layers that `watch` is to look into"))
     return found
 
 

@@ -47,15 +47,20 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """SHA-256 over everything that decides the weights.
+    """SHA-256 over everything that decides the weights: over `deciding`."""
+    return hashlib.sha256(json.dumps(deciding(recipe), sort_keys=True).encode()).hexdigest()
+
+
+def deciding(recipe: Recipe) -> dict[str, object]:
+    """The plain values that decide the weights.
 
     Left out: names, where data, start weights and a teacher lie, how many threads load, which of several equal devices
     computes, who keeps freed memory or computes again what it did not keep, when is saved and evaluated (unless
-    evaluations may end the run), how it is told, how long it may take.
+    evaluations may end the run), how it is told, what is watched, how long it may take.
     """
     values = to_plain(recipe)
-    told = ["format", "name", "checkpoint", "journal", *(["evaluation"] if recipe.evaluation.patience is None else [])]
-    for key in told:
+    told = ["format", "name", "checkpoint", "journal", "watch"]
+    for key in [*told, *(["evaluation"] if recipe.evaluation.patience is None else [])]:
         del values[key]
     if recipe.weights is not None:
         values["weights"] = recipe.weights.sha256
@@ -68,7 +73,7 @@ def fingerprint(recipe: Recipe) -> str:
     train = cast(Mapping[str, object], values["train"])
     train = {key: value for key, value in train.items() if key not in ("keep_pages", "recompute", "time")}
     values["train"] = {**train, "device": recipe.train.device.partition(":")[0]}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return values
 
 
 def _without_path(loss: Loss) -> dict[str, object]:

@@ -5,13 +5,14 @@ Every row has `event` and `step`, the steps done when it was written:
     start  resume  end          the run itself
     step  skipped  broke        one step: trained, left out, or the one that ended the run
     overflow                    one step left out because its loss scale was too great; the next one's is smaller
+    dump  capture  profile      what was watched of a step, after its row: the file, and what is in it
     bad                         a picture to train on that could not be read, before the step without it
     evaluation  checkpoint      what was done after a step; a checkpoint's row is written just before its files
     stopped  warning            a signal; something that failed and was passed over
 
 Numbers are written so that they are read back exactly. What depends on the clock ends in `_s`, what depends on the
-machine in `_bytes`; all else is the same in a resumed run and in an unbroken one, apart from `resume`, `stopped` and
-`warning` rows.
+machine in `_bytes`; all else is the same in a resumed run and in an unbroken one, apart from `resume`, `stopped`,
+`warning` and `profile` rows.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ JOURNAL, LOG = "journal.jsonl", "train.log"
 Row = Mapping[str, object]
 Form = Callable[[Mapping[str, Any]], list[str]]  # a row -> lines of the log
 _LIMIT = 4 << 30  # bytes of a journal that is read
+# Rows of a step itself, which a resume from just after it does not write again.
+_OF_STEP = ("start", "step", "skipped", "overflow", "dump", "capture")
 
 
 class Journal:
@@ -174,6 +177,12 @@ def pace(rows: Sequence[Row]) -> dict[str, float]:
     return {"images_per_s": images / total, "sec_per_step": total / len(steps)} if total > 0 else {}
 
 
+def counted(path: Path) -> dict[str, object]:
+    """How many steps of a run overflowed, and how many were left out because their numbers broke."""
+    events = [row["event"] for row in read(path)]
+    return {"overflows": events.count("overflow"), "broken": events.count("skipped")}
+
+
 def truncate_to(path: Path, step: int, *, settled: bool = True) -> None:
     """Drop what happened after `step`, so that a resume from there writes it again, once.
 
@@ -191,7 +200,7 @@ def _stands(row: Row, step: int, settled: bool) -> bool:
     assert isinstance(at, int)
     if row["event"] == "bad":  # written before its step is counted
         return at < step
-    return at < step or (at == step and (settled or row["event"] in ("start", "step", "skipped", "overflow")))
+    return at < step or (at == step and (settled or row["event"] in _OF_STEP))
 
 
 def retell(folder: Path, form: Form) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,7 @@ from vitrail.models import set_recompute
 from vitrail.training import average, checkpoint, journal, lines, loss_scale, memory, optimizers
 from vitrail.training.answers import Answers, seen_answers
 from vitrail.training.best import judged
+from vitrail.training.capturing import captured
 from vitrail.training.compiling import compile_blocks, uncompiled
 from vitrail.training.configs import Average, Checkpoint, Evaluation, Journal, Loss, Optimizer, Schedule, Train
 from vitrail.training.due import EndedBy, better, due, given_up, seconds
@@ -31,6 +32,8 @@ from vitrail.training.signals import Interrupted, Stop, watched
 from vitrail.training.state import TrainState, restore, snapshot
 from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Settled, Step, broken, generators_kept, take_step
 from vitrail.training.upload import uploaded
+from vitrail.training.watch import Watcher
+from vitrail.training.watch_configs import Watch
 
 CHECKPOINTS = "checkpoints"
 Evaluate = Callable[[nn.Module], Mapping[str, float]]  # a network in evaluation mode -> metrics with `top1`
@@ -51,6 +54,7 @@ class Plan:
     """Everything a run needs, settled: nothing in it is `auto`.
 
     identity (plain values: hashes of recipe and data) is saved with every state, for the caller to compare on resume.
+    recipe: the resolved one as YAML, kept with a broken step.
     """
 
     module: nn.Module
@@ -73,6 +77,8 @@ class Plan:
     identity: Mapping[str, object]
     told: Journal = Journal()
     about: Mapping[str, object] = field(default_factory=dict)  # what the log's first lines say, see `lines.TABLE`
+    watch: Watch = Watch()
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,11 @@ class _Run:
     ended_by: EndedBy = "schedule"
     answers: Answers | None = None
     bad: set[int] = field(default_factory=set)  # the pictures that this process could not read
+
+    def __post_init__(self) -> None:
+        self.eyes = Watcher(self.plan.watch, self.state.module, self.plan.folder, self.tell)
+        if self.plan.watch.activations:
+            self.how = replace(self.how, broken_layer=self.eyes.broken_layer)
 
     def tell(self, event: str, **more: object) -> None:
         row = {"event": event, "step": self.state.step, **more}
@@ -149,9 +160,11 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
             saved = -1 if resume is None else state.step
             run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved, answers=answers)
             _say_start(run, resumed=resume is not None)
-            _steps(run)
+            with contextlib.closing(run.eyes):
+                _steps(run)
             best = {"best": state.best, "best_step": state.best_step}
-            run.tell("end", **state.metrics, **best, by=run.ended_by, wall_s=run.elapsed())
+            counts = {**journal.counted(plan.folder / journal.JOURNAL), **_drift(plan)}
+            run.tell("end", **state.metrics, **best, **counts, by=run.ended_by, wall_s=run.elapsed())
     return Outcome(
         state=state,
         steps=state.step,
@@ -210,7 +223,13 @@ def _say_start(run: _Run, *, resumed: bool) -> None:
         threads=torch.get_num_threads(),
         parameters=describe(run.plan.module, run.plan.optimizer),
         optimizer=asdict(run.plan.optimizer),
+        **_drift(run.plan),
     )
+
+
+def _drift(plan: Plan) -> dict[str, object]:
+    """What changed at a resume, for rows that then say so."""
+    return {"drift": plan.identity["drift"]} if plan.identity.get("drift") else {}
 
 
 def _steps(run: _Run) -> None:
@@ -269,20 +288,26 @@ def _one(run: _Run, batch: TrainBatch, waited: float) -> None:
     numbers |= {"wait_s": waited, "step_s": took, "memory_bytes": memory_in_use(run.how.device)}
     if done.overflow:
         run.tell("overflow", **numbers)
-        return
-    if not done.skipped:
+    elif not done.skipped:
         pace = len(batch.labels) / max(took + waited, 1e-9)
         run.tell("step", **numbers, images_per_s=pace)
+    run.eyes.write(state.step, 1.0 if scale is None else scale.value)
+    if not done.skipped:
+        return
+    make = captured(run.plan, batch, done, lr=lr, scale=scale, rank=run.how.rank)
+    kept = run.eyes.keep(make, step=batch.step, rank=run.how.rank, overflow=done.overflow)
+    if done.overflow:
         return
     stops = run.plan.train.on_nan == "stop" or state.skipped_in_row > SKIPS_IN_ROW
     run.tell("broke" if stops else "skipped", **numbers, indices=[int(index) for index in batch.indices])
     if stops:
-        raise broken(done, batch, in_row=state.skipped_in_row)
+        raise broken(done, batch, in_row=state.skipped_in_row, kept=kept)
 
 
 def _guarded_step(run: _Run, batch: TrainBatch, lr: float) -> Step:
     try:
-        return take_step(run.state, batch, lr, run.how)
+        with run.eyes.step(run.state.step + 1):
+            return take_step(run.state, batch, lr, run.how)
     except (MemoryError, RuntimeError) as error:
         if not memory.is_shortage(error):
             raise
@@ -350,10 +375,11 @@ def _save(run: _Run, *, best: bool) -> None:
     saved = snapshot(state, run.plan.identity)
     name = f"step-{state.step:08d}"
     row: dict[str, object] = {"event": "checkpoint", "step": state.step, "name": name, "best": best}
-    run.rows.write(row)
-    run.rows.sync()
     began = time.monotonic()
-    checkpoint.save(run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
+    with run.eyes.saving(state.step):
+        run.rows.write(row)
+        run.rows.sync()
+        checkpoint.save(run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
     run.saved = state.step
     run.listener({**row, "wall_s": time.monotonic() - began})
 
@@ -364,8 +390,9 @@ def _stopped(run: _Run) -> Stopped:
     if run.saved != state.step:
         state.elapsed_s = run.elapsed()
         saved = snapshot(state, plan.identity)
-        run.rows.sync()
-        checkpoint.save(plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
+        with run.eyes.saving(state.step):
+            run.rows.sync()
+            checkpoint.save(plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
     run.tell("stopped", by=run.stop.caught, wall_s=run.elapsed())
     return Stopped(
         "V901",

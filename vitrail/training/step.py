@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -54,6 +55,7 @@ class How:
     mix: Mixer | None = None
     class_weights: Tensor | None = None  # (K,), on the device
     teacher: nn.Module | None = None  # in evaluation mode, on the device: images -> logits
+    broken_layer: Callable[[], str | None] | None = None  # the first of this step whose output is not finite
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Step:
     norm: float
     skipped: bool
     overflow: bool = False
+    layer: str | None = None  # the first whose output is not finite, where that is looked at
 
 
 def take_step(state: TrainState, batch: TrainBatch, lr: float, how: How) -> Step:
@@ -84,9 +87,10 @@ def take_step(state: TrainState, batch: TrainBatch, lr: float, how: How) -> Step
         torch._foreach_mul_(gradients, 1.0 / factor)
     norm = torch.nn.utils.get_total_norm(gradients)
     loss_now, norm_now = torch.stack([loss, norm.float()]).tolist()  # one wait for the device
-    skipped = not (math.isfinite(loss_now) and norm_now <= LARGEST_NORM)
-    too_great = math.isfinite(loss_now) and not math.isfinite(norm_now)
-    done = Step(loss_now, norm_now, skipped, overflow=too_great and can_fall(how.loss_scale, state.scale))
+    layer = how.broken_layer() if how.broken_layer is not None else None
+    skipped = layer is not None or not (math.isfinite(loss_now) and norm_now <= LARGEST_NORM)
+    too_great = layer is None and math.isfinite(loss_now) and not math.isfinite(norm_now)
+    done = Step(loss_now, norm_now, skipped, too_great and can_fall(how.loss_scale, state.scale), layer)
     if not done.skipped:
         _update(state, parameters, norm, lr, how)
     if state.ema is not None:
@@ -167,8 +171,8 @@ def generators_kept(device: torch.device) -> Iterator[None]:
         yield
 
 
-def broken(done: Step, batch: TrainBatch, *, in_row: int) -> NumbersBroke:
-    """The error for a step whose numbers broke: where, what, and on which pictures."""
+def broken(done: Step, batch: TrainBatch, *, in_row: int, kept: Path | None = None) -> NumbersBroke:
+    """The error for a step whose numbers broke: where, what, and on which pictures. kept: its capture."""
     indices = [int(index) for index in batch.indices]
     shown = ", ".join(map(str, indices[:_SHOWN]))
     more = f" and {len(indices) - _SHOWN} more (all are in journal.jsonl)" if len(indices) > _SHOWN else ""
@@ -181,12 +185,15 @@ def broken(done: Step, batch: TrainBatch, *, in_row: int) -> NumbersBroke:
             f"gradient norm {done.norm:g}",
             f"pictures by index: {shown}{more}",
             "nothing was updated with it; the last checkpoint is as it was",
+            *([] if kept is None else [f"`vitrail replay {kept}` says where it broke first"]),
         ],
         hint="start again with a lower schedule.lr, a longer warm-up, train.clip or train.on_nan=skip",
     )
 
 
 def _what(done: Step) -> str:
+    if done.layer is not None:
+        return f"the output of `{done.layer}` is not finite"
     if not math.isfinite(done.loss):
         return f"the loss is {done.loss:g}"
     return f"the gradient's norm is {done.norm:g}"

@@ -46,11 +46,14 @@ def refuse_early(recipe: Recipe) -> None:
     from vitrail.training.adapter import put_on
     from vitrail.training.compiling import try_out
     from vitrail.training.groups import freeze
+    from vitrail.training.watch import chosen
 
     module = build(recipe.config, device="meta")
     if recipe.adapter is not None:
         put_on(module, recipe.config, recipe.adapter, seed=recipe.train.seed)
     freeze(module, recipe.train.freeze)  # patterns that match nothing
+    if recipe.watch.dump is not None:
+        chosen(module, recipe.watch.dump)
     if recipe.train.compile:
         try_out(torch.device("cpu"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,30 @@ if TYPE_CHECKING:
     from vitrail.evaluation.evaluate import Evaluation
 
 
-def finish_run(folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation) -> Path:
-    """Write everything of a finished run into its folder; the bundle comes last and marks the run as finished."""
+def finish_run(
+    folder: Path,
+    recipe: Recipe,
+    source: Source,
+    module: nn.Module,
+    evaluation: Evaluation,
+    *,
+    drift: Sequence[str] = (),
+) -> Path:
+    """Write everything of a finished run into its folder; the bundle comes last and marks the run as finished.
+
+    drift: what changed at its resumes, which the bundle then says.
+    """
     from vitrail.verbs.page import save_evaluation, write_page
 
     save_evaluation(folder, evaluation)
     write_evaluation_log(folder, recipe, evaluation.to_json())
     write_page(folder, recipe, source, evaluation)
-    return _write_bundle(folder, recipe, source, module, evaluation)
+    return _write_bundle(folder, recipe, source, module, evaluation, drift)
 
 
-def _write_bundle(folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation) -> Path:
+def _write_bundle(
+    folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation, drift: Sequence[str]
+) -> Path:
     from vitrail.bundle.manifest import WEIGHTS, Manifest, weights_hash
     from vitrail.bundle.write import tools, write_bundle
     from vitrail.formats.safetensors import dumps as dump_tensors
@@ -45,6 +59,8 @@ def _write_bundle(folder: Path, recipe: Recipe, source: Source, module: nn.Modul
         "held_out_pictures": evaluation.total,
         "held_out_correct": evaluation.correct,
     }
+    if drift:
+        provenance["drift"] = list(drift)
     tensors = native_tensors(module)
     manifest = Manifest(
         config=recipe.config,

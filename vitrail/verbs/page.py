@@ -66,7 +66,12 @@ def write_page(folder: Path, recipe: Recipe, source: Source, evaluation: Evaluat
         split="held out, none of them trained on",
         untrained=_untrained(rows),
         on_bad=recipe.data.on_bad,
-        facts=(*_facts(recipe, source), *_went(rows), ("waiting for data", waiting(folder, recipe))),
+        facts=(
+            *_facts(recipe, source),
+            *_went(rows),
+            *_told(rows, recipe),
+            ("waiting for data", waiting(folder, recipe)),
+        ),
         curves=curves(rows, folder / "curves.png"),
         confusion=confusion(evaluation, folder / "confusion.png") if few else b"",
         best=_tiles(source, evaluation, evaluation.best(SHOWN), good=True),
@@ -115,6 +120,24 @@ def _went(rows: list[dict[str, object]]) -> tuple[tuple[str, str], ...]:
     why = ENDED.get(str(last.get("by")), "")
     ended = f"after step {last['step']:,}: {why}" if why else ""
     return tuple((name, value) for name, value in (("speed", figures), ("ended early", ended)) if value)
+
+
+def _told(rows: list[dict[str, object]], recipe: Recipe) -> list[tuple[str, str]]:
+    """What the journal's end says of steps that were left out, and of what changed at a resume."""
+    end = next((row for row in reversed(rows) if row["event"] == "end"), {})
+    scales = [float(str(row["scale"])) for row in rows if row["event"] in ("step", "overflow") and "scale" in row]
+    told = []
+    if recipe.train.loss_scale is not None and scales:
+        found = f"{end.get('overflows', 0)} of {len(scales):,} steps overflowed and were left out"
+        told.append(
+            ("loss scale", f"{found}; {scales[0]:g} at first, {scales[-1]:g} at last, {min(scales):g} at least")
+        )
+    if end.get("broken"):
+        told.append(("broken steps", f"{end['broken']} with NaN or Inf were left out"))
+    drift = end.get("drift")
+    for line in drift if isinstance(drift, list) else []:
+        told.append(("not the bits of an unbroken run", str(line)))
+    return told
 
 
 def _tiles(source: Source, evaluation: Evaluation, positions: list[int], *, good: bool) -> tuple[Tile, ...]:

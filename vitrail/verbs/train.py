@@ -21,10 +21,11 @@ from vitrail.opening import identity_of
 from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.precision import in_words
 from vitrail.recipe.read import parse_recipe
-from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
+from vitrail.recipe.settle import as_chosen, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.training.trackers import need_trackers
 from vitrail.verbs.before import Listener, look_through, probed, refuse_early
+from vitrail.verbs.drift import Bits
 from vitrail.verbs.mirror import bring_back, copied, local_folder
 from vitrail.verbs.outside import refuse_inside
 from vitrail.verbs.teacher import teacher_of
@@ -101,13 +102,15 @@ def train(
     out: Path | str | None = None,
     resume: bool = False,
     strict: bool = False,
+    allow_drift: Sequence[str] = (),
     listener: Listener = _silent,
 ) -> TrainResult:
     """Train as the recipe says; the run folder holds all that came of it, a bundle at its end.
 
     recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`; of the address of
     a store, such as `s3://bucket/runs/x`, the run lies in `runs/x` and is copied there. resume: go on from the newest
-    good checkpoint, to the same bits as if never stopped. listener: called with every event.
+    good checkpoint, to the same bits as if never stopped. allow_drift: fields that may differ from the checkpoint's
+    although the bits are then others. listener: called with every event.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     need("torch", "train")
@@ -117,10 +120,12 @@ def train(
     if resume:
         bring_back(place)
     with copied(place, listener, resume=resume) as tell:
-        return _train_in(local_folder(place), wanted, resume=resume, strict=strict, listener=tell)
+        run = _opened(local_folder(place), wanted, tell, resume=resume, bits=Bits(allow_drift))
+        return run.locked(resume=resume, strict=strict)
 
 
-def _train_in(folder: Path, wanted: Recipe, *, resume: bool, strict: bool, listener: Listener) -> TrainResult:
+def _opened(folder: Path, wanted: Recipe, listener: Listener, *, resume: bool, bits: Bits) -> _Run:
+    """The run with its source open and looked through, in a folder that is there."""
     _refuse_second_start(folder, resume)
     refuse_inside(folder, wanted.data.root, wanted.data.val)
     source = open_source(wanted.data, seed=wanted.train.seed)
@@ -129,11 +134,7 @@ def _train_in(folder: Path, wanted: Recipe, *, resume: bool, strict: bool, liste
     if not (folder / RECIPE).is_file():
         look_through(source, wanted, listener)
     make_folder(folder)
-    with locked(folder):
-        if (folder / RECIPE).is_file() and not resume:  # again: somebody was faster
-            raise _exists(folder)
-        remove_leftovers(folder)
-        return _Run(wanted, source, folder, listener).go(resume=resume, strict=strict)
+    return _Run(wanted, source, folder, listener, bits)
 
 
 def _refuse_second_start(folder: Path, resume: bool) -> None:
@@ -152,15 +153,24 @@ def _exists(folder: Path) -> RunError:
 class _Run:
     """One call of `train`: the settled recipe, its source and its folder."""
 
-    def __init__(self, recipe: Recipe, source: Source, folder: Path, listener: Listener) -> None:
+    def __init__(self, recipe: Recipe, source: Source, folder: Path, listener: Listener, bits: Bits) -> None:
         self.wanted = recipe
         self.source = source
         self.folder = folder
         self.tell = listener
         self._load_s: float | None = None  # of the weights to start from
+        self.bits = bits
         self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
-    def go(self, *, resume: bool, strict: bool) -> TrainResult:
+    def locked(self, *, resume: bool, strict: bool) -> TrainResult:
+        """From the start or the newest checkpoint to the bundle, with nobody else in the folder."""
+        with locked(self.folder):
+            if (self.folder / RECIPE).is_file() and not resume:  # again: somebody was faster
+                raise _exists(self.folder)
+            remove_leftovers(self.folder)
+            return self._go(resume=resume, strict=strict)
+
+    def _go(self, *, resume: bool, strict: bool) -> TrainResult:
         if self.wanted.train.keep_pages:
             keep_pages()
         if (self.folder / RECIPE).is_file():
@@ -202,18 +212,8 @@ class _Run:
         if path is None:
             return None
         snapshot = load(path)
-        identity = identity_of(snapshot, path)
-        for key, what, now in (
-            ("data", f"other pictures than lie in `{self.source.place}` now", self.source.fingerprint),
-            ("recipe", "another recipe than its `recipe.yaml` says now", fingerprint(recipe)),
-        ):
-            if identity[key] != now:
-                raise RunError(
-                    "V602",
-                    f"`{self.folder}` was trained with {what}",
-                    evidence=[f"then {identity[key]}", f"now  {now}"],
-                    hint="put back what it was started with, or start a new run with another --out",
-                )
+        for line in self.bits.compare(identity_of(snapshot, path), recipe, self.source, self.folder, snapshot.step):
+            self.tell({"event": "warning", "text": line})
         return snapshot
 
     def _report_damage(self, passed_over: Sequence[str], strict: bool) -> None:
@@ -248,13 +248,7 @@ class _Run:
         path = self.folder / RECIPE
         before = parse_recipe(path.read_text("utf-8"), str(path), name=self.wanted.name)
         now = settle(as_chosen(self.wanted, before), self.source)
-        if fingerprint(now) != fingerprint(before):
-            raise RunError(
-                "V602",
-                f"`{self.folder}` was made by another recipe",
-                evidence=differences(to_plain(before), to_plain(now)),
-                hint="resume with the recipe it was started with, or give another --out",
-            )
+        self.bits.refuse_other_recipe(before, now, self.folder)
         if to_plain(now) != to_plain(before):  # what decides nothing: where the pictures lie, how often to save
             write_file(path, to_yaml(now, version=__version__).encode())
         return now
@@ -290,7 +284,7 @@ class _Run:
             device=str(device),
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
-            mix=_mixer(recipe),
+            mix=mixer(recipe),
             class_weights=self._class_weights(recipe),
             teacher=self._teacher(recipe),
             evaluate=lambda network: self._quality(network, recipe),
@@ -298,6 +292,8 @@ class _Run:
             identity=self._identity(recipe),
             told=recipe.journal,
             about=about(recipe, self.source, self._load_s),
+            watch=recipe.watch,
+            recipe=to_yaml(recipe, version=__version__),
         )
         return plan
 
@@ -359,6 +355,7 @@ class _Run:
             "data": self.source.fingerprint,
             "holdout": recipe.data.holdout,
             "seed": recipe.train.seed,
+            **self.bits.recorded(recipe),
             "model": {
                 "variant": recipe.variant,
                 "family": family_of(recipe.config),
@@ -403,24 +400,24 @@ class _Run:
         if recipe.adapter is not None:
             module = self._merged(recipe, module)
         evaluation = self._last or self._evaluate(module, recipe)
-        bundle = finish_run(self.folder, recipe, self.source, module, evaluation)
+        bundle = finish_run(self.folder, recipe, self.source, module, evaluation, drift=self.bits.told)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
 
 
-def _mixer(recipe: Recipe) -> Callable[..., Any] | None:
+def mixer(recipe: Recipe) -> Callable[..., Any] | None:
     """The step's mixing, or None: (images, labels, step, epoch) -> (images, targets)."""
     config = recipe.mix
     if config is None:
         return None
 
-    def mixer(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
+    def mixed(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
         from vitrail.data.mix import apply, draw
 
         shape = (len(images), int(images.shape[-2]), int(images.shape[-1]))
         mixings = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, shape=shape)
         return (images, labels) if mixings is None else apply(mixings, images, labels, recipe.config.classes)
 
-    return mixer
+    return mixed
 
 
 def no_recipe_given() -> UsageError:
@@ -434,6 +431,6 @@ def no_recipe_given() -> UsageError:
 
 def plan_of(recipe: Recipe, source: Source, *, started: bool = False) -> Plan:
     """All that the loop needs for a resolved recipe, of no run folder; started: with the weights it starts from."""
-    run = _Run(recipe, source, Path(), _silent)
+    run = _Run(recipe, source, Path(), _silent, Bits())
     start = run._start(recipe) if started else None
     return run.plan(recipe, start.classifier if start else None)

@@ -171,6 +171,7 @@ CODES: dict[str, tuple[type[VitrailError], str]] = {
     "V702": (SystemFault, "a file or folder cannot be read"),
     "V703": (SystemFault, "memory does not suffice"),
     "V704": (SystemFault, "a file cannot be fetched from the net"),
+    "V705": (SystemFault, "a rank died, hangs, or cannot be reached"),
     "V801": (OutsideBound, "the proof of an export failed"),
     "V802": (OutsideBound, "the bundle no longer gives the proven answers"),
     "V803": (OutsideBound, "a damaged checkpoint was passed over and --strict was asked for"),

@@ -40,11 +40,14 @@ def command(
     """
     from vitrail.cli.progress import Progress
     from vitrail.cli.render import quality, result
+    from vitrail.ranks import world
     from vitrail.verbs.train import train
 
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
     with Progress() as progress:
         done = train(recipe, overrides, out=out, resume=resume, strict=strict, listener=progress)
+    if world().rank:  # of several ranks the first one speaks
+        return
     values = done.to_json()
     lines = [*quality(done.quality), f"run     {done.folder}", f"bundle  {done.bundle}", f"page    {done.page}"]
     result(lines, values, as_json=as_json)

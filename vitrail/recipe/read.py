@@ -73,7 +73,7 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), *, name: 
     builder = Builder(RANGES)
     recipe = _build(builder, root)
     if recipe is not None:
-        builder.problems += [(_line(root, key), key, what) for key, what in cross_problems(recipe)]
+        builder.problems += [(_line(root, key), key, what) for key, what in _crossing(recipe, builder)]
     if builder.problems or recipe is None:
         raise _problems(builder, where)
     return replace(recipe, name=recipe.name or name, origins=builder.origins)
@@ -97,6 +97,10 @@ def data_settings(root: str, overrides: Sequence[str]) -> Data:
         raise _problems(builder, "the data")
     assert isinstance(data, Data)
     return data
+
+
+def _crossing(recipe: Recipe, builder: Builder) -> list[tuple[str, str]]:
+    return cross_problems(replace(recipe, origins=builder.origins))
 
 
 def _problems(builder: Builder, where: str) -> RecipeError:

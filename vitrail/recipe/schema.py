@@ -89,7 +89,11 @@ KEYS = ("format", "name", "model", "policy", *PARTS)
 FORMAT = "1.0"  # of recipes; another major version is refused
 
 # Of each pair exactly one stands; an override of one replaces the other.
-PAIRS = (("schedule.epochs", "schedule.steps"), ("schedule.warmup_epochs", "schedule.warmup_steps"))
+PAIRS = (
+    ("schedule.epochs", "schedule.steps"),
+    ("schedule.warmup_epochs", "schedule.warmup_steps"),
+    ("data.batch", "data.batch_per_device"),
+)
 
 
 def _within(low: float, high: float) -> tuple[Callable[[float], bool], str]:
@@ -106,6 +110,7 @@ ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: math.isfinite(valu
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "data.holdout": ((lambda value: 0 < value < 1), "must lie between 0 and 1"),
     "data.batch": _within(1, 1_000_000),
+    "data.batch_per_device": _within(1, 1_000_000),
     "data.repeats": _within(1, 1000),
     "data.workers": _within(0, 256),
     "data.bad_limit": _within(0, 1),
@@ -168,6 +173,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "train.loss_scale.window": _least(1),
     "train.loss_scale.value": _within(1, 2.0**60),
     "train.threads": _within(1, 4096),
+    "train.patience": _least(0),
     "checkpoint.every": _least(0),
     "checkpoint.keep": _least(1),
     "evaluation.every": _least(0),
@@ -248,7 +254,9 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
     average, epochs = recipe.average, recipe.schedule.epochs
     if isinstance(average, SWA) and epochs is not None and average.from_epoch >= epochs:
         found.append(("average.from_epoch", f"{average.from_epoch} of {epochs:g} epochs leaves none to average"))
-    if recipe.train.accumulate > recipe.data.batch:
+    if recipe.data.batch_per_device is not None and recipe.origins.get("data.batch") not in (None, "default"):
+        found.append(("data.batch_per_device", "stands beside `batch`: give one of them"))
+    if recipe.train.accumulate > (recipe.data.batch_per_device or recipe.data.batch):
         found.append(("train.accumulate", f"{recipe.train.accumulate} parts of data.batch {recipe.data.batch}"))
     if recipe.train.clip is not None and recipe.train.clip_value is not None:
         found.append(("train.clip_value", "stands beside `clip`: give one of them"))

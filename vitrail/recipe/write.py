@@ -29,7 +29,13 @@ def to_plain(recipe: Recipe) -> dict[str, object]:
             out[key] = _plain(asdict(value))
         elif value is not None:
             out[key] = value
+    if recipe.data.batch_per_device is not None:
+        out["data"] = _but(out["data"], "batch")
     return out
+
+
+def _but(values: object, *keys: str) -> dict[str, object]:
+    return {key: value for key, value in cast(Mapping[str, object], values).items() if key not in keys}
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
@@ -48,7 +54,7 @@ def fingerprint(recipe: Recipe) -> str:
     """SHA-256 over everything that decides the weights.
 
     Left out: names, where data, start weights and a teacher lie, how many threads load, who keeps freed memory, when is
-    saved and evaluated.
+    saved and evaluated, how several ranks share the work and how long they wait. Batch and rate are settled by now.
     """
     values = to_plain(recipe)
     for key in ("format", "name", "checkpoint", "evaluation"):
@@ -61,7 +67,8 @@ def fingerprint(recipe: Recipe) -> str:
     for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
-    values["train"] = {k: v for k, v in cast(Mapping[str, object], values["train"]).items() if k != "keep_pages"}
+    values["train"] = _but(values["train"], "keep_pages", "parallel", "patience")
+    values["schedule"] = _but(values["schedule"], "lr_rule")
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

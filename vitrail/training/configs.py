@@ -129,6 +129,7 @@ class Curve:
     warmup_steps: int | None = None  # in place of warmup_epochs
     warmup_lr: float = 0.0
     warmup: Literal["line", "ending", "shifted", "harmonic"] = "line"
+    lr_rule: Literal["fixed", "per_device"] = "fixed"  # per_device: settled to a fixed one, `lr` times the devices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,6 +327,8 @@ class Train:
     on_nan: Literal["stop", "skip"] = "stop"
     attention: Attention = "auto"
     threads: int | None = None  # of torch; None: as many as the machine gives
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # of several ranks: each has the whole state, or a part of it
+    patience: float = 120.0  # seconds that a rank may keep the others waiting; 0: for ever
     keep_pages: bool = True  # memory that a step frees stays with the process, so that the next one need not ask again
 
 

@@ -15,12 +15,13 @@ from torch import nn
 from vitrail import disk
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
-from vitrail.training import average, checkpoint, journal, loss_scale, memory, optimizers
+from vitrail.ranks import Ranks
+from vitrail.training import across, average, checkpoint, journal, loss_scale, memory, optimizers
 from vitrail.training.configs import Average, Checkpoint, Evaluation, Loss, Optimizer, Schedule, Train
 from vitrail.training.groups import describe, freeze
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
-from vitrail.training.state import TrainState, restore, snapshot
+from vitrail.training.state import TrainState, restore, shown
 from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Settled, Step, broken, generators_kept, take_step
 
 CHECKPOINTS = "checkpoints"
@@ -54,6 +55,7 @@ class Plan:
     evaluation: Evaluation
     precision: Settled
     device: str = "cpu"
+    ranks: Ranks = Ranks()
     loader: Loader
     bad_allowed: int = 0  # different pictures that may turn out bad in one process
     mix: Mixer | None
@@ -85,6 +87,7 @@ class _Run:
     plan: Plan
     how: How
     state: TrainState
+    ranks: Ranks
     rows: journal.Journal
     listener: Listener
     stop: Stop
@@ -113,20 +116,18 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
     Every event goes to the journal and, as the same row, to `listener`. Stopped V901 after SIGTERM, SIGINT or SIGHUP,
     with the state saved; NumbersBroke V811 for NaN or Inf; SystemFault V701 when the disk, V703 when memory gives out.
     """
-    disk.make_folder(plan.folder)
-    with watched() as stop:
-        state = _state(plan)
-        if resume is None:
-            journal.restart(plan.folder)
-        else:
+    ranks = plan.ranks
+    with watched() as stop, ranks.watch(lambda: stop.caught):
+        state, spread = _state(plan)
+        if resume is not None:
             restore(state, resume)
-            journal.truncate_to(plan.folder / journal.JOURNAL, state.step, settled=state.settled)
-        rows = journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue")
+        ranks.first(lambda: _prepare(plan, state, fresh=resume is None))
+        rows = _journal(plan)
         with contextlib.closing(rows):
             total = total_steps(plan.schedule, plan.loader.steps_per_epoch)
             began = time.monotonic() - state.elapsed_s
             saved = -1 if resume is None else state.step
-            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved)
+            run = _Run(plan, _how(plan, spread), state, ranks, rows, listener, stop, total, began, saved)
             _say_start(run, resumed=resume is not None)
             _steps(run)
             run.tell("end", **state.metrics, best=state.best, best_step=state.best_step, wall_s=run.elapsed())
@@ -141,21 +142,39 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
     )
 
 
-def _state(plan: Plan) -> TrainState:
+def _prepare(plan: Plan, state: TrainState, *, fresh: bool) -> None:
+    disk.make_folder(plan.folder)
+    if fresh:
+        journal.restart(plan.folder)
+    else:
+        journal.truncate_to(plan.folder / journal.JOURNAL, state.step, settled=state.settled)
+
+
+def _journal(plan: Plan) -> journal.Journal:
+    if plan.ranks.rank:
+        return across.NoJournal()
+    return journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue")
+
+
+def _state(plan: Plan) -> tuple[TrainState, nn.Module | None]:
+    """The state before the first step, and the network as it computes on several ranks."""
     module = plan.module.to(plan.device).train()
     freeze(module, plan.train.freeze)
+    spread, twin = across.spread(plan.ranks, module, plan.train.parallel)
     ema = average.start(module) if plan.average is not None else None
     scale = None if plan.train.loss_scale is None else loss_scale.first(plan.train.loss_scale)
-    return TrainState(module, optimizers.make(plan.optimizer, module), ema, scale=scale)
+    return TrainState(module, optimizers.make(plan.optimizer, module), ema, scale=scale, twin=twin), spread
 
 
-def _how(plan: Plan) -> How:
+def _how(plan: Plan, spread: nn.Module | None) -> How:
     weights = None if plan.class_weights is None else torch.tensor(plan.class_weights, device=plan.device)
     return How(
         device=torch.device(plan.device),
         precision=plan.precision,
         loss=plan.loss,
         seed=plan.train.seed,
+        ranks=plan.ranks,
+        spread=spread,
         steps_per_epoch=plan.loader.steps_per_epoch,
         accumulate=plan.train.accumulate,
         clip=plan.train.clip,
@@ -188,12 +207,12 @@ def _steps(run: _Run) -> None:
     try:
         while run.state.step < run.total:
             began = time.monotonic()
-            batch = next(batches)
+            batch = across.counted(run.ranks, batches)
             waited = time.monotonic() - began
             _tell_bad(run, batch)
             _one(run, batch, waited)
             _settle(run)
-            if run.stop.caught is not None:
+            if across.stopped(run.ranks, run.stop):
                 raise _stopped(run)
     finally:
         if isinstance(batches, Generator):
@@ -230,9 +249,10 @@ def _one(run: _Run, batch: TrainBatch, waited: float) -> None:
         run.tell("overflow", **numbers)
         return
     if not done.skipped:
-        pace = len(batch.labels) / max(took + waited, 1e-9)
+        pace = (batch.whole or len(batch.labels)) / max(took + waited, 1e-9)
         run.tell("step", **numbers, wait_s=waited, step_s=took, images_per_s=pace)
         return
+    batch = across.with_all_indices(run.ranks, batch)
     stops = run.plan.train.on_nan == "stop" or state.skipped_in_row > SKIPS_IN_ROW
     run.tell("broke" if stops else "skipped", **numbers, indices=[int(index) for index in batch.indices])
     if stops:
@@ -277,9 +297,12 @@ def _evaluate(run: _Run) -> None:
     assert plan.evaluate is not None
     began = time.monotonic()
     try:
-        with _to_evaluate(state) as module, generators_kept(run.how.device), torch.no_grad(), run.stop.interrupting():
+        # several ranks stop together, after a batch: a signal must not end one of them while it speaks to the others
+        interrupting = run.stop.interrupting() if run.ranks.size == 1 else contextlib.nullcontext()
+        with _to_evaluate(state) as module, generators_kept(run.how.device), torch.no_grad(), interrupting:
             metrics = {name: float(value) for name, value in plan.evaluate(module).items()}
     except Interrupted:
+        across.stopped(run.ranks, run.stop)
         raise _stopped(run) from None
     assert "top1" in metrics, sorted(metrics)
     state.metrics = metrics
@@ -291,7 +314,7 @@ def _to_evaluate(state: TrainState) -> Iterator[nn.Module]:
     """The network in evaluation mode with the averaged weights; every part's mode comes back as it was."""
     modes = [(part, part.training) for part in state.module.modules()]
     try:
-        with average.averaged(state.module, state.ema) as module:
+        with shown(state) as module:
             yield module.eval()
     finally:
         for part, training in modes:
@@ -301,15 +324,19 @@ def _to_evaluate(state: TrainState) -> Iterator[nn.Module]:
 def _save(run: _Run, *, best: bool) -> None:
     state = run.state
     state.elapsed_s = run.elapsed()
-    saved = snapshot(state, run.plan.identity)
+    saved = _snapshot(run)
     name = f"step-{state.step:08d}"
     row: dict[str, object] = {"event": "checkpoint", "step": state.step, "name": name, "best": best}
     run.rows.write(row)
     run.rows.sync()
     began = time.monotonic()
-    checkpoint.save(run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
+    across.save(run.ranks, run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
     run.saved = state.step
     run.listener({**row, "wall_s": time.monotonic() - began})
+
+
+def _snapshot(run: _Run) -> checkpoint.Snapshot | None:
+    return across.snapshot_of(run.ranks, run.state, run.plan.identity)
 
 
 def _stopped(run: _Run) -> Stopped:
@@ -317,9 +344,9 @@ def _stopped(run: _Run) -> Stopped:
     state, plan = run.state, run.plan
     if run.saved != state.step:
         state.elapsed_s = run.elapsed()
-        saved = snapshot(state, plan.identity)
+        saved = _snapshot(run)
         run.rows.sync()
-        checkpoint.save(plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
+        across.save(run.ranks, plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
     run.tell("stopped", by=run.stop.caught, wall_s=run.elapsed())
     return Stopped(
         "V901",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vitrail.data.sources import Source
+from vitrail.ranks import Ranks
 from vitrail.recipe import Recipe
 
 Listener = Callable[[Mapping[str, object]], None]
@@ -34,13 +35,13 @@ def look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
         listener({"event": "note", "text": f"cannot be read: {one.name}: {one.error.what} ({one.error.code})"})
 
 
-def probed(recipe: Recipe) -> Recipe:
-    """`auto` and None settled by looking at the machine: precision, attention, threads."""
+def probed(recipe: Recipe, ranks: Ranks) -> Recipe:
+    """`auto` and None settled by looking at the machine, which the ranks on it share: precision, attention, threads."""
     import torch
 
     from vitrail.machine import cores
 
-    threads = recipe.train.threads or cores()
+    threads = recipe.train.threads or max(1, cores() // ranks.world.locals)
     torch.set_num_threads(threads)
     origins = dict(recipe.origins)
     if recipe.train.threads is None:
@@ -51,7 +52,8 @@ def probed(recipe: Recipe) -> Recipe:
         return recipe
     from vitrail.training.probe import fastest_way
 
-    precision, attention = fastest_way(recipe.config, recipe.precision, train.attention, recipe.data.batch)
+    batch = max(1, recipe.data.batch // ranks.size)
+    precision, attention = fastest_way(recipe.config, recipe.precision, train.attention, batch)
     for key in ("precision", "train.attention"):
         if key not in origins or origins[key] == "default":
             origins[key] = "probe"

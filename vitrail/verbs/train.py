@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
@@ -17,11 +18,14 @@ from vitrail.errors import RunError, SystemFault, UsageError
 from vitrail.machine import keep_pages
 from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
+from vitrail.ranks import Ranks, joined
 from vitrail.recipe import Recipe, load_recipe
+from vitrail.recipe.devices import devices_before, for_devices, told
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, differences, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.verbs.before import Listener, look_through, probed
+from vitrail.verbs.sharing import refuse_other_pictures
 from vitrail.verbs.teacher import teacher_of
 
 if TYPE_CHECKING:
@@ -92,24 +96,29 @@ def train(
     """Train as the recipe says; the run folder holds all that came of it, a bundle at its end.
 
     recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`. resume: go on
-    from the newest good checkpoint, to the same bits as if never stopped. listener: called with every event.
+    from the newest good checkpoint, to the same bits as if never stopped. listener: called with every event. Under
+    torchrun all of its processes call this; rank 0 alone listens and writes.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     need("torch", "train")
     need("matplotlib", "train")
     folder = Path(out) if out is not None else default_folder(wanted)
-    _refuse_second_start(folder, resume)
-    source = open_source(wanted.data, seed=wanted.train.seed)
-    for note in source.notes:
-        listener({"event": "note", "text": note})
+    with joined(wanted.train.patience) as ranks:
+        if ranks.rank:
+            listener = _silent
+        ranks.first(lambda: _refuse_second_start(folder, resume))
+        source = open_source(wanted.data, seed=wanted.train.seed)
+        for note in source.notes:
+            listener({"event": "note", "text": note})
+        ranks.first(lambda: _prepare(folder, source, wanted, listener))
+        with locked(folder) if ranks.rank == 0 else nullcontext():
+            return _Run(wanted, source, folder, ranks, listener).go(resume=resume, strict=strict)
+
+
+def _prepare(folder: Path, source: Source, wanted: Recipe, listener: Listener) -> None:
     if not (folder / RECIPE).is_file():
         look_through(source, wanted, listener)
     make_folder(folder)
-    with locked(folder):
-        if (folder / RECIPE).is_file() and not resume:  # again: somebody was faster
-            raise _exists(folder)
-        remove_leftovers(folder)
-        return _Run(wanted, source, folder, listener).go(resume=resume, strict=strict)
 
 
 def _refuse_second_start(folder: Path, resume: bool) -> None:
@@ -128,43 +137,56 @@ def _exists(folder: Path) -> RunError:
 class _Run:
     """One call of `train`: the settled recipe, its source and its folder."""
 
-    def __init__(self, recipe: Recipe, source: Source, folder: Path, listener: Listener) -> None:
+    def __init__(self, recipe: Recipe, source: Source, folder: Path, ranks: Ranks, listener: Listener) -> None:
         self.wanted = recipe
         self.source = source
         self.folder = folder
+        self.ranks = ranks
         self.tell = listener
+        self._started: Loaded | None = None  # where a new run starts from
         self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
     def go(self, *, resume: bool, strict: bool) -> TrainResult:
         if self.wanted.train.keep_pages:
             keep_pages()
-        if (self.folder / RECIPE).is_file():
-            recipe = self._as_before()
-            if (self.folder / "bundle" / "manifest.json").is_file():
-                self.tell({"event": "note", "text": "the run is finished already"})
-                return TrainResult(self.folder, self.folder / "bundle", 0, 0.0, None)
-            snapshot = self._newest(recipe, strict)
-            start = None if snapshot else self._start(recipe)
-        else:
-            recipe, start = self._settled()
-            snapshot = None
+        begun = self.ranks.first(lambda: self._begin(resume=resume, strict=strict))
+        if begun is None:
+            self.tell({"event": "note", "text": "the run is finished already"})
+            return TrainResult(self.folder, self.folder / "bundle", 0, 0.0, None)
+        recipe, snapshot, fingerprint = begun
+        refuse_other_pictures(self.ranks, self.source, fingerprint)
+        start = self._started
+        if start is None and snapshot is None:
+            start = self._start(recipe)  # of a rank that did not settle the recipe, or of a run without a checkpoint
         if resume and snapshot is None:
             self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
         self.tell({"event": "recipe", "text": to_yaml(recipe, version=__version__), "origins": dict(recipe.origins)})
         return self._train(recipe, start.classifier if start else None, snapshot)
 
-    def _settled(self) -> tuple[Recipe, Loaded | None]:
-        """The recipe of a new run, whole, kept in its folder; and what it starts from."""
-        recipe = settle(self.wanted, self.source)
+    def _begin(self, *, resume: bool, strict: bool) -> tuple[Recipe, Snapshot | None, str] | None:
+        """The run's recipe, the state to go on from, and the hash of its pictures; None where it is finished."""
+        if (self.folder / RECIPE).is_file() and not resume:  # again: somebody was faster
+            raise _exists(self.folder)
+        remove_leftovers(self.folder)
+        if not (self.folder / RECIPE).is_file():
+            return self._settled(), None, self.source.fingerprint
+        recipe = self._as_before()
+        if (self.folder / "bundle" / "manifest.json").is_file():
+            return None
+        return recipe, self._newest(recipe, strict), self.source.fingerprint
+
+    def _settled(self) -> Recipe:
+        """The recipe of a new run, whole, kept in its folder."""
+        recipe = settle(for_devices(self.wanted, self.ranks.size), self.source)
         _refuse_freezing_nothing(recipe)
-        start = self._start(recipe)
+        self._started = start = self._start(recipe)
         if start is not None:
             recipe = started_from(recipe, start)
         if recipe.loss.teacher is not None:
             recipe = taught_by(recipe, teacher_of(recipe, self.source.classes).sha256)
-        recipe = probed(recipe)
+        recipe = probed(recipe, self.ranks)
         write_file(self.folder / RECIPE, to_yaml(recipe, version=__version__).encode())
-        return recipe, start
+        return recipe
 
     def _newest(self, recipe: Recipe, strict: bool) -> Snapshot | None:
         """The state to go on from, after making sure that it is of this recipe and these pictures."""
@@ -187,6 +209,9 @@ class _Run:
                     evidence=[f"then {identity[key]}", f"now  {now}"],
                     hint="put back what it was started with, or start a new run with another --out",
                 )
+        if (ranks := identity.get("ranks", 1)) != self.ranks.size:
+            text = f"saved by {ranks} ranks, {self.ranks.size} go on: the same pictures in order, not the same bits"
+            self.tell({"event": "note", "text": text})
         return snapshot
 
     def _report_damage(self, passed_over: Sequence[str], strict: bool) -> None:
@@ -218,7 +243,8 @@ class _Run:
         """The recipe of the run that lies here, after making sure that it is the one that is wanted."""
         path = self.folder / RECIPE
         before = parse_recipe(path.read_text("utf-8"), str(path), name=self.wanted.name)
-        now = settle(as_chosen(self.wanted, before), self.source)
+        devices = devices_before(self.wanted, before, self.ranks.size)
+        now = settle(as_chosen(for_devices(self.wanted, devices), before), self.source)
         if fingerprint(now) != fingerprint(before):
             raise RunError(
                 "V602",
@@ -234,6 +260,8 @@ class _Run:
         import torch
 
         from vitrail.data.loader import TrainLoader, bad_allowed
+        from vitrail.data.mix import mixer
+        from vitrail.data.order import part_of
         from vitrail.machine import keep_fp32_true
         from vitrail.models import build, set_attention
         from vitrail.training.loop import Plan
@@ -246,8 +274,12 @@ class _Run:
         torch.set_num_threads(recipe.train.threads)
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
         set_attention(module, "fused" if recipe.train.attention == "fused" else "explicit")
-        loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, recipe.train.seed)
-        self._enough_space(module)
+        seed, batch, ranks = recipe.train.seed, recipe.data.batch, self.ranks
+        part = None
+        if ranks.size > 1:
+            part = part_of(batch, rank=ranks.rank, size=ranks.size, paired=recipe.mix is not None)
+        loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, seed, part)
+        ranks.first(lambda: self._enough_space(module))
         plan = Plan(
             module=module,
             optimizer=recipe.optimizer,
@@ -258,10 +290,11 @@ class _Run:
             checkpoint=recipe.checkpoint,
             evaluation=recipe.evaluation,
             precision="fp32" if recipe.precision == "auto" else recipe.precision,
-            device="cpu",
+            device=ranks.device("cpu"),
+            ranks=ranks,
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
-            mix=_mixer(recipe),
+            mix=mixer(recipe.mix, seed=seed, classes=recipe.config.classes, batch=batch, part=part),
             class_weights=self._class_weights(recipe),
             teacher=self._teacher(recipe),
             evaluate=lambda network: self._quality(network, recipe),
@@ -270,6 +303,7 @@ class _Run:
         )
         steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
+        self.tell({"event": "note", "text": told(recipe, loader.steps_per_epoch, ranks.size)})
         if (how := reading(recipe, self.source)) is not None:
             self.tell({"event": "note", "text": how})
         outcome = run_loop(plan, resume=snapshot, listener=self.tell)
@@ -326,30 +360,25 @@ class _Run:
         }
 
     def _evaluate(self, network: nn.Module, recipe: Recipe) -> Evaluation:
-        from vitrail.data.loader import evaluation_batches
-        from vitrail.evaluation.evaluate import evaluate
         from vitrail.models.classifier import Classifier
+        from vitrail.verbs.sharing import evaluated
 
         model = Classifier(network, recipe.config, recipe.policy, self.source.classes)
-        batches = evaluation_batches(
-            self.source,
-            self.source.held_out,
-            recipe.policy,
-            batch=recipe.evaluation.batch,
-            workers=recipe.data.workers,
-            patience=recipe.data.patience,
-        )
-        return evaluate(model.logits, batches, self.source.classes)
+        return evaluated(model, self.source, recipe, self.ranks)
 
     def _finish(self, recipe: Recipe, outcome: Outcome) -> TrainResult:
         from vitrail.training.state import final_module
         from vitrail.verbs.feeding import waiting
         from vitrail.verbs.finish import finish_run
 
-        self.tell({"event": "note", "text": waiting(self.folder, recipe)})
         module = final_module(outcome.state)
         evaluation = self._last or self._evaluate(module, recipe)
-        bundle = finish_run(self.folder, recipe, self.source, module, evaluation)
+
+        def finish() -> Path:
+            self.tell({"event": "note", "text": waiting(self.folder, recipe)})
+            return finish_run(self.folder, recipe, self.source, module, evaluation)
+
+        bundle = self.ranks.first(finish)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
 
 
@@ -359,22 +388,6 @@ def _refuse_freezing_nothing(recipe: Recipe) -> None:
     from vitrail.training.groups import freeze
 
     freeze(build(recipe.config, device="meta"), recipe.train.freeze)
-
-
-def _mixer(recipe: Recipe) -> Callable[..., Any] | None:
-    """The step's mixing, or None: (images, labels, step, epoch) -> (images, targets)."""
-    config = recipe.mix
-    if config is None:
-        return None
-
-    def mixer(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
-        from vitrail.data.mix import apply, draw
-
-        shape = (len(images), int(images.shape[-2]), int(images.shape[-1]))
-        mixings = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, shape=shape)
-        return (images, labels) if mixings is None else apply(mixings, images, labels, recipe.config.classes)
-
-    return mixer
 
 
 def no_recipe_given() -> UsageError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import signal
 import socket
 import threading
@@ -23,6 +25,7 @@ from vitrail.ranks.world import World
 T = TypeVar("T")
 FOR_EVER = timedelta(days=30)
 POLL = 0.05  # seconds
+_RUNS = itertools.count()  # of this process
 
 
 class Group(Ranks):
@@ -31,11 +34,17 @@ class Group(Ranks):
     def __init__(self, world: World, patience: float) -> None:
         super().__init__(world)
         host, port = world.meeting
-        self._timeout = timedelta(seconds=patience) if patience else FOR_EVER
+        self._lead = f"vitrail/{world.attempt}/{next(_RUNS)}"
         try:
-            dist.init_process_group(_backend(), timeout=self._timeout)
             # one for each thread: a store answers one question at a time
-            self._store, own = (dist.TCPStore(host, port, wait_for_workers=False) for _ in range(2))  # type: ignore[attr-defined]
+            self._store, own, torchs = (_store(world, first=number == 0) for number in range(3))
+            dist.init_process_group(
+                _backend(),
+                store=dist.PrefixStore(f"{self._lead}/group", torchs),  # type: ignore[attr-defined]
+                rank=world.rank,
+                world_size=world.size,
+                timeout=timedelta(seconds=patience) if patience else FOR_EVER,
+            )
         except (RuntimeError, ValueError) as error:
             raise SystemFault(
                 "V705",
@@ -43,7 +52,7 @@ class Group(Ranks):
                 evidence=[str(error).splitlines()[0]],
                 hint="start all of them, and give each machine's torchrun the same --master-addr and --master-port",
             ) from error
-        self._watch = Watch(own, world, patience)
+        self._watch = Watch(own, world, patience, lead=self._lead)
         self._turn = 0
         self._raised: VitrailError | None = None
 
@@ -70,7 +79,7 @@ class Group(Ranks):
 
     def first(self, do: Callable[[], T]) -> T:
         self._turn += 1
-        key = f"vitrail/{self.world.attempt}/first/{self._turn}"
+        key = f"{self._lead}/first/{self._turn}"
         outcome: list[Any] = [None, None]
         if self.rank == 0:
             try:
@@ -127,8 +136,11 @@ class Group(Ranks):
         """
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if isinstance(error, Stopped):
+            self.leave()
+            return None
         if isinstance(error, VitrailError):
-            self._watch.close(None if error is self._raised or isinstance(error, Stopped) else error)
+            self._close(None if error is self._raised else error)
             return None
         instead = self._watch.cause(within=GRACE) if isinstance(error, RuntimeError) else None
         suspects = self._watch.suspects()
@@ -139,8 +151,13 @@ class Group(Ranks):
                 evidence=[str(error).splitlines()[0][:200], *suspects],
                 hint=f"raise train.patience if so long a wait is right; {HINT}",
             )
-        self._watch.close(None if instead else _ended(self.rank, error))
+        self._close(None if instead else _ended(self.rank, error))
         return instead
+
+    def _close(self, error: VitrailError | None) -> None:
+        self._watch.close(error)
+        if dist.get_backend() == "gloo":  # others may wait here for those that are gone
+            dist.destroy_process_group()
 
     def leave(self) -> None:
         """Part in peace."""
@@ -148,6 +165,13 @@ class Group(Ranks):
             dist.barrier()
         self._watch.close(None)
         dist.destroy_process_group()
+
+
+def _store(world: World, *, first: bool) -> Any:
+    """A connection to the store: torchrun has one, else rank 0 opens it."""
+    opens = first and world.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    host, port = world.meeting
+    return dist.TCPStore(host, port, is_master=opens, wait_for_workers=False, multi_tenant=True)  # type: ignore[attr-defined]
 
 
 def _ended(rank: int, error: BaseException) -> VitrailError:

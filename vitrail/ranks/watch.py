@@ -49,9 +49,9 @@ class Beat:
 class Watch:
     """The signs of life of all ranks of one attempt of a run."""
 
-    def __init__(self, store: Store, world: World, patience: float) -> None:
+    def __init__(self, store: Store, world: World, patience: float, *, lead: str) -> None:
         self._store, self._world, self._patience = store, world, patience
-        self._lead = f"vitrail/{world.attempt}"
+        self._lead = lead  # of this run's keys
         self._others = {rank: Beat(since=time.monotonic()) for rank in range(world.size) if rank != world.rank}
         self._lock = threading.Lock()
         self._cause: VitrailError | None = None
@@ -97,8 +97,9 @@ class Watch:
                 self._say()
                 for rank, beat in self._others.items():
                     self._hear(rank, beat)
+                self._hear_of_itself()
             except RuntimeError as error:
-                self._found(_lost(f"the ranks' store cannot be reached: {str(error).splitlines()[0]}", []))
+                self._found(self._store_lost(error))
             self._end_what_hangs()
 
     def _say(self) -> None:
@@ -121,8 +122,7 @@ class Watch:
                 self._found(_received(values, rank))
             return
         if gone:
-            lost = _lost(f"rank {rank} died ({beat.host}, process {beat.pid})", [f"it was last seen: {beat.where}"])
-            self._post(rank, _plain(lost))
+            self._post(rank, _plain(_died(rank, beat)))
             return
         key = f"{self._lead}/beat/{rank}"
         text = self._store.get(key).decode() if self._store.check([key]) else ""
@@ -142,7 +142,7 @@ class Watch:
             what = f"rank {rank} keeps the others waiting for {self._patience:g} s"
             state = "no sign of life" if silent > GRACE else "its threads were printed where they stand"
             lost = _lost(what, [f"{beat.host}, process {beat.pid}: {beat.where}; {state}"], stuck=True)
-            self._post(rank, {**_plain(lost), "stuck": True})
+            self._post(rank, _plain(lost))
 
     def _post(self, rank: int, values: dict[str, Any]) -> None:
         key = f"{self._lead}/end/{rank}"
@@ -154,14 +154,19 @@ class Watch:
             if self._cause is None:
                 self._cause, self._noticed = cause, time.monotonic()
 
-    def _end_what_hangs(self) -> None:
+    def _hear_of_itself(self) -> None:
         mine = f"{self._lead}/end/{self._world.rank}"
-        try:
-            if self._cause is None and self._store.check([mine]):  # the others have given this rank up
-                self._found(_received(json.loads(self._store.get(mine)), self._world.rank))
-        except RuntimeError:
-            pass_on = _lost("the ranks' store cannot be reached", [])
-            self._found(pass_on)
+        if self._store.check([mine]):  # the others have given this rank up
+            self._found(_received(json.loads(self._store.get(mine)), self._world.rank))
+
+    def _store_lost(self, error: RuntimeError) -> VitrailError:
+        """The store is torchrun's, or rank 0's where it was started otherwise: it ends with them."""
+        for rank, beat in self._others.items():
+            if beat.host == socket.gethostname() and not _alive(beat.pid):
+                return _died(rank, beat)
+        return _lost("torchrun, or rank 0, is gone: the ranks' store does not answer", [str(error).splitlines()[0]])
+
+    def _end_what_hangs(self) -> None:
         if self._cause is None or time.monotonic() - self._noticed < GRACE:
             return
         if not self._quiet.is_set():  # the work hangs in what cannot be interrupted
@@ -185,6 +190,10 @@ def _alive(pid: int) -> bool:
 def _lost(what: str, evidence: list[str], *, stuck: bool = False) -> SystemFault:
     hint = f"raise train.patience if so long a wait is right; {HINT}" if stuck else HINT
     return SystemFault("V705", what, evidence=evidence, hint=hint)
+
+
+def _died(rank: int, beat: Beat) -> SystemFault:
+    return _lost(f"rank {rank} died ({beat.host}, process {beat.pid})", [f"it was last seen: {beat.where}"])
 
 
 def _plain(error: VitrailError) -> dict[str, Any]:

@@ -39,10 +39,13 @@ def with_all_indices(ranks: Ranks, batch: TrainBatch) -> TrainBatch:
 
 
 def stopped(ranks: Ranks, stop: Stop) -> bool:
-    """Whether any rank was told to stop; all know the signal then."""
-    if ranks.size > 1 and ranks.total(stop.caught is not None):
-        stop.caught = next(name for name in ranks.gather(stop.caught) if name is not None)
-    return stop.caught is not None
+    """Whether any rank was told to stop; all know the signal then. One that comes too late is for the next time."""
+    if ranks.size == 1:
+        return stop.caught is not None
+    if not ranks.total(stop.caught is not None):
+        return False
+    stop.caught = next(name for name in ranks.gather(stop.caught) if name is not None)
+    return True
 
 
 def spread(ranks: Ranks, module: nn.Module, parallel: Parallel) -> tuple[nn.Module | None, nn.Module | None]:

@@ -125,7 +125,7 @@ def apply(mixings: Mixings, images: Tensor, labels: Tensor, classes: int) -> tup
             top, bottom, left, right = mixing.box
             keep[row, :, top:bottom, left:right] = 0.0
     keep = keep.to(images.device)
-    shares = torch.tensor([[mixing.share] for mixing in mixings], dtype=images.dtype, device=images.device)
+    shares = torch.tensor([mixing.share for mixing in mixings], dtype=images.dtype, device=images.device)[:, None]
     mixed = images * keep + images.flip(0) * (1.0 - keep)
     return mixed, targets * shares + targets.flip(0) * (1.0 - shares)
 

@@ -53,11 +53,11 @@ def part_of(count: int, *, rank: int, size: int, paired: bool) -> NDArray[np.int
     its i-th from the end. Ranks take equally many, or one more (paired: up to two more).
 
     >>> [part_of(7, rank=rank, size=2, paired=True).tolist() for rank in (0, 1)]
-    [[0, 1, 5, 6], [2, 3, 4]]
+    [[2, 3, 4], [0, 1, 5, 6]]
     """
     if not paired:
         return np.array_split(np.arange(count), size)[rank]
-    firsts = np.array_split(np.arange((count + 1) // 2), size)[rank]
+    firsts = np.array_split(np.arange((count + 1) // 2)[::-1], size)[rank]  # the middle one, alone, with most others
     return np.union1d(firsts, count - 1 - firsts)
 
 

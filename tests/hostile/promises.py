@@ -33,9 +33,14 @@ PICTURES = tuple(f"tests.pictures.test_{name}" for name in ("decode", "decode_ho
 NAMES, LISTS_OF_LABELS, TREES, CLASSES = (
     f"tests.data.test_{name}" for name in ("hostile_names", "hostile_lists", "tree", "classes")
 )
+RANKS = tuple(f"tests.ranks.test_{name}" for name in ("ranks", "two_ranks", "lost_ranks"))
 CHANGING = ("tests.data.test_changing_files",)
 
 PROMISES: dict[str, Promise] = {
+    "A13": Promise("the world's size may change: the same pictures, 1e-5 a step", 18, "the same", RANKS),
+    "A14": Promise("uneven parts never hang, no picture counts twice", 32, "the same", RANKS),
+    "A15": Promise("a dead rank ends the run, and is named", 1, "30 moments", RANKS),
+    "A16": Promise("a rank that stands still is named", 1, "the same", RANKS),
     "B01": Promise("no picture crashes, hangs or stops a run", 250, "2,000,000 mutants", PICTURES),
     "B02": Promise("the pixel limit is an error before decoding", 25, "1,000 sizes of each format", PICTURES),
     "B03": Promise("only named decoders are ever called", 15, "the same", PICTURES),

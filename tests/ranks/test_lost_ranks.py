@@ -32,7 +32,7 @@ class Pair:
 
     def __init__(self, place: Path, patience: float) -> None:
         self.run = place / "run"
-        (place / "recipe.yaml").write_text(RECIPE.replace("MODEL", "{" + MODELS["cct"] + "}"))
+        (place / "recipe.yaml").write_text(RECIPE.replace("MODEL", MODELS["cct"]))
         words = ["schedule.epochs=400", "checkpoint.every=1", "checkpoint.keep=3", f"train.patience={patience:g}"]
         command = [sys.executable, "-m", "vitrail", "train", str(place / "recipe.yaml"), *words]
         command += ["--out", str(self.run)]
@@ -51,9 +51,8 @@ class Pair:
         end = time.monotonic() + GUARD
         while time.monotonic() < end:
             assert all(rank.poll() is None for rank in self.ranks), [said.read_text() for said in self.said]
-            lines = (
-                (self.run / "journal.jsonl").read_text().splitlines() if (self.run / "journal.jsonl").exists() else []
-            )
+            journal = self.run / "journal.jsonl"
+            lines = journal.read_text().splitlines() if journal.exists() else []
             rows = [json.loads(line) for line in lines if line.endswith("}")]
             if any(row["event"] == event and row["step"] >= step for row in rows):
                 return
@@ -67,27 +66,34 @@ class Pair:
             rank.wait()
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path
-
-
 def _good(pair: Pair) -> None:
     path, passed_over = newest_good(pair.run / "checkpoints", set_aside=False)
     assert path is not None and not passed_over
 
 
-@pytest.mark.parametrize("victim", [1, 0])
-def test_A15_a_killed_rank_ends_the_other_and_is_named(tmp_path: Path, victim: int) -> None:
+def test_A15_a_killed_rank_ends_the_other_and_is_named(tmp_path: Path) -> None:
+    _killed(tmp_path, 1, ("step", 30))
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("event", ["step", "evaluation", "checkpoint"])
+@pytest.mark.parametrize("step", [1, 22, 44, 60, 66])
+def test_A15_killed_at_many_moments(tmp_path: Path, victim: int, event: str, step: int) -> None:
+    _killed(tmp_path, victim, (event, step))
+
+
+def _killed(tmp_path: Path, victim: int, where: tuple[str, int]) -> None:
     pair = Pair(tmp_path, patience=120)
     try:
-        pair.wait_for("step", 30)
+        pair.wait_for(*where)
         pair.ranks[victim].kill()
         other = 1 - victim
         assert pair.ranks[other].wait(GUARD) == 4
         said = pair.said[other].read_text()
-        assert "error[V705]" in said and f"rank {victim} died" in said
-        _good(pair)
+        assert "error[V705]" in said and f"rank {victim} died" in said, said
+        if where[1] > 22:
+            _good(pair)
     finally:
         pair.end()
 
@@ -105,6 +111,7 @@ def test_A16_a_rank_that_stands_still_is_named(tmp_path: Path) -> None:
         pair.end()
 
 
+@pytest.mark.prove  # `test_two_ranks.py` stops one quickly
 @pytest.mark.parametrize("where", [("step", 30), ("checkpoint", 22)])
 def test_A19_told_to_stop_all_ranks_save_and_leave(tmp_path: Path, where: tuple[str, int]) -> None:
     pair = Pair(tmp_path, patience=120)

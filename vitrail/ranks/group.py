@@ -24,6 +24,7 @@ from vitrail.ranks.world import World
 
 T = TypeVar("T")
 FOR_EVER = timedelta(days=30)
+MEETING = 300.0  # seconds in which all must have come
 POLL = 0.05  # seconds
 _RUNS = itertools.count()  # of this process
 
@@ -31,13 +32,15 @@ _RUNS = itertools.count()  # of this process
 class Group(Ranks):
     """The ranks of a run that torchrun started."""
 
-    def __init__(self, world: World, patience: float) -> None:
+    def __init__(self, world: World, patience: float, *, meeting: float = MEETING) -> None:
         super().__init__(world)
         host, port = world.meeting
         self._lead = f"vitrail/{world.attempt}/{next(_RUNS)}"
         try:
             # one for each thread: a store answers one question at a time
-            self._store, own, torchs = (_store(world, first=number == 0) for number in range(3))
+            self._store, own, torchs = (_store(world, meeting, first=number == 0) for number in range(3))
+            self._store.set(f"{self._lead}/here/{world.rank}", "1")  # all are here before anyone's patience counts
+            self._store.wait([f"{self._lead}/here/{rank}" for rank in range(world.size)])
             dist.init_process_group(
                 _backend(),
                 store=dist.PrefixStore(f"{self._lead}/group", torchs),  # type: ignore[attr-defined]
@@ -167,11 +170,11 @@ class Group(Ranks):
         dist.destroy_process_group()
 
 
-def _store(world: World, *, first: bool) -> Any:
+def _store(world: World, meeting: float, *, first: bool) -> Any:
     """A connection to the store: torchrun has one, else rank 0 opens it."""
     opens = first and world.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    host, port = world.meeting
-    return dist.TCPStore(host, port, is_master=opens, wait_for_workers=False, multi_tenant=True)  # type: ignore[attr-defined]
+    (host, port), limit = world.meeting, timedelta(seconds=meeting)
+    return dist.TCPStore(host, port, is_master=opens, timeout=limit, wait_for_workers=False, multi_tenant=True)  # type: ignore[attr-defined]
 
 
 def _ended(rank: int, error: BaseException) -> VitrailError:

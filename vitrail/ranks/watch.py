@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from vitrail.errors import CODES, SystemFault, VitrailError
@@ -176,15 +177,16 @@ class Watch:
 
 
 def _alive(pid: int) -> bool:
+    """Whether a process of this machine runs; one that has ended and waits for its parent's question does not."""
     if not pid:
-        return True
+        return True  # it has not said yet which it is
     try:
         os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:  # another user's, or a system without /proc
         return True
-    return True
 
 
 def _lost(what: str, evidence: list[str], *, stuck: bool = False) -> SystemFault:

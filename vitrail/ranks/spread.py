@@ -37,6 +37,11 @@ def later(module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
     return waiting
 
 
+def lies_in_parts(tensor: Tensor) -> bool:
+    """Whether each rank holds a part of the tensor; not every fused kernel of torch takes such."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """The tensor, put together where it lies in parts: all ranks call it in the same order."""
     full = getattr(tensor, "full_tensor", None)
@@ -45,7 +50,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 def in_parts(tensor: Tensor, like: Tensor) -> Tensor:
     """The whole `tensor`, which all ranks have, laid out as `like` is."""
-    if not hasattr(like, "full_tensor"):
+    if not lies_in_parts(like):
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -172,6 +172,7 @@ CODES: dict[str, tuple[type[VitrailError], str]] = {
     "V703": (SystemFault, "memory does not suffice"),
     "V704": (SystemFault, "a file cannot be fetched from the net"),
     "V705": (SystemFault, "a step or a save stood still"),
+    "V706": (SystemFault, "a rank died, hangs, or cannot be reached"),
     "V801": (OutsideBound, "the proof of an export failed"),
     "V802": (OutsideBound, "the bundle no longer gives the proven answers"),
     "V803": (OutsideBound, "a damaged checkpoint was passed over and --strict was asked for"),

@@ -39,6 +39,14 @@ def _raise(error: VitrailError) -> None:
     raise error
 
 
+def _nobody_to_meet() -> None:
+    """A rank whose others never come."""
+    from vitrail.ranks.group import Group
+    from vitrail.ranks.world import World
+
+    Group(World(rank=1, size=2, meeting=("127.0.0.1", 1)), 1.0, meeting=1.0)
+
+
 def _picture(place: Path, data: bytes) -> object:
     (place / "x.png").write_bytes(data)
     return decode(place / "x.png")
@@ -345,6 +353,7 @@ TABLE: dict[str, Provoke] = {
     "V703": lambda place, run: _memory(place),
     "V704": lambda place, run: _nobody_answers(place),
     "V705": lambda place, run: _raise(stood_still("step 3", 120.0)),
+    "V706": lambda place, run: _nobody_to_meet(),
     "V801": lambda place, run: _sabotaged(run),
     "V802": lambda place, run: _other_answers(run),
     "V803": lambda place, run: _strict(run),

@@ -24,7 +24,8 @@ from vitrail.recipe.schema import PARTS
 # Says how a run goes, not what comes of it (or what comes of it in worse luck): the run must read it.
 HOW = (
     "data.workers", "data.patience", "data.on_bad", "train.attention", "train.threads", "train.keep_pages",
-    "train.loss_scale.window", "train.recompute", "train.time", "checkpoint.on_error", "evaluation.batch",
+    "train.loss_scale.window", "train.recompute", "train.time", "train.patience", "checkpoint.on_error",
+    "evaluation.batch",
     "watch.activations", "watch.stall",
 )  # fmt: skip
 
@@ -36,6 +37,9 @@ ELSEWHERE = {
     "data.class_order": "tests/data: classes whose names hold numbers of different lengths",
     "data.bad_limit": "tests/verbs/test_on_bad.py: pictures that cannot be read",
     "evaluation.patience": "tests/training/test_due.py: evaluations that are no better",
+    "data.batch_per_device": "tests/ranks: several devices",
+    "schedule.lr_rule": "tests/ranks: several devices",
+    "train.parallel": "tests/ranks: several devices",
     "watch.captures": "tests/training/test_watch.py: numbers that break",
     "train.on_nan": "tests/training/test_loop.py: numbers that break",
     "train.loss_scale.factor": "tests/training/test_loss_scale.py: overflows",

@@ -33,6 +33,7 @@ PICTURES = tuple(f"tests.pictures.test_{name}" for name in ("decode", "decode_ho
 NAMES, LISTS_OF_LABELS, TREES, CLASSES = (
     f"tests.data.test_{name}" for name in ("hostile_names", "hostile_lists", "tree", "classes")
 )
+RANKS = tuple(f"tests.ranks.test_{name}" for name in ("ranks", "two_ranks", "lost_ranks"))
 CHANGING = ("tests.data.test_changing_files",)
 
 RUNS = ("tests.training.test_step", "tests.training.test_loop", "tests.training.test_watch", "tests.verbs.test_replay")
@@ -40,8 +41,11 @@ RUNS = ("tests.training.test_step", "tests.training.test_loop", "tests.training.
 PROMISES: dict[str, Promise] = {
     "A12": Promise("what would change a resume's bits is refused, or allowed and marked", 25, "the same",
                    ("tests.verbs.test_drift",)),
-    "A16": Promise("a step or a save that stands still ends the run with all stacks", 3, "the same",
-                   ("tests.training.test_stall",)),
+    "A13": Promise("the world's size may change: the same pictures, 1e-5 a step", 18, "the same", RANKS),
+    "A14": Promise("uneven parts never hang, no picture counts twice", 32, "the same", RANKS),
+    "A15": Promise("a dead rank ends the run, and is named", 1, "30 moments", RANKS),
+    "A16": Promise("a step, a save or a rank that stands still ends the run, named, with all stacks", 4, "the same",
+                   ("tests.training.test_stall", *RANKS)),
     "A17": Promise("a step with NaN or Inf changes nothing, and is replayed to the bit", 80, "400", RUNS),
     "A18": Promise("nothing broken is saved as good or loaded: checkpoints, captures", 85, "100",
                    ("tests.training.test_state", "tests.training.test_watch", "tests.verbs.test_replay")),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tests.training.tiny import ADAMW, CLASSES, NETWORK, SGD, batch, fingerprint, mixed
 from vitrail.errors import RunError
 from vitrail.models import build
+from vitrail.ranks import Ranks, World
 from vitrail.training import average
 from vitrail.training.checkpoint import load, save
 from vitrail.training.configs import EMA, CrossEntropy, DynamicScale, HardTeacher, Optimizer, SoftTeacher
@@ -193,7 +194,7 @@ def test_masks_depend_on_seed_step_and_rank_alone() -> None:
     first = after(lambda: torch.manual_seed(1))
     assert equal(first, after(lambda: torch.rand(99)))
     assert not equal(first, after(lambda: None, replace(HOW, seed=4)))
-    assert not equal(first, after(lambda: None, replace(HOW, rank=1)))
+    assert not equal(first, after(lambda: None, replace(HOW, ranks=Ranks(World(rank=1)))))
     assert not equal(first, after(lambda: None, step=1))
 
 

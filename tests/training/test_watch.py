@@ -309,7 +309,7 @@ def test_A17_overflows_are_counted_and_kept_on_demand(tmp_path: Path) -> None:
 )
 def test_A17_a_capture_comes_back_exactly(values: Any, numbers: tuple[float, float, float], step: int) -> None:
     batch = TrainBatch(step, 7, np.array([5, 2**40]), values, np.array([0, 4]))
-    facts = capture.Facts(step, 7, 2**60, 3, *numbers, Scale(8.0, 2), "a: 1\n", ("ä", "b"), {"torch": "2"})
+    facts = capture.Facts(step, 7, 2**60, 3, 4, 8, *numbers, Scale(8.0, 2), "a: 1\n", ("ä", "b"), {"torch": "2"})
     made = capture.Capture(facts, {"w": Stored.of(values)}, batch, (0.1, 1e-300))
     with tempfile.TemporaryDirectory() as folder:
         back = capture.read(capture.write(Path(folder), made))

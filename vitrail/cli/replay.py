@@ -11,6 +11,7 @@ import click
 from vitrail.cli.options import AS_JSON
 
 SHOWN = 16  # pictures on a line
+BITS = {True: "(the same bits)", False: "(other bits)", None: "(of this rank alone; then of all)"}
 
 
 @click.command("replay")
@@ -31,8 +32,7 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
     lines = [
         f"step {values['step']} (epoch {values['epoch']}), rank {values['rank']}, {values['precision']}{scale}",
         f"then      loss {_short(kept['loss'])}  gradient norm {_short(kept['norm'])}",
-        f"repeated  loss {_short(now['loss'])}  gradient norm {_short(now['norm'])}"
-        f"  {'(the same bits)' if values['same_bits'] else '(other bits)'}",
+        f"repeated  loss {_short(now['loss'])}  gradient norm {_short(now['norm'])}  {BITS[values['same_bits']]}",
         *(f"changed   {line}" for line in values["drift"]),
     ]
     if first is None:

@@ -49,6 +49,7 @@ def command(
     """
     from vitrail.cli.progress import Progress
     from vitrail.cli.render import quality, result, speed
+    from vitrail.ranks import world
     from vitrail.verbs.train import train
 
     words = words if device == "auto" else (*words, f"train.device={device}")
@@ -58,6 +59,8 @@ def command(
         done = train(
             recipe, overrides, out=out, resume=resume, strict=strict, allow_drift=allow_drift, listener=progress
         )
+    if world().rank:  # of several ranks the first one speaks
+        return
     values = done.to_json()
     lines = [
         *quality(done.quality),

@@ -34,6 +34,7 @@ class TrainBatch:
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
     bad: tuple[BadPicture, ...] = ()  # those of the batch that could not be read, and are not in it
+    whole: int | None = None  # pictures of this step on all ranks; None: these are all
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Data:
     held_out: Literal["val", "test"] = "val"  # which part is held out where a source has both
     holdout: float = 0.2  # part of each class held out when the source has no validation split
     batch: int = 128  # of all devices together
+    batch_per_device: int | None = None  # in its place; settled to `batch`, times the devices there are
     sampling: Literal["shuffle", "balanced"] = "shuffle"  # balanced: each class equally often, whatever its size
     repeats: int = 1  # each picture so many times in a row, each time drawn anew; an epoch is as long as before
     # How training reads a crop of a JPEG. exact: from the whole picture. fast: no more of it than needed, at a smaller

@@ -41,13 +41,17 @@ LARGE, SMALL = 2_000, 50_000  # so many pictures from files, or small ones in me
 
 @dataclass(frozen=True)
 class TrainLoader:
-    """Training batches of a source. The last, smaller batch of an epoch is left out."""
+    """Training batches of a source. The last, smaller batch of an epoch is left out.
+
+    part: the places of each batch that are this rank's; None for all of them.
+    """
 
     source: Source
     policy: Policy
     augment: Augment
     data: Data
     seed: int
+    part: NDArray[np.int64] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -74,14 +78,32 @@ class TrainLoader:
             if epoch not in samples:
                 samples.clear()  # only the newest epoch is kept; a late reader of the old one makes it again
                 samples[epoch] = ordered
-            part = slice(place * self.data.batch, (place + last - first) * self.data.batch)
+            part = self._places(place, last - first)
             wanted = Samples(ordered.indices[part], ordered.keys[part])
+            if self._each == 0:
+                return [self._empty(step, epoch) for step in range(first, last)]
             if fixed is None:
                 return [self._read(first, epoch, wanted, reading)]
             return self._augmented(first, epoch, wanted, fixed)
 
         runs = _runs(start, stop, self._steps_at_once(fixed), self.steps_per_epoch)
         return _flat(ahead(make, 0, len(runs), self.data.workers, self.data.patience))
+
+    @property
+    def _each(self) -> int:
+        """Pictures of a batch that are this rank's."""
+        return self.data.batch if self.part is None else len(self.part)
+
+    def _places(self, place: int, steps: int) -> slice | NDArray[np.int64]:
+        """Where in an epoch the pictures of so many steps from number `place` stand."""
+        if self.part is None:
+            return slice(place * self.data.batch, (place + steps) * self.data.batch)
+        starts = np.arange(place, place + steps) * self.data.batch
+        return (starts[:, None] + self.part).reshape(-1)
+
+    def _empty(self, step: int, epoch: int) -> TrainBatch:
+        none = np.empty(0, np.int64)
+        return TrainBatch(step, epoch, none, np.empty((0, self.policy.channels, *self.policy.size), np.float32), none)
 
     def _samples(self, epoch: int) -> Samples:
         return epoch_samples(self.data, self.source.training, self.source.labels, seed=self.seed, epoch=epoch)
@@ -110,7 +132,7 @@ class TrainLoader:
         """The batches of several steps, their pictures from memory."""
         draws = Draws(self.seed, epoch, samples.keys)
         images = self._input(augmented_batch(fixed[samples.indices], self.augment, self.policy, draws), samples, epoch)
-        labels, each = self._labels(samples), self.data.batch
+        labels, each = self._labels(samples), self._each
         parts = [slice(begin, begin + each) for begin in range(0, len(labels), each)]
         return [
             TrainBatch(step, epoch, samples.indices[part], images[part], labels[part])
@@ -171,11 +193,17 @@ def evaluation_batches(
     batch: int,
     workers: int,
     patience: float = PATIENCE,
+    rank: int = 0,
+    size: int = 1,
 ) -> Iterator[EvalBatch]:
-    """The pictures `indices` once each, in order, as evaluation sees them. patience: of `ahead`."""
+    """The pictures `indices` once each, in order, as evaluation sees them. patience: of `ahead`.
+
+    Of several ranks each takes every `size`-th batch: a picture is computed in the same company as by one.
+    """
     worth_compiling(source, len(indices))
 
-    def make(number: int) -> EvalBatch:
+    def make(turn: int) -> EvalBatch:
+        number = rank + turn * size
         mine = indices[number * batch : (number + 1) * batch]
         pixels = np.zeros((len(mine), *policy.size, policy.channels), np.uint8)
         bad = []
@@ -187,7 +215,7 @@ def evaluation_batches(
                 bad.append(BadPicture(int(index), source.title(int(index)), error))
         return EvalBatch(mine, policy.normalise(pixels), source.labels[mine], tuple(bad))
 
-    return ahead(make, 0, -(-len(indices) // batch), workers, patience)
+    return ahead(make, 0, len(range(rank, -(-len(indices) // batch), size)), workers, patience)
 
 
 def ahead(

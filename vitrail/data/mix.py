@@ -6,10 +6,12 @@ Any batch size goes: the middle one of an odd batch is mixed with itself. What i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrail.data.configs import Mix
@@ -25,6 +27,27 @@ class Mixing:
 
 
 Mixings = Mixing | tuple[Mixing, ...]  # for the whole batch, or one for each of its pictures
+
+
+def mixer(
+    config: Mix | None, *, seed: int, classes: int, batch: int, part: NDArray[np.int64] | None = None
+) -> Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]] | None:
+    """The step's mixing, or None: (images, labels, step, epoch) -> (images, targets).
+
+    part: the places of a whole batch that are mixed here, by the draws of the whole one; as they come in pairs, this
+    gives what mixing all of them would.
+    """
+    if config is None:
+        return None
+
+    def mix(images: Tensor, labels: Tensor, step: int, epoch: int) -> tuple[Tensor, Tensor]:
+        count = len(images) if part is None else batch
+        drawn = draw(config, seed=seed, step=step, epoch=epoch, shape=(count, images.shape[-2], images.shape[-1]))
+        if part is not None and isinstance(drawn, tuple):
+            drawn = tuple(drawn[place] for place in part[: len(images)])
+        return (images, labels) if drawn is None else apply(drawn, images, labels, classes)
+
+    return mix
 
 
 def draw(config: Mix, *, seed: int, step: int, epoch: int, shape: tuple[int, int, int]) -> Mixings | None:
@@ -102,7 +125,7 @@ def apply(mixings: Mixings, images: Tensor, labels: Tensor, classes: int) -> tup
             top, bottom, left, right = mixing.box
             keep[row, :, top:bottom, left:right] = 0.0
     keep = keep.to(images.device)
-    shares = torch.tensor([[mixing.share] for mixing in mixings], dtype=images.dtype, device=images.device)
+    shares = torch.tensor([mixing.share for mixing in mixings], dtype=images.dtype, device=images.device)[:, None]
     mixed = images * keep + images.flip(0) * (1.0 - keep)
     return mixed, targets * shares + targets.flip(0) * (1.0 - shares)
 

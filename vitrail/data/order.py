@@ -46,6 +46,21 @@ def epoch_samples(
     return Samples(order, order + len(labels) * _times_before(order))
 
 
+def part_of(count: int, *, rank: int, size: int, paired: bool) -> NDArray[np.int64]:
+    """The places in a batch of `count` that one of `size` ranks takes, ascending; each is taken by one rank.
+
+    paired: with each place i also count - 1 - i, its partner in mixing, so that the partner of a rank's i-th picture is
+    its i-th from the end. Ranks take equally many, or one more (paired: up to two more).
+
+    >>> [part_of(7, rank=rank, size=2, paired=True).tolist() for rank in (0, 1)]
+    [[2, 3, 4], [0, 1, 5, 6]]
+    """
+    if not paired:
+        return np.array_split(np.arange(count), size)[rank]
+    firsts = np.array_split(np.arange((count + 1) // 2)[::-1], size)[rank]  # the middle one, alone, with most others
+    return np.union1d(firsts, count - 1 - firsts)
+
+
 def balanced_order(
     indices: NDArray[np.int64], labels: NDArray[np.int64], *, seed: int, epoch: int
 ) -> NDArray[np.int64]:

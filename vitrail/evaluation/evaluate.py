@@ -16,6 +16,7 @@ from vitrail.evaluation import metrics
 from vitrail.evaluation.intervals import wilson
 from vitrail.evaluation.metrics import BAD, Floats, Ints
 
+Found = tuple[list[tuple[NDArray[Any], ...]], list[BadPicture]]  # columns of each batch, and the unread pictures
 ROW_FIELDS = ("index", "name", "label", "prediction", "probability", "correct", "error")
 LARGEST_DENSE = 1000  # classes: a confusion matrix beyond this is millions of zeros in a JSON file
 
@@ -189,11 +190,13 @@ def evaluate(
     classes: Sequence[str],
     *,
     progress: Callable[[int], None] | None = None,
+    gather: Callable[[Found], list[Found]] = lambda found: [found],
 ) -> Evaluation:
     """Ask `logits` about every picture of `batches`, once each.
 
     logits: (B, C, H, W) float32 -> (B, K) with K = len(classes); whatever its precision, all arithmetic here is
-    float64. progress is called after each batch with the number of pictures done. NumbersBroke V811 at the first
+    float64. progress is called after each batch with the number of pictures done. gather: what was found here -> what
+    was found everywhere, where several processes share the pictures. NumbersBroke V811 at the first
     logit that is NaN or Inf; DataError V401 when there is no picture.
 
     >>> batch = EvalBatch(np.array([0, 1]), np.zeros((2, 3, 4, 4), np.float32), np.array([0, 1]))
@@ -210,7 +213,9 @@ def evaluate(
         done += len(batch.indices)
         if progress is not None:
             progress(done)
-    if not done:
+    found = gather((parts, bad))
+    parts, bad = ([one for here in found for one in here[0]], [one for here in found for one in here[1]])
+    if not parts:
         raise DataError("V401", "no pictures to evaluate", hint="give data whose evaluated split holds pictures")
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0], kind="stable")

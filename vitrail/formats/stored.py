@@ -44,6 +44,9 @@ class Stored:
         assert self.dtype in DTYPES, self.dtype
         assert len(self.data) == math.prod(self.shape) * DTYPES[self.dtype][0], (self.dtype, self.shape, len(self.data))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Stored, (self.dtype, self.shape, bytes(self.data))  # between processes; a view has no bytes of its own
+
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor as it is stored."""

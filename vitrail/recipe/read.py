@@ -96,10 +96,14 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), *, name: 
     recipe = _build(builder, root)
     builder.origins |= words
     if recipe is not None:
-        builder.problems += [(_line(root, key), key, what) for key, what in cross_problems(recipe)]
+        builder.problems += [(_line(root, key), key, what) for key, what in _crossing(recipe, builder)]
     if builder.problems or recipe is None:
         raise problems_of(builder, where)
     return replace(recipe, name=recipe.name or name, origins=builder.origins)
+
+
+def _crossing(recipe: Recipe, builder: Builder) -> list[tuple[str, str]]:
+    return cross_problems(replace(recipe, origins=builder.origins))
 
 
 def problems_of(builder: Builder, where: str) -> RecipeError:

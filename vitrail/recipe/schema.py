@@ -106,7 +106,11 @@ KEYS = ("format", "name", "model", "policy", *PARTS)
 FORMAT = "1.0"  # of recipes; another major version is refused
 
 # Of each pair exactly one stands; an override of one replaces the other.
-PAIRS = (("schedule.epochs", "schedule.steps"), ("schedule.warmup_epochs", "schedule.warmup_steps"))
+PAIRS = (
+    ("schedule.epochs", "schedule.steps"),
+    ("schedule.warmup_epochs", "schedule.warmup_steps"),
+    ("data.batch", "data.batch_per_device"),
+)
 
 
 def _within(low: float, high: float) -> tuple[Callable[[float], bool], str]:
@@ -125,6 +129,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "adapter.alpha": ABOVE_0,
     "data.holdout": ((lambda value: 0 < value < 1), "must lie between 0 and 1"),
     "data.batch": _within(1, 1_000_000),
+    "data.batch_per_device": _within(1, 1_000_000),
     "data.repeats": _within(1, 1000),
     "data.workers": _within(0, 256),
     "data.bad_limit": _within(0, 1),
@@ -187,6 +192,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "train.loss_scale.window": _least(1),
     "train.loss_scale.value": _within(1, 2.0**60),
     "train.threads": _within(1, 4096),
+    "train.patience": _least(0),
     "checkpoint.every": _least(0),
     "checkpoint.keep": _least(1),
     "evaluation.every": _least(0),
@@ -312,7 +318,9 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
     average, epochs = recipe.average, recipe.schedule.epochs
     if isinstance(average, SWA) and epochs is not None and average.from_epoch >= epochs:
         found.append(("average.from_epoch", f"{average.from_epoch} of {epochs:g} epochs leaves none to average"))
-    if recipe.train.accumulate > recipe.data.batch:
+    if recipe.data.batch_per_device is not None and recipe.origins.get("data.batch") not in (None, "default"):
+        found.append(("data.batch_per_device", "stands beside `batch`: give one of them"))
+    if recipe.train.accumulate > (recipe.data.batch_per_device or recipe.data.batch):
         found.append(("train.accumulate", f"{recipe.train.accumulate} parts of data.batch {recipe.data.batch}"))
     if recipe.train.clip is not None and recipe.train.clip_value is not None:
         found.append(("train.clip_value", "stands beside `clip`: give one of them"))
@@ -348,6 +356,8 @@ def _telling_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("journal.to", "names one twice"))
     if recipe.watch.overflows and (recipe.watch.captures == 0 or not isinstance(recipe.train.loss_scale, DynamicScale)):
         found.append(("watch.overflows", "has no effect without `captures` and a dynamic train.loss_scale"))
+    if recipe.watch.dump is not None and recipe.watch.dump.what != "activations" and recipe.train.parallel == "fsdp":
+        found.append(("watch.dump.what", "lies in parts on the ranks with train.parallel=fsdp: dump activations"))
     looks = recipe.watch.activations or (recipe.watch.dump is not None and recipe.watch.dump.what == "activations")
     if looks and recipe.train.compile:
         found.append(("train.compile", "hides the layers that `watch` is to look into"))

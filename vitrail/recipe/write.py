@@ -30,7 +30,13 @@ def to_plain(recipe: Recipe) -> dict[str, object]:
             out[key] = _plain(asdict(value))
         elif value is not None:
             out[key] = value
+    if recipe.data.batch_per_device is not None:
+        out["data"] = _but(out["data"], "batch")
     return out
+
+
+def _but(values: object, *keys: str) -> dict[str, object]:
+    return {key: value for key, value in cast(Mapping[str, object], values).items() if key not in keys}
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
@@ -56,7 +62,8 @@ def deciding(recipe: Recipe) -> dict[str, object]:
 
     Left out: names, where data, start weights and a teacher lie, how many threads load, which of several equal devices
     computes, who keeps freed memory or computes again what it did not keep, when is saved and evaluated (unless
-    evaluations may end the run), how it is told, what is watched, how long it may take.
+    evaluations may end the run), how it is told, what is watched, how long it may take, how several ranks share the
+    work and how long they wait. Batch and rate are settled by now.
     """
     values = to_plain(recipe)
     told = ["format", "name", "checkpoint", "journal", "watch"]
@@ -70,9 +77,9 @@ def deciding(recipe: Recipe) -> dict[str, object]:
     for key in ("root", "val", "workers", "patience"):
         data.pop(key, None)
     values["data"] = data
-    train = cast(Mapping[str, object], values["train"])
-    train = {key: value for key, value in train.items() if key not in ("keep_pages", "recompute", "time")}
+    train = _but(values["train"], "keep_pages", "recompute", "time", "parallel", "patience")
     values["train"] = {**train, "device": recipe.train.device.partition(":")[0]}
+    values["schedule"] = _but(values["schedule"], "lr_rule")
     return values
 
 

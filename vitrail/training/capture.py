@@ -33,13 +33,16 @@ _BATCH = {"batch/images": ("F32", 4), "batch/labels": ("I64", 1), "batch/indices
 class Facts:
     """What is known of the step besides its tensors. recipe: the resolved one, as YAML.
 
-    loss, norm and scale are exact; lr is that of the step that was not taken. environment: see `drift.environment`.
+    The batch is that of one rank of `ranks`, a part of `whole` pictures. loss, norm and scale are exact; lr is that of
+    the step that was not taken. environment: see `drift.environment`.
     """
 
     step: int  # counted from 0
     epoch: int
     seed: int
     rank: int
+    ranks: int
+    whole: int
     lr: float
     loss: float
     norm: float
@@ -128,12 +131,14 @@ def _facts(path: Path, state: str) -> Facts:
         values: Any = json.loads(state.encode())
         scale = values["scale"]
         numbers = {key: float.fromhex(values[key]) for key in ("lr", "loss", "norm")}
-        counts = {key: values[key] for key in ("step", "epoch", "seed", "rank")}
+        counts = {key: values[key] for key in ("step", "epoch", "seed", "rank", "ranks", "whole")}
         facts = Facts(
             step=counts["step"],
             epoch=counts["epoch"],
             seed=counts["seed"],
             rank=counts["rank"],
+            ranks=counts["ranks"],
+            whole=counts["whole"],
             lr=numbers["lr"],
             loss=numbers["loss"],
             norm=numbers["norm"],
@@ -144,10 +149,10 @@ def _facts(path: Path, state: str) -> Facts:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"its state makes no sense ({type(error).__name__}: {error})") from error
-    whole = all(type(count) is int and count >= 0 for count in counts.values())
+    counted = all(type(count) is int and count >= 0 for count in counts.values()) and facts.rank < facts.ranks
     factor = 1.0 if facts.scale is None else facts.scale.value
     good_scale = isinstance(factor, float) and math.isfinite(factor) and factor >= 1.0
-    if not whole or not good_scale or not all(isinstance(text, str) for text in (facts.recipe, *facts.classes)):
+    if not counted or not good_scale or not all(isinstance(text, str) for text in (facts.recipe, *facts.classes)):
         raise _damaged(path, "its state makes no sense")
     return facts
 
@@ -158,9 +163,9 @@ def _batch(path: Path, tensors: Tensors, facts: Facts) -> TrainBatch:
         if found is None or found.dtype != dtype or len(found.shape) != axes:
             raise _damaged(path, f"`{name}` is missing or of another kind")
     images, labels, indices = (tensors[name].array().copy() for name in _BATCH)
-    if not len(images) == len(labels) == len(indices) > 0:
+    if not facts.whole >= len(images) == len(labels) == len(indices) > 0:
         raise _damaged(path, f"{len(images)} pictures with {len(labels)} labels and {len(indices)} places")
-    return TrainBatch(facts.step, facts.epoch, indices, images, labels)
+    return TrainBatch(facts.step, facts.epoch, indices, images, labels, whole=facts.whole if facts.ranks > 1 else None)
 
 
 def _damaged(path: Path, what: str) -> RunError:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from vitrail.data.batches import TrainBatch
 from vitrail.training.capture import Capture, Facts
@@ -15,16 +18,16 @@ if TYPE_CHECKING:
     from vitrail.training.loop import Plan
 
 
-def captured(
-    plan: Plan, batch: TrainBatch, done: Step, *, lr: float, scale: Scale | None, rank: int
-) -> Callable[[], Capture]:
+def captured(plan: Plan, batch: TrainBatch, done: Step, *, lr: float, scale: Scale | None) -> Callable[[], Capture]:
     """What makes the capture of a step that changed nothing; nothing is copied before it is called."""
     identity: Mapping[str, Any] = plan.identity
     facts = Facts(
         step=batch.step,
         epoch=batch.epoch,
         seed=plan.train.seed,
-        rank=rank,
+        rank=plan.ranks.rank,
+        ranks=plan.ranks.size,
+        whole=batch.whole or len(batch.labels),
         lr=lr,
         loss=done.loss,
         norm=done.norm,
@@ -36,6 +39,7 @@ def captured(
 
     def make() -> Capture:
         weights = {name: stored(tensor.detach().cpu()) for name, tensor in plan.module.state_dict().items()}
-        return Capture(facts, weights, batch, plan.class_weights)
+        images, labels = (torch.as_tensor(values).cpu().numpy() for values in (batch.images, batch.labels))
+        return Capture(facts, weights, replace(batch, images=images, labels=labels), plan.class_weights)
 
     return make

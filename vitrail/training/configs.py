@@ -130,6 +130,7 @@ class Curve:
     warmup_steps: int | None = None  # in place of warmup_epochs
     warmup_lr: float = 0.0
     warmup: Literal["line", "ending", "shifted", "harmonic"] = "line"
+    lr_rule: Literal["fixed", "per_device"] = "fixed"  # per_device: settled to a fixed one, `lr` times the devices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,6 +350,8 @@ class Train:
     time: str | None = None  # such as 30m or 1h30m: the run ends well with the step in which it has passed
     recompute: bool = False  # blocks are computed again on the way back: the same numbers, slower, in less memory
     compile: bool = False  # blocks by torch.compile, which needs a C++ compiler on the processor
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # of several ranks: each has the whole state, or a part of it
+    patience: float = 120.0  # seconds that a rank may keep the others waiting; 0: for ever
     keep_pages: bool = True  # memory that a step frees stays with the process, so that the next one need not ask again
 
 

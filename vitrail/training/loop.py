@@ -18,7 +18,8 @@ from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, Stopped, SystemFault, printable
 from vitrail.machine import memory_in_use
 from vitrail.models import set_recompute
-from vitrail.training import average, checkpoint, journal, lines, loss_scale, memory, optimizers
+from vitrail.ranks import Ranks
+from vitrail.training import across, average, checkpoint, journal, lines, loss_scale, memory, optimizers
 from vitrail.training.answers import Answers, seen_answers
 from vitrail.training.best import judged
 from vitrail.training.capturing import captured
@@ -29,7 +30,7 @@ from vitrail.training.groups import describe, freeze
 from vitrail.training.layers_in_fp32 import keep_in_fp32
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.training.signals import Interrupted, Stop, watched
-from vitrail.training.state import TrainState, restore, snapshot
+from vitrail.training.state import TrainState, restore, shown
 from vitrail.training.step import SKIPS_IN_ROW, How, Mixer, Settled, Step, broken, generators_kept, take_step
 from vitrail.training.upload import uploaded
 from vitrail.training.watch import Watcher
@@ -67,6 +68,7 @@ class Plan:
     evaluation: Evaluation
     precision: Settled
     device: str = "cpu"
+    ranks: Ranks = Ranks()
     loader: Loader
     bad_allowed: int = 0  # different pictures that may turn out bad in one process
     mix: Mixer | None
@@ -102,6 +104,7 @@ class _Run:
     plan: Plan
     how: How
     state: TrainState
+    ranks: Ranks
     rows: journal.Journal
     listener: Listener
     stop: Stop
@@ -113,9 +116,9 @@ class _Run:
     bad: set[int] = field(default_factory=set)  # the pictures that this process could not read
 
     def __post_init__(self) -> None:
-        self.eyes = Watcher(self.plan.watch, self.state.module, self.plan.folder, self.tell)
-        if self.plan.watch.activations:
-            self.how = replace(self.how, broken_layer=self.eyes.broken_layer)
+        self.eyes = Watcher(self.plan.watch, self.state.module, self.plan.folder, self.tell, self.ranks)
+        if self.plan.watch.activations:  # all ranks leave a step out, or none
+            self.how = replace(self.how, broken_layer=lambda: across.first_of(self.ranks, self.eyes.broken_layer()))
 
     def tell(self, event: str, **more: object) -> None:
         row = {"event": event, "step": self.state.step, **more}
@@ -142,29 +145,27 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
     Every event goes to the journal and, as the same row, to `listener`. Stopped V901 after SIGTERM, SIGINT or SIGHUP,
     with the state saved; NumbersBroke V811 for NaN or Inf; SystemFault V701 when the disk, V703 when memory gives out.
     """
-    disk.make_folder(plan.folder)
-    with watched() as stop:
-        state = _state(plan)
-        if resume is None:
-            journal.restart(plan.folder)
-        else:
+    ranks = plan.ranks
+    with watched() as stop, ranks.watch(lambda: stop.caught):
+        state, spread = _state(plan)
+        if resume is not None:
             restore(state, resume)
-            journal.truncate_to(plan.folder / journal.JOURNAL, state.step, settled=state.settled)
         form = lines.form(plan.told.lines, plan.about)
-        if form is not None:
-            journal.retell(plan.folder, form)
-        rows = journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue", form=form)
+        ranks.first(lambda: _prepare(plan, state, form, fresh=resume is None))
+        rows = _journal(plan, form)
         with contextlib.closing(rows), seen_answers(plan.told.lines, state.module) as answers:
             total = total_steps(plan.schedule, plan.loader.steps_per_epoch)
             began = time.monotonic() - state.elapsed_s
             saved = -1 if resume is None else state.step
-            run = _Run(plan, _how(plan), state, rows, listener, stop, total, began, saved, answers=answers)
+            run = _Run(
+                plan, _how(plan, spread), state, ranks, rows, listener, stop, total, began, saved, answers=answers
+            )
             _say_start(run, resumed=resume is not None)
             with contextlib.closing(run.eyes):
                 _steps(run)
             best = {"best": state.best, "best_step": state.best_step}
-            counts = {**journal.counted(plan.folder / journal.JOURNAL), **_drift(plan)}
-            run.tell("end", **state.metrics, **best, **counts, by=run.ended_by, wall_s=run.elapsed())
+            counts = {} if ranks.rank else journal.counted(plan.folder / journal.JOURNAL)
+            run.tell("end", **state.metrics, **best, **counts, **_drift(plan), by=run.ended_by, wall_s=run.elapsed())
     return Outcome(
         state=state,
         steps=state.step,
@@ -178,10 +179,29 @@ def train(plan: Plan, *, resume: checkpoint.Snapshot | None, listener: Listener)
 
 def prepared(plan: Plan) -> tuple[TrainState, How]:
     """The state before the first step, and how steps are taken: to try some out of the loop."""
-    return _state(plan), _how(plan)
+    state, spread = _state(plan)
+    return state, _how(plan, spread)
 
 
-def _state(plan: Plan) -> TrainState:
+def _prepare(plan: Plan, state: TrainState, form: lines.Form | None, *, fresh: bool) -> None:
+    """The run folder's journal, up to where the run begins or goes on, which `form` has then seen."""
+    disk.make_folder(plan.folder)
+    if fresh:
+        journal.restart(plan.folder)
+    else:
+        journal.truncate_to(plan.folder / journal.JOURNAL, state.step, settled=state.settled)
+    if form is not None:
+        journal.retell(plan.folder, form)
+
+
+def _journal(plan: Plan, form: lines.Form | None) -> journal.Journal:
+    if plan.ranks.rank:
+        return across.NoJournal()
+    return journal.Journal(plan.folder, patient=plan.checkpoint.on_error == "continue", form=form)
+
+
+def _state(plan: Plan) -> tuple[TrainState, nn.Module | None]:
+    """The state before the first step, and the network as it computes on several ranks."""
     module = plan.module.to(plan.device).train()
     freeze(module, plan.train.freeze)
     keep_in_fp32(module, plan.train.fp32)
@@ -189,18 +209,21 @@ def _state(plan: Plan) -> TrainState:
         set_recompute(module)
     if plan.train.compile:
         compile_blocks(module)
+    spread, twin = across.spread(plan.ranks, module, plan.train.parallel)
     ema = average.start(module) if plan.average is not None else None
     scale = None if plan.train.loss_scale is None else loss_scale.first(plan.train.loss_scale)
-    return TrainState(module, optimizers.make(plan.optimizer, module), ema, scale=scale)
+    return TrainState(module, optimizers.make(plan.optimizer, module), ema, scale=scale, twin=twin), spread
 
 
-def _how(plan: Plan) -> How:
+def _how(plan: Plan, spread: nn.Module | None = None) -> How:
     weights = None if plan.class_weights is None else torch.tensor(plan.class_weights, device=plan.device)
     return How(
         device=torch.device(plan.device),
         precision=plan.precision,
         loss=plan.loss,
         seed=plan.train.seed,
+        ranks=plan.ranks,
+        spread=spread,
         steps_per_epoch=plan.loader.steps_per_epoch,
         accumulate=plan.train.accumulate,
         clip=plan.train.clip,
@@ -243,14 +266,14 @@ def _steps(run: _Run) -> None:
     try:
         while run.state.step < run.total:
             began = time.monotonic()
-            batch = next(batches)
+            batch = across.counted(run.ranks, batches)
             waited = time.monotonic() - began
             _tell_bad(run, batch)
             _one(run, batch, waited)
-            if run.elapsed() >= limit:
+            if limit < inf and run.ranks.total(run.elapsed() >= limit):  # the clocks of ranks are not one
                 run.end_now("time")
             _settle(run)
-            if run.stop.caught is not None:
+            if across.stopped(run.ranks, run.stop):
                 raise _stopped(run)
     finally:
         if isinstance(batches, Generator):
@@ -284,20 +307,23 @@ def _one(run: _Run, batch: TrainBatch, waited: float) -> None:
     if scale is not None:
         numbers["scale"] = scale.value
     if run.answers is not None:
-        numbers["acc"] = run.answers.share(batch.labels)
+        numbers["acc"] = run.ranks.total(run.answers.right(batch.labels)) / (batch.whole or len(batch.labels))
     numbers |= {"wait_s": waited, "step_s": took, "memory_bytes": memory_in_use(run.how.device)}
     if done.overflow:
         run.tell("overflow", **numbers)
     elif not done.skipped:
-        pace = len(batch.labels) / max(took + waited, 1e-9)
+        pace = (batch.whole or len(batch.labels)) / max(took + waited, 1e-9)
         run.tell("step", **numbers, images_per_s=pace)
     run.eyes.write(state.step, 1.0 if scale is None else scale.value)
     if not done.skipped:
         return
-    make = captured(run.plan, batch, done, lr=lr, scale=scale, rank=run.how.rank)
-    kept = run.eyes.keep(make, step=batch.step, rank=run.how.rank, overflow=done.overflow)
+    kept = None
+    if len(batch.labels) and state.twin is None:  # else its tensors lie in parts, that one rank cannot put together
+        make = captured(run.plan, batch, done, lr=lr, scale=scale)
+        kept = run.eyes.keep(make, step=batch.step, rank=run.ranks.rank, overflow=done.overflow)
     if done.overflow:
         return
+    batch = across.with_all_indices(run.ranks, batch)
     stops = run.plan.train.on_nan == "stop" or state.skipped_in_row > SKIPS_IN_ROW
     run.tell("broke" if stops else "skipped", **numbers, indices=[int(index) for index in batch.indices])
     if stops:
@@ -345,12 +371,15 @@ def _evaluate(run: _Run) -> None:
     assert plan.evaluate is not None
     began = time.monotonic()
     try:
+        # several ranks stop together, after a batch: a signal must not end one of them while it speaks to the others
+        interrupting = run.stop.interrupting() if run.ranks.size == 1 else contextlib.nullcontext()
         with (
             _to_evaluate(state) as module, uncompiled(plan.train.compile), generators_kept(run.how.device),
-            torch.no_grad(), run.stop.interrupting(),
+            torch.no_grad(), interrupting,
         ):  # fmt: skip
             metrics = {name: float(value) for name, value in plan.evaluate(module).items()}
     except Interrupted:
+        across.stopped(run.ranks, run.stop)
         raise _stopped(run) from None
     assert "top1" in metrics, sorted(metrics)
     state.metrics = metrics
@@ -362,7 +391,7 @@ def _to_evaluate(state: TrainState) -> Iterator[nn.Module]:
     """The network in evaluation mode with the averaged weights; every part's mode comes back as it was."""
     modes = [(part, part.training) for part in state.module.modules()]
     try:
-        with average.averaged(state.module, state.ema) as module:
+        with shown(state) as module:
             yield module.eval()
     finally:
         for part, training in modes:
@@ -372,16 +401,20 @@ def _to_evaluate(state: TrainState) -> Iterator[nn.Module]:
 def _save(run: _Run, *, best: bool) -> None:
     state = run.state
     state.elapsed_s = run.elapsed()
-    saved = snapshot(state, run.plan.identity)
+    saved = _snapshot(run)
     name = f"step-{state.step:08d}"
     row: dict[str, object] = {"event": "checkpoint", "step": state.step, "name": name, "best": best}
     began = time.monotonic()
     with run.eyes.saving(state.step):
         run.rows.write(row)
         run.rows.sync()
-        checkpoint.save(run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
+        across.save(run.ranks, run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
     run.saved = state.step
     run.listener({**row, "wall_s": time.monotonic() - began})
+
+
+def _snapshot(run: _Run) -> checkpoint.Snapshot | None:
+    return across.snapshot_of(run.ranks, run.state, run.plan.identity)
 
 
 def _stopped(run: _Run) -> Stopped:
@@ -389,10 +422,10 @@ def _stopped(run: _Run) -> Stopped:
     state, plan = run.state, run.plan
     if run.saved != state.step:
         state.elapsed_s = run.elapsed()
-        saved = snapshot(state, plan.identity)
+        saved = _snapshot(run)
         with run.eyes.saving(state.step):
             run.rows.sync()
-            checkpoint.save(plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
+            across.save(run.ranks, plan.folder / CHECKPOINTS, saved, keep=plan.checkpoint.keep)
     run.tell("stopped", by=run.stop.caught, wall_s=run.elapsed())
     return Stopped(
         "V901",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitrail.ranks.spread import lies_in_parts
 from vitrail.training import configs, update_rules
 from vitrail.training.groups import groups
 
@@ -34,7 +35,8 @@ def make(config: configs.Optimizer, module: nn.Module) -> torch.optim.Optimizer:
     The learning rate is 0 until a step sets it: each group's is the schedule's times the group's `lr_scale`.
     """
     parts = groups(module, config)
-    fused = all(p.device.type in _FUSED and p.is_floating_point() for part in parts for p in part["params"])
+    every = [p for part in parts for p in part["params"]]
+    fused = all(p.device.type in _FUSED and p.is_floating_point() and not lies_in_parts(p) for p in every)
     match config:
         case configs.AdamW():
             return torch.optim.AdamW(parts, lr=0.0, betas=config.betas, eps=config.eps, fused=fused)

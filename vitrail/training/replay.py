@@ -45,10 +45,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Replay:
-    """A repeated step. same: its loss and norm have the bits of the step that was kept. finding: None for no break."""
+    """A repeated step. finding: None for no break.
+
+    same: its loss and norm have the bits of the step that was kept; None where those were of several ranks together.
+    """
 
     done: Step
-    same: bool
+    same: bool | None
     finding: Finding | None
 
 
@@ -89,7 +92,8 @@ def replay(module: nn.Module, capture: Capture, how: How) -> Replay:
                 hook = parameter.register_post_accumulate_grad_hook(_gradient(seen, name))  # type: ignore[no-untyped-call]
                 stack.callback(hook.remove)
         done = take_step(state, batch, 0.0, replace(how, average=None, broken_layer=None))
-    same = _equal(done.loss, capture.facts.loss) and _equal(done.norm, capture.facts.norm)
+    facts = capture.facts
+    same = _equal(done.loss, facts.loss) and _equal(done.norm, facts.norm) if facts.ranks == 1 else None
     found = _first(seen, capture, done)
     return Replay(done, same, None if found is None else _with_pictures(found, batch, mixed=how.mix is not None))
 

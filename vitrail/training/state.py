@@ -9,9 +9,10 @@ There is no generator state: every random number is a function of (seed, step).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import NumbersBroke, RunError
 from vitrail.formats.stored import Stored, Tensors
+from vitrail.ranks.spread import in_parts, whole
 from vitrail.training.average import averaged, trainable
 from vitrail.training.checkpoint import Snapshot
 from vitrail.training.due import Best
@@ -47,6 +49,7 @@ class TrainState:
     elapsed_s: float = 0.0  # of training so far, resumed parts together
     scale: Scale | None = None  # of fp16's loss
     best_seen: Best | None = None  # by evaluations, where they may end the run
+    twin: nn.Module | None = None  # a whole copy to put weights into, where the module's tensors lie in parts (FSDP)
 
     @property
     def updates(self) -> int:
@@ -69,16 +72,35 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 
 def final_module(state: TrainState) -> nn.Module:
     """A copy of the network in evaluation mode with the weights to ship: the averaged ones where they are kept."""
-    with averaged(state.module, state.ema) as module:
+    with shown(state) as module:
         return copy.deepcopy(module).eval()
+
+
+@contextlib.contextmanager
+def shown(state: TrainState) -> Iterator[nn.Module]:
+    """The network with the weights to evaluate and ship; inside, the state's own module may hold them."""
+    if state.twin is None:
+        with averaged(state.module, state.ema) as module:
+            yield module
+        return
+    targets = state.twin.state_dict()
+    with torch.no_grad():
+        for name, tensor in _averaged_tensors(state).items():
+            targets[name].copy_(whole(tensor))
+    yield state.twin
+
+
+def _averaged_tensors(state: TrainState) -> dict[str, Tensor]:
+    """Every tensor of the network by name, the averaged ones in their places."""
+    tensors: dict[str, Tensor] = state.module.state_dict()
+    return tensors if state.ema is None else tensors | dict(zip(_trainable_names(state.module), state.ema, strict=True))
 
 
 def snapshot(state: TrainState, identity: Mapping[str, object]) -> Snapshot:
     """A copy of the state for a checkpoint. NumbersBroke V811 when NaN or Inf is in it: that is never saved."""
     files = {"weights": _stored(state.module.state_dict()), "optimizer": _stored(_kept(state))}
     if state.ema is not None:
-        with averaged(state.module, state.ema) as module:
-            files["ema"] = _stored(module.state_dict())
+        files["ema"] = _stored(_averaged_tensors(state))
     broken = _not_finite(files)
     if broken:
         raise NumbersBroke(
@@ -154,7 +176,7 @@ def _stored(tensors: Mapping[str, Tensor]) -> Tensors:
 
 def _copy(tensor: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     assert tensor.dtype != torch.bfloat16, "master weights are float32; bf16 is autocast's alone"
-    array: np.ndarray[Any, np.dtype[Any]] = tensor.detach().to("cpu", copy=True).contiguous().numpy()
+    array: np.ndarray[Any, np.dtype[Any]] = whole(tensor.detach()).to("cpu", copy=True).contiguous().numpy()
     return array
 
 
@@ -242,7 +264,7 @@ def _differences(file: str, wanted: Mapping[str, tuple[str, tuple[int, ...]]], t
 @torch.no_grad()
 def _fill(targets: Mapping[str, Tensor], tensors: Tensors) -> None:
     for name, target in targets.items():
-        target.copy_(torch.tensor(tensors[name].array()))
+        target.copy_(in_parts(torch.tensor(tensors[name].array()), target))
 
 
 def _fill_optimizer(state: TrainState, tensors: Tensors) -> None:
@@ -257,6 +279,8 @@ def _fill_optimizer(state: TrainState, tensors: Tensors) -> None:
             optimizer.state[parameter] = {
                 word: torch.tensor(tensor.array(), device=parameter.device if fused else "cpu")
                 if word == "step"
-                else torch.empty_like(parameter, requires_grad=False).copy_(torch.tensor(tensor.array()))
+                else torch.empty_like(parameter, requires_grad=False).copy_(
+                    in_parts(torch.tensor(tensor.array()), parameter)
+                )
                 for word, tensor in found.items()
             }

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import NumbersBroke
 from vitrail.randomness import key
+from vitrail.ranks import Ranks
+from vitrail.ranks.spread import later, whole
 from vitrail.training.average import share, trainable, update
 from vitrail.training.configs import Average, Loss, LossScale
 from vitrail.training.loss_scale import after, can_fall
@@ -45,7 +47,8 @@ class How:
     precision: Settled
     loss: Loss
     seed: int
-    rank: int = 0
+    ranks: Ranks = Ranks()
+    spread: nn.Module | None = None  # the network as it computes on several ranks
     steps_per_epoch: int = 1
     accumulate: int = 1
     clip: float | None = None  # of the norm
@@ -86,7 +89,7 @@ def take_step(state: TrainState, batch: TrainBatch, lr: float, how: How) -> Step
     if factor != 1.0:
         torch._foreach_mul_(gradients, 1.0 / factor)
     norm = torch.nn.utils.get_total_norm(gradients)
-    loss_now, norm_now = torch.stack([loss, norm.float()]).tolist()  # one wait for the device
+    loss_now, norm_now = torch.stack([loss, whole(norm).float()]).tolist()  # one wait for the device
     layer = how.broken_layer() if how.broken_layer is not None else None
     skipped = layer is not None or not (math.isfinite(loss_now) and norm_now <= LARGEST_NORM)
     too_great = layer is None and math.isfinite(loss_now) and not math.isfinite(norm_now)
@@ -122,9 +125,11 @@ def forward_backward(module: nn.Module, batch: TrainBatch, how: How, factor: flo
     """The loss on a batch; its gradient, times `factor`, is left in the parameters.
 
     The batch is mixed whole, then computed in `accumulate` parts, each of which counts by its pictures: the gradient
-    is that of the whole batch. Random masks are a function of (seed, step, rank) and of the parts: each part draws
-    after the one before.
+    is that of the whole batch, on all ranks together. Random masks are a function of (seed, step, rank) and of the
+    parts: each part draws after the one before.
     """
+    ranks, net = how.ranks, module if how.spread is None else how.spread
+    pictures = len(batch.labels) if batch.whole is None else batch.whole
     images = torch.as_tensor(batch.images).to(how.device)
     target = torch.as_tensor(batch.labels).to(how.device)
     total = torch.zeros((), device=how.device)
@@ -132,12 +137,20 @@ def forward_backward(module: nn.Module, batch: TrainBatch, how: How, factor: flo
         if how.mix is not None:
             images, target = how.mix(images, target, batch.step, batch.epoch)
         images = images.contiguous(memory_format=torch.channels_last)  # convolutions are faster so
-        count = min(how.accumulate, len(images))
-        for part, wanted in zip(images.tensor_split(count), target.tensor_split(count), strict=True):
-            loss = _loss(module, part, wanted, how) * (len(part) / len(images))
-            (loss * factor).backward()  # type: ignore[no-untyped-call]
+        count = min(how.accumulate, len(images)) if ranks.size == 1 else how.accumulate  # as often on every rank
+        parts = zip(images.tensor_split(count), target.tensor_split(count), strict=True)
+        for number, (part, wanted) in enumerate(parts, 1):
+            share = len(part) / pictures
+            with later(net, last=number == count):
+                loss = _loss(net, *(_one(part, wanted) if not len(part) else (part, wanted)), how) * share
+                (loss * (factor * ranks.size)).backward()  # type: ignore[no-untyped-call]  # a mean over the ranks
             total = total + loss.detach()
-    return total
+    return ranks.summed(total)
+
+
+def _one(images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """A picture that counts nothing, for a rank that has none: the others wait for its gradient."""
+    return images.new_zeros(1, *images.shape[1:]), target.new_zeros(1, *target.shape[1:])
 
 
 def _loss(module: nn.Module, images: Tensor, target: Tensor, how: How) -> Tensor:
@@ -159,7 +172,7 @@ def casting(device: torch.device, precision: Settled) -> torch.autocast:
 def masks_of(how: How, step: int) -> Iterator[None]:
     """Torch's random numbers are those of one step and rank inside, and as they were afterwards."""
     with generators_kept(how.device):
-        torch.manual_seed(key(how.seed, "drop", step, how.rank) >> 1)
+        torch.manual_seed(key(how.seed, "drop", step, how.ranks.rank) >> 1)
         yield
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vitrail import disk
 from vitrail.errors import RecipeError, SystemFault, nearest
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Stored
+from vitrail.ranks import Ranks
 from vitrail.training import capture
 from vitrail.training.capture import Capture
 from vitrail.training.profiling import Profiler
@@ -28,14 +30,18 @@ from vitrail.training.stall import Stall
 from vitrail.training.watch_configs import Dump, Watch
 
 DUMPS = "dumps"
+ALONE = Ranks()
 Tell = Callable[..., None]  # an event and its values, to the journal and to whoever listens
 Copies = dict[str, list[Tensor]]
 
 
 class Watcher:
-    """Looks on at the steps of one run."""
+    """Looks on at the steps of one run. Of several ranks the first one dumps and profiles its part of the work."""
 
-    def __init__(self, watch: Watch, module: nn.Module, folder: Path, tell: Tell) -> None:
+    def __init__(self, watch: Watch, module: nn.Module, folder: Path, tell: Tell, ranks: Ranks = ALONE) -> None:
+        if ranks.rank:
+            watch = replace(watch, dump=None, profile=None, stall=0.0)
+        self._alone = ranks.size == 1
         self._watch, self._module, self._folder, self._tell = watch, module, folder, tell
         self._dumped = chosen(module, watch.dump) if watch.dump is not None else []
         self._profiler = Profiler(watch.profile, folder, tell) if watch.profile is not None else None
@@ -49,7 +55,8 @@ class Watcher:
         self._looked, self._copies = [], {}
         dump = self._watch.dump
         with ExitStack() as stack:
-            stack.enter_context(self._stall.watching(f"step {number}"))
+            if self._alone:  # of several ranks one waits for the others, who watch each other
+                stack.enter_context(self._stall.watching(f"step {number}"))
             if self._profiler is not None:
                 stack.enter_context(self._profiler.step(number))
             if self._watch.activations:

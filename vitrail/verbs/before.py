@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vitrail.data.sources import Source
+from vitrail.ranks import Ranks
 from vitrail.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -58,13 +59,15 @@ def refuse_early(recipe: Recipe) -> None:
         try_out(torch.device("cpu"))
 
 
-def probed(recipe: Recipe) -> Recipe:
-    """`auto` and None settled by looking at the machine: device, precision, attention, threads."""
+def probed(recipe: Recipe, ranks: Ranks) -> Recipe:
+    """`auto` and None settled by looking at the machine, which the ranks on it share: device, precision, attention,
+    threads.
+    """
     import torch
 
     from vitrail.machine import cores
 
-    threads = recipe.train.threads or cores()
+    threads = recipe.train.threads or max(1, cores() // ranks.world.locals)
     torch.set_num_threads(threads)
     origins = dict(recipe.origins)
     device = settled_device(recipe)
@@ -79,9 +82,8 @@ def probed(recipe: Recipe) -> Recipe:
         return recipe
     from vitrail.training.probe import fastest_way
 
-    precision, attention = fastest_way(
-        recipe.config, recipe.precision, train.attention, recipe.data.batch, device=device
-    )
+    batch = max(1, recipe.data.batch // ranks.size)
+    precision, attention = fastest_way(recipe.config, recipe.precision, train.attention, batch, device=device)
     for key in ("precision", "train.attention"):
         if key not in origins or origins[key] == "default":
             origins[key] = "probe"

@@ -16,7 +16,9 @@ from vitrail.data.sources import BUILT_IN, Source, from_arrays, open_source
 from vitrail.engines.table import need
 from vitrail.errors import UsageError
 from vitrail.machine import cores, free_memory, has_fast_bf16
+from vitrail.ranks import Ranks
 from vitrail.recipe import Recipe, load_recipe
+from vitrail.recipe.devices import for_devices
 from vitrail.recipe.settle import settle
 from vitrail.remote import is_address
 from vitrail.verbs.before import probed
@@ -105,13 +107,13 @@ def plan(
     range test. Nothing is written but what the probe keeps in the user's cache.
     """
     need("torch", "train")
-    wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    wanted = for_devices(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides), 1)
     from vitrail.verbs.train import plan_of
 
     source, absent = _source(wanted)
     if absent and lr_range:
         raise UsageError("V004", f"a learning rate is found on real pictures: {absent}", hint="give --data")
-    settled = probed(settle(wanted, source))
+    settled = probed(settle(wanted, source), Ranks())
     result = _measured(settled, plan_of(settled, source), source, absent)
     if largest_batch:
         result = replace(result, largest_batch=_largest(plan_of(settled, source), settled, result))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vitrail.engines.table import need
 from vitrail.errors import RecipeError, RunError, WeightsError
 from vitrail.machine import keep_fp32_true
+from vitrail.ranks import Ranks, World
 from vitrail.recipe import Recipe
 from vitrail.recipe.read import parse_recipe
 
@@ -142,22 +143,26 @@ def _built(recipe: Recipe, device: Literal["cpu", "meta"]) -> nn.Module:
 def _how(capture: Capture, recipe: Recipe) -> How:
     import torch
 
+    from vitrail.data.mix import mixer
+    from vitrail.data.order import part_of
     from vitrail.training.step import How
     from vitrail.verbs.teacher import teacher_of
-    from vitrail.verbs.train import mixer
 
-    weights, teacher = capture.class_weights, None
+    facts, batch, weights, teacher = capture.facts, recipe.data.batch, capture.class_weights, None
+    part = None
+    if facts.ranks > 1:
+        part = part_of(batch, rank=facts.rank, size=facts.ranks, paired=recipe.mix is not None)
     if recipe.loss.teacher is not None:
         teacher = teacher_of(recipe, capture.facts.classes).module
     return How(
         device=torch.device("cpu"),
         precision="fp32" if recipe.precision == "auto" else recipe.precision,
         loss=recipe.loss,
-        seed=capture.facts.seed,
-        rank=capture.facts.rank,
+        seed=facts.seed,
+        ranks=Ranks(World(rank=facts.rank)),
         accumulate=recipe.train.accumulate,
         loss_scale=recipe.train.loss_scale,
-        mix=mixer(recipe),
+        mix=mixer(recipe.mix, seed=facts.seed, classes=recipe.config.classes, batch=batch, part=part),
         class_weights=None if weights is None else torch.tensor(weights),
         teacher=teacher,
     )

@@ -28,13 +28,14 @@ from vitrail.recipe.evaluating import evaluation_recipe
 from vitrail.recipe.read import evaluation_names, recipe_path
 from vitrail.recipe.write import to_plain, to_yaml
 from vitrail.verbs.outside import refuse_inside
+from vitrail.verbs.ranks import is_table, show_table
 from vitrail.weights import published
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
 
 LISTS = ("models", "recipes", "datasets")
-What = Literal["models", "recipes", "datasets", "recipe", "model", "data"]
+What = Literal["models", "recipes", "datasets", "recipe", "model", "data", "ranks"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class Shown:
 
 
 def show(subject: str) -> Shown:
-    """`models`, `recipes`, `datasets`, or one RECIPE, MODEL or DATA; UsageError V002 for nothing of these."""
+    """`models`, `recipes`, `datasets`, or one RECIPE, MODEL, DATA or rank table; UsageError V002 for none of these."""
     lists: dict[str, Callable[[], Shown]] = {"models": _models, "recipes": _recipes, "datasets": _datasets}
     if subject in lists and not Path(subject).exists():
         return lists[subject]()
     path = Path(subject)
     if _is_recipe(path):
         return _recipe(subject)
+    if is_table(path):
+        return Shown("ranks", *show_table(path))
     if path.is_file() and is_data(subject):
         return _data(subject)
     kind = _kind(subject)

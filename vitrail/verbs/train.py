@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
@@ -18,16 +19,19 @@ from vitrail.errors import RunError, SystemFault, UsageError
 from vitrail.machine import keep_pages
 from vitrail.models.configs import family_of
 from vitrail.opening import identity_of
+from vitrail.ranks import Ranks, joined
 from vitrail.recipe import Recipe, load_recipe
+from vitrail.recipe.devices import as_told, devices_before, for_devices
 from vitrail.recipe.precision import in_words
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, settle, started_from, taught_by
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 from vitrail.training.trackers import need_trackers
-from vitrail.verbs.before import Listener, look_through, probed, refuse_early
+from vitrail.verbs.before import Listener, look_through, probed, refuse_early, settled_device
 from vitrail.verbs.drift import Bits
 from vitrail.verbs.mirror import bring_back, copied, local_folder
 from vitrail.verbs.outside import refuse_inside
+from vitrail.verbs.sharing import refuse_other_pictures
 from vitrail.verbs.teacher import teacher_of
 from vitrail.verbs.telling import about, told
 
@@ -110,31 +114,40 @@ def train(
     recipe: a `Recipe`, a path or a shipped name. out: the run folder, by default `runs/RECIPE-NAME`; of the address of
     a store, such as `s3://bucket/runs/x`, the run lies in `runs/x` and is copied there. resume: go on from the newest
     good checkpoint, to the same bits as if never stopped. allow_drift: fields that may differ from the checkpoint's
-    although the bits are then others. listener: called with every event.
+    although the bits are then others. listener: called with every event. Under torchrun all of its processes call
+    this; rank 0 alone listens and writes.
     """
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     need("torch", "train")
     need("matplotlib", "train")
     need_trackers(wanted.journal.to)
     place = out if out is not None else default_folder(wanted)
-    if resume:
-        bring_back(place)
-    with copied(place, listener, resume=resume) as tell:
-        run = _opened(local_folder(place), wanted, tell, resume=resume, bits=Bits(allow_drift))
-        return run.locked(resume=resume, strict=strict)
+    with joined(wanted.train.patience) as ranks:
+        first = ranks.rank == 0
+        if resume:
+            ranks.first(lambda: bring_back(place))
+        with copied(place, listener, resume=resume) if first else nullcontext(_silent) as tell:
+            source = _opened(local_folder(place), wanted, ranks, tell, resume=resume)
+            with locked(local_folder(place)) if first else nullcontext():
+                run = _Run(wanted, source, local_folder(place), ranks, tell, Bits(allow_drift))
+                return run.go(resume=resume, strict=strict)
 
 
-def _opened(folder: Path, wanted: Recipe, listener: Listener, *, resume: bool, bits: Bits) -> _Run:
-    """The run with its source open and looked through, in a folder that is there."""
-    _refuse_second_start(folder, resume)
+def _opened(folder: Path, wanted: Recipe, ranks: Ranks, listener: Listener, *, resume: bool) -> Source:
+    """The source, open and looked through; the run's folder is there then."""
+    ranks.first(lambda: _refuse_second_start(folder, resume))
     refuse_inside(folder, wanted.data.root, wanted.data.val)
     source = open_source(wanted.data, seed=wanted.train.seed)
     for note in source.notes:
         listener({"event": "note", "text": note})
+    ranks.first(lambda: _prepare(folder, source, wanted, listener))
+    return source
+
+
+def _prepare(folder: Path, source: Source, wanted: Recipe, listener: Listener) -> None:
     if not (folder / RECIPE).is_file():
         look_through(source, wanted, listener)
     make_folder(folder)
-    return _Run(wanted, source, folder, listener, bits)
 
 
 def _refuse_second_start(folder: Path, resume: bool) -> None:
@@ -153,36 +166,31 @@ def _exists(folder: Path) -> RunError:
 class _Run:
     """One call of `train`: the settled recipe, its source and its folder."""
 
-    def __init__(self, recipe: Recipe, source: Source, folder: Path, listener: Listener, bits: Bits) -> None:
+    def __init__(
+        self, recipe: Recipe, source: Source, folder: Path, ranks: Ranks, listener: Listener, bits: Bits
+    ) -> None:
         self.wanted = recipe
         self.source = source
         self.folder = folder
+        self.ranks = ranks
         self.tell = listener
-        self._load_s: float | None = None  # of the weights to start from
         self.bits = bits
+        self._load_s: float | None = None  # of the weights to start from
+        self._started: Loaded | None = None  # where a new run starts from
         self._last: Evaluation | None = None  # of this process; the loop's last one is of the final weights
 
-    def locked(self, *, resume: bool, strict: bool) -> TrainResult:
-        """From the start or the newest checkpoint to the bundle, with nobody else in the folder."""
-        with locked(self.folder):
-            if (self.folder / RECIPE).is_file() and not resume:  # again: somebody was faster
-                raise _exists(self.folder)
-            remove_leftovers(self.folder)
-            return self._go(resume=resume, strict=strict)
-
-    def _go(self, *, resume: bool, strict: bool) -> TrainResult:
+    def go(self, *, resume: bool, strict: bool) -> TrainResult:
         if self.wanted.train.keep_pages:
             keep_pages()
-        if (self.folder / RECIPE).is_file():
-            recipe = self._as_before()
-            if (self.folder / "bundle" / "manifest.json").is_file():
-                self.tell({"event": "note", "text": "the run is finished already"})
-                return TrainResult(self.folder, self.folder / "bundle", 0, 0.0, None)
-            snapshot = self._newest(recipe, strict)
-            start = None if snapshot else self._start(recipe)
-        else:
-            recipe, start = self._settled()
-            snapshot = None
+        begun = self.ranks.first(lambda: self._begin(resume=resume, strict=strict))
+        if begun is None:
+            self.tell({"event": "note", "text": "the run is finished already"})
+            return TrainResult(self.folder, self.folder / "bundle", 0, 0.0, None)
+        recipe, snapshot, fingerprint = begun
+        refuse_other_pictures(self.ranks, self.source, fingerprint)
+        start = self._started
+        if start is None and snapshot is None:
+            start = self._start(recipe)  # of a rank that did not settle the recipe, or of a run without a checkpoint
         if resume and snapshot is None:
             self.tell({"event": "note", "text": "no checkpoint yet: starting at step 0"})
         if (words := in_words(recipe)) is not None:
@@ -190,18 +198,30 @@ class _Run:
         self.tell({"event": "recipe", "text": to_yaml(recipe, version=__version__), "origins": dict(recipe.origins)})
         return self._train(recipe, start.classifier if start else None, snapshot)
 
-    def _settled(self) -> tuple[Recipe, Loaded | None]:
-        """The recipe of a new run, whole, kept in its folder; and what it starts from."""
-        recipe = settle(self.wanted, self.source)
+    def _begin(self, *, resume: bool, strict: bool) -> tuple[Recipe, Snapshot | None, str] | None:
+        """The run's recipe, the state to go on from, and the hash of its pictures; None where it is finished."""
+        if (self.folder / RECIPE).is_file() and not resume:  # again: somebody was faster
+            raise _exists(self.folder)
+        remove_leftovers(self.folder)
+        if not (self.folder / RECIPE).is_file():
+            return self._settled(), None, self.source.fingerprint
+        recipe = self._as_before()
+        if (self.folder / "bundle" / "manifest.json").is_file():
+            return None
+        return recipe, self._newest(recipe, strict), self.source.fingerprint
+
+    def _settled(self) -> Recipe:
+        """The recipe of a new run, whole, kept in its folder."""
+        recipe = settle(for_devices(self.wanted, self.ranks.size), self.source)
         refuse_early(recipe)
-        start = self._start(recipe)
+        self._started = start = self._start(recipe)
         if start is not None:
             recipe = started_from(recipe, start)
         if recipe.loss.teacher is not None:
             recipe = taught_by(recipe, teacher_of(recipe, self.source.classes).sha256)
-        recipe = probed(recipe)
+        recipe = probed(recipe, self.ranks)
         write_file(self.folder / RECIPE, to_yaml(recipe, version=__version__).encode())
-        return recipe, start
+        return recipe
 
     def _newest(self, recipe: Recipe, strict: bool) -> Snapshot | None:
         """The state to go on from, after making sure that it is of this recipe and these pictures."""
@@ -212,8 +232,13 @@ class _Run:
         if path is None:
             return None
         snapshot = load(path)
-        for line in self.bits.compare(identity_of(snapshot, path), recipe, self.source, self.folder, snapshot.step):
+        settled_device(recipe, self.ranks.world.local)  # before it is asked how float32 is computed here
+        identity = identity_of(snapshot, path)
+        for line in self.bits.compare(identity, recipe, self.source, self.folder, snapshot.step):
             self.tell({"event": "warning", "text": line})
+        if (ranks := identity.get("ranks", 1)) != self.ranks.size:
+            text = f"saved by {ranks} ranks, {self.ranks.size} go on: the same pictures in order, not the same bits"
+            self.tell({"event": "note", "text": text})
         return snapshot
 
     def _report_damage(self, passed_over: Sequence[str], strict: bool) -> None:
@@ -247,7 +272,8 @@ class _Run:
         """The recipe of the run that lies here, after making sure that it is the one that is wanted."""
         path = self.folder / RECIPE
         before = parse_recipe(path.read_text("utf-8"), str(path), name=self.wanted.name)
-        now = settle(as_chosen(self.wanted, before), self.source)
+        devices = devices_before(self.wanted, before, self.ranks.size)
+        now = settle(as_chosen(for_devices(self.wanted, devices), before), self.source)
         self.bits.refuse_other_recipe(before, now, self.folder)
         if to_plain(now) != to_plain(before):  # what decides nothing: where the pictures lie, how often to save
             write_file(path, to_yaml(now, version=__version__).encode())
@@ -258,19 +284,24 @@ class _Run:
         import torch
 
         from vitrail.data.loader import TrainLoader, bad_allowed
+        from vitrail.data.mix import mixer
+        from vitrail.data.order import part_of
         from vitrail.models import build, set_attention
         from vitrail.training.adapter import put_on
         from vitrail.training.loop import Plan
-        from vitrail.verbs.before import settled_device
 
-        device = settled_device(recipe)
+        device = settled_device(recipe, self.ranks.world.local)
         assert recipe.train.threads is not None
         torch.set_num_threads(recipe.train.threads)
         module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module
         if recipe.adapter is not None:
             put_on(module, recipe.config, recipe.adapter, seed=recipe.train.seed)
         set_attention(module, "fused" if recipe.train.attention == "fused" else "explicit")
-        loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, recipe.train.seed)
+        seed, batch, ranks = recipe.train.seed, recipe.data.batch, self.ranks
+        part = None
+        if ranks.size > 1:
+            part = part_of(batch, rank=ranks.rank, size=ranks.size, paired=recipe.mix is not None)
+        loader = TrainLoader(self.source, recipe.policy, recipe.augment, recipe.data, seed, part)
         plan = Plan(
             module=module,
             optimizer=recipe.optimizer,
@@ -282,9 +313,10 @@ class _Run:
             evaluation=recipe.evaluation,
             precision="fp32" if recipe.precision == "auto" else recipe.precision,
             device=str(device),
+            ranks=ranks,
             loader=loader,
             bad_allowed=bad_allowed(self.source, recipe.data),
-            mix=mixer(recipe),
+            mix=mixer(recipe.mix, seed=seed, classes=recipe.config.classes, batch=batch, part=part),
             class_weights=self._class_weights(recipe),
             teacher=self._teacher(recipe),
             evaluate=lambda network: self._quality(network, recipe),
@@ -304,9 +336,10 @@ class _Run:
 
         plan = self.plan(recipe, start)
         loader = plan.loader
-        self._enough_space(plan.module)
+        self.ranks.first(lambda: self._enough_space(plan.module))
         steps = total_steps(recipe.schedule, max(1, loader.steps_per_epoch))
         self.tell({"event": "length", "steps": steps, "steps_per_epoch": loader.steps_per_epoch})
+        self.tell({"event": "note", "text": as_told(recipe, loader.steps_per_epoch, self.ranks.size)})
         if (how := reading(recipe, self.source)) is not None:
             self.tell({"event": "note", "text": how})
         with told(self.tell, recipe, self.folder, snapshot.step if snapshot else 0) as tell:
@@ -375,49 +408,28 @@ class _Run:
         }
 
     def _evaluate(self, network: nn.Module, recipe: Recipe) -> Evaluation:
-        from vitrail.data.loader import evaluation_batches
-        from vitrail.evaluation.evaluate import evaluate
         from vitrail.models.classifier import Classifier
+        from vitrail.verbs.sharing import evaluated
 
         model = Classifier(network, recipe.config, recipe.policy, self.source.classes)
-        batches = evaluation_batches(
-            self.source,
-            self.source.held_out,
-            recipe.policy,
-            batch=recipe.evaluation.batch,
-            workers=recipe.data.workers,
-            patience=recipe.data.patience,
-        )
-        return evaluate(model.logits, batches, self.source.classes)
+        return evaluated(model, self.source, recipe, self.ranks)
 
     def _finish(self, recipe: Recipe, outcome: Outcome) -> TrainResult:
         from vitrail.training.state import final_module
         from vitrail.verbs.feeding import waiting
         from vitrail.verbs.finish import finish_run
 
-        self.tell({"event": "note", "text": waiting(self.folder, recipe)})
         module = final_module(outcome.state)
         if recipe.adapter is not None:
             module = self._merged(recipe, module)
         evaluation = self._last or self._evaluate(module, recipe)
-        bundle = finish_run(self.folder, recipe, self.source, module, evaluation, drift=self.bits.told)
+
+        def finish() -> Path:
+            self.tell({"event": "note", "text": waiting(self.folder, recipe)})
+            return finish_run(self.folder, recipe, self.source, module, evaluation, drift=self.bits.told)
+
+        bundle = self.ranks.first(finish)
         return TrainResult(self.folder, bundle, outcome.steps, outcome.seconds, evaluation)
-
-
-def mixer(recipe: Recipe) -> Callable[..., Any] | None:
-    """The step's mixing, or None: (images, labels, step, epoch) -> (images, targets)."""
-    config = recipe.mix
-    if config is None:
-        return None
-
-    def mixed(images: Any, labels: Any, step: int, epoch: int) -> tuple[Any, Any]:
-        from vitrail.data.mix import apply, draw
-
-        shape = (len(images), int(images.shape[-2]), int(images.shape[-1]))
-        mixings = draw(config, seed=recipe.train.seed, step=step, epoch=epoch, shape=shape)
-        return (images, labels) if mixings is None else apply(mixings, images, labels, recipe.config.classes)
-
-    return mixed
 
 
 def no_recipe_given() -> UsageError:
@@ -431,6 +443,6 @@ def no_recipe_given() -> UsageError:
 
 def plan_of(recipe: Recipe, source: Source, *, started: bool = False) -> Plan:
     """All that the loop needs for a resolved recipe, of no run folder; started: with the weights it starts from."""
-    run = _Run(recipe, source, Path(), _silent, Bits())
+    run = _Run(recipe, source, Path(), Ranks(), _silent, Bits())
     start = run._start(recipe) if started else None
     return run.plan(recipe, start.classifier if start else None)

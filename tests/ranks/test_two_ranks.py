@@ -1,0 +1,132 @@
+"""Two ranks do what one process does, to rounding; and what they did before, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.ranks import work
+from tests.verbs.small import hashes, small
+from vitrail.data.configs import Data
+from vitrail.data.sources import open_source
+from vitrail.models import build
+from vitrail.models.classifier import Classifier
+from vitrail.ranks import Ranks
+from vitrail.recipe import load_recipe
+from vitrail.training import capture
+from vitrail.training.journal import read
+from vitrail.verbs.replay import replay
+from vitrail.verbs.sharing import evaluated
+
+ROOT = Path(__file__).resolve().parents[2]
+CLOSE = 1e-5  # relative, of each step's loss
+
+
+def losses(run: Path) -> list[float]:
+    return [float(str(row["loss"])) for row in read(run / "journal.jsonl") if row["event"] == "step"]
+
+
+def same(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    return len(ours) == len(theirs) and all(abs(a - b) <= CLOSE * b for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that two ranks did, and what one process did of the same."""
+    place = tmp_path_factory.mktemp("ranks")
+    work.run(place / "to_two", small(*work.QUIET), stop=5)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", "-m", "tests.ranks.work", str(place)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return place
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one") / "run"
+    work.run(folder, small(*work.QUIET))
+    return folder
+
+
+def test_A13_two_ranks_do_what_one_process_does(place: Path, one: Path) -> None:
+    assert len(losses(one)) == 12
+    assert same(losses(place / "quiet"), losses(one))
+
+
+def test_A13_the_same_world_again_gives_the_same_bits(place: Path) -> None:
+    """With masks, mixing and an average; rank 1 was told to stop in between."""
+    assert hashes(place / "stopped") == hashes(place / "noise")
+    stops = [row for row in read(place / "stopped" / "journal.jsonl") if row["event"] == "stopped"]
+    assert len(stops) == 1 and stops[0]["by"] == "SIGTERM"
+
+
+def test_A13_from_one_process_to_two_ranks(place: Path, one: Path) -> None:
+    assert same(losses(place / "to_two"), losses(one))
+
+
+def test_A13_from_two_ranks_to_one_process(place: Path, one: Path) -> None:
+    work.run(place / "to_one", small(*work.QUIET), resume=True)
+    assert same(losses(place / "to_one"), losses(one))
+
+
+def test_A13_tensors_in_parts_and_a_resume(place: Path, one: Path) -> None:
+    """FSDP: the checkpoints are whole, so one process goes on from the first of them as well."""
+    assert same(losses(place / "fsdp"), losses(one))
+
+
+@pytest.mark.parametrize(("name", "how"), [("odd", ("data.batch=7",)), ("fewer", ("data.batch=2",))])
+def test_A14_uneven_parts_count_by_their_pictures(place: Path, tmp_path: Path, name: str, how: tuple[str, ...]) -> None:
+    """Seven pictures on two ranks in three parts each; and, as mixing keeps partners together, none on the second."""
+    work.run(tmp_path / "run", small(*work.QUIET, *how))
+    assert same(losses(place / name), losses(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9])
+def test_A14_every_picture_is_evaluated_once(place: Path, count: int) -> None:
+    """To the bit as by one process: its batches are shared out whole."""
+    source = open_source(Data(source="digits"))
+    recipe = small("evaluation.batch=4")
+    model = Classifier(build(recipe.config), recipe.config, recipe.policy, source.classes)
+    part = type(source)(**{**vars(source), "held_out": source.held_out[:count]})
+    alone = evaluated(model, part, recipe, Ranks())
+    found = json.loads((place / "evaluations.json").read_text())[str(count)]
+    assert found == [alone.indices.tolist(), alone.losses.tolist()]
+
+
+def test_a_batch_and_a_rate_per_device_are_settled(place: Path) -> None:
+    """On two devices; as one process it goes on with the batches and the rate of two."""
+    settled = load_recipe(place / "each" / "recipe.yaml")
+    assert settled.data.batch == 64 and settled.data.batch_per_device is None
+    assert settled.schedule.lr == pytest.approx(0.006) and settled.schedule.lr_rule == "fixed"
+    text = (place / "each" / "recipe.yaml").read_text()
+    assert "# 32 x 2 devices" in text and "# 0.003 x 2 devices" in text
+    work.run(place / "each", small(*work.QUIET, "data.batch_per_device=32", "schedule.lr_rule=per_device"), resume=True)
+
+
+def test_the_share_of_right_answers_is_of_all_ranks(place: Path, tmp_path: Path) -> None:
+    work.run(tmp_path / "run", small(*work.QUIET, "journal.lines=vit_tensorflow"))
+    shares = [
+        [row["acc"] for row in read(run / "journal.jsonl") if row["event"] == "step"]
+        for run in (place / "told", tmp_path / "run")
+    ]
+    assert len(shares[0]) == 12 and shares[0] == shares[1]
+
+
+def test_A17_each_rank_keeps_its_part_of_a_broken_step(place: Path) -> None:
+    kept = [path for rank in (0, 1) for path in capture.kept(place / "broke", rank)]
+    assert len(kept) == 2
+    for path in kept:
+        done = replay(path)
+        assert done.replay.same is None and done.replay.finding is not None, path
+
+
+def test_an_error_of_one_rank_is_that_of_all(place: Path) -> None:
+    assert [json.loads((place / f"errors-{rank}.json").read_text()) for rank in (0, 1)] == [["V101", "V101"]] * 2

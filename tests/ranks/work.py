@@ -1,0 +1,114 @@
+"""What two ranks do for `test_two_ranks.py`, one thing after the other, in one start of torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tests.verbs.small import small
+from vitrail.data.configs import Data
+from vitrail.data.sources import open_source
+from vitrail.errors import NumbersBroke, Stopped, VitrailError
+from vitrail.models import build
+from vitrail.models.classifier import Classifier
+from vitrail.ranks import joined, world
+from vitrail.recipe import Recipe
+from vitrail.verbs.sharing import evaluated
+from vitrail.verbs.train import train
+
+STEPS = ("schedule.steps=12", "schedule.warmup_epochs=0", "checkpoint.every=0", "evaluation.every=0")
+QUIET = (*STEPS, "model.attention_dropout=0", "model.drop_path=0")
+
+
+def pid_of(place: Path, rank: int) -> int:
+    """The process of a rank, as it said when it started."""
+    return int((place / f"pid-{rank}").read_text())
+
+
+def run(
+    place: Path, recipe: Recipe, *, stop: int | None = None, victim: int | None = None, resume: bool = False
+) -> None:
+    """Train; after step `stop` rank `victim`, or this process, is told to stop."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def tell(event: Mapping[str, object]) -> None:
+        if event["event"] == "step" and event["step"] == stop:
+            os.kill(os.getpid() if victim is None else pid_of(place.parent, victim), signal.SIGTERM)
+
+    try:
+        train(recipe, out=place, resume=resume, listener=tell)
+    except Stopped as error:
+        assert stop is not None and error.exit_code == 75
+    else:
+        assert stop is None
+
+
+def evaluations(place: Path) -> None:
+    """Held-out pictures of every small number, one at least, so that the last batches, or whole ranks, are short."""
+    source = open_source(Data(source="digits"))
+    recipe = small("evaluation.batch=4")
+    model = Classifier(build(recipe.config), recipe.config, recipe.policy, source.classes)
+    found = {}
+    with joined(60) as ranks:
+        for count in (1, 2, 3, 4, 5, 9):
+            part = type(source)(**{**vars(source), "held_out": source.held_out[:count]})
+            done = evaluated(model, part, recipe, ranks)
+            found[str(count)] = [done.indices.tolist(), done.losses.tolist()]
+        assert all(one == found for one in ranks.gather(found))
+        if ranks.rank == 0:
+            (place / "evaluations.json").write_text(json.dumps(found))
+
+
+def errors(place: Path) -> None:
+    """What one rank is refused, all are; a bug of one is a fault of the others."""
+    found = []
+    for rank in (0, 1):
+        try:
+            with joined(60) as ranks:
+                if ranks.rank == rank:
+                    small("schedule.lr=-1")
+                ranks.gather(None)
+        except VitrailError as error:
+            found.append(error.code)
+    (place / f"errors-{world().rank}.json").write_text(json.dumps(found))
+
+
+def breaks(place: Path) -> None:
+    """A rate that no number bears: both ranks leave with the same error."""
+    try:
+        train(small(*STEPS, "schedule.lr=1.0e+30", "watch.activations=true"), out=place)
+    except NumbersBroke as error:
+        assert error.code == "V811"
+    else:
+        raise AssertionError("nothing broke")
+
+
+def main(place: Path) -> None:
+    """Everything that needs two ranks."""
+    (place / f"pid-{world().rank}").write_text(str(os.getpid()))
+    np.seterr(all="raise")
+    run(place / "quiet", small(*QUIET))
+    run(place / "noise", small(*STEPS))
+    run(place / "stopped", small(*STEPS), stop=5, victim=1)
+    run(place / "stopped", small(*STEPS), resume=True)
+    run(place / "to_two", small(*QUIET), resume=True)  # the test has begun it as one process
+    run(place / "to_one", small(*QUIET), stop=5)
+    run(place / "fsdp", small(*QUIET, "train.parallel=fsdp"), stop=5)
+    run(place / "fsdp", small(*QUIET, "train.parallel=fsdp"), resume=True)
+    run(place / "odd", small(*QUIET, "data.batch=7", "train.accumulate=3"))
+    run(place / "fewer", small(*QUIET, "data.batch=2"))
+    run(place / "each", small(*QUIET, "data.batch_per_device=32", "schedule.lr_rule=per_device"))
+    run(place / "told", small(*QUIET, "journal.lines=vit_tensorflow", "train.time=1h"))
+    breaks(place / "broke")
+    evaluations(place)
+    errors(place)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -224,3 +224,10 @@ def test_a_bug_is_one_line_and_a_file(
     assert len(err.splitlines()) == 1 and "a bug of ours" in err
     (report,) = tmp_path.glob("vitrail-bug-*.txt")
     assert "ZeroDivisionError: oops" in report.read_text()
+
+
+@pytest.mark.parametrize("flag", [["--strict"], ["--allow-drift", "torch"]])
+def test_what_is_of_a_resume_wants_one(flag: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(capsys, "V001", "train", "digits/cct_2_3x2_32", "--out", str(tmp_path / "run"), *flag)
+    assert f"{flag[0]} is of a resumed run" in said
+    assert not (tmp_path / "run").exists()

@@ -44,6 +44,15 @@ def test_a_pipe_gets_a_line_an_evaluation(capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
+def test_parameters_are_told_and_a_part_of_an_epoch_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        progress({"event": "length", "steps": 6, "steps_per_epoch": 45})
+        progress({"event": "start", "step": 0, "parameters": "decayed by 0.05: 1 tensor of 6 values"})
+        progress({"event": "evaluation", "step": 6, "top1": 0.5})
+    told = ["decayed by 0.05: 1 tensor of 6 values", "epoch 0.13  loss 0.0000  held-out top-1 50.00 %"]
+    assert capsys.readouterr().err.splitlines() == told
+
+
 SHOW = """
 from tests.cli.test_progress import told
 from vitrail.cli.progress import Progress

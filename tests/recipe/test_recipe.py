@@ -402,6 +402,7 @@ def test_the_format_of_recipes() -> None:
             ["optimizer.weight_decay=0", "optimizer.decayed=weights"],
             "optimizer.weight_decay is 0",
         ),
+        ("digits/cct_2_3x2_32", ["evaluation.patience=3", "evaluation.every=0"], "evaluates at the end alone"),
         ("digits/cct_2_3x2_32", ["schedule.min_added=true", "schedule.min_lr=0"], "schedule.min_lr is 0"),
         ("digits/cct_2_3x2_32", ["schedule.warmup_epochs=0", "schedule.warmup_lr=0.1"], "give schedule.warmup_lr=0.0"),
     ],
@@ -410,3 +411,17 @@ def test_what_nothing_would_look_at_is_refused(recipe: str, overrides: list[str]
     with pytest.raises(RecipeError) as caught:
         load_recipe(recipe, overrides)
     assert any(problem in line for line in caught.value.evidence), caught.value.evidence
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("schedule.lr=.inf", "schedule.lr is inf, must be above 0 and finite"),
+        ("model=cct", "model must be a mapping, not `cct`: write model.variant=NAME"),
+        ("train.accumulate=33", "train.accumulate 33 parts of data.batch 32: give 1 to 32"),
+    ],
+)
+def test_a_refusal_says_what_to_write(override: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits/cct_2_3x2_32", [override])
+    assert list(caught.value.evidence) == [f"override: {said}"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 from vitrail.errors import SystemFault
@@ -84,6 +85,14 @@ def test_of_steps_told_twice_the_later_telling_holds(tmp_path: Path, journal: li
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_short_journals_are_drawn(tmp_path: Path, journal: list[dict[str, Any]], count: int) -> None:
     assert plots.curves(journal[:count], tmp_path / "a.png").startswith(b"\x89PNG")
+
+
+def test_no_accuracy_above_100_is_on_the_axis() -> None:
+    axes = Figure().add_subplot()
+    plots._top1(axes, np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    assert axes.get_ylim() == (99, 100)
+    plots._top1(axes, np.array([1.0, 2.0]), np.array([0.0, 0.0]))
+    assert axes.get_ylim() == (0, 1)
 
 
 def test_broken_losses_leave_a_gap(tmp_path: Path, journal: list[dict[str, Any]]) -> None:

@@ -223,3 +223,11 @@ def test_patterns_that_mean_nothing_are_refused(patterns: tuple[str, ...], words
     assert refused.value.code == "V104"
     assert words in refused.value.what
     assert all(p.requires_grad for p in module.parameters())
+
+
+def test_the_way_out_names_the_head_of_this_network() -> None:
+    module = build(NETWORK)
+    with pytest.raises(RecipeError, match="nothing to train") as refused:
+        freeze(module, ("*",))
+    assert refused.value.hint == "take the head out: `!classifier.fc.*`"
+    freeze(module, ("*", "!classifier.fc.*"))

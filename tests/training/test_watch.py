@@ -521,6 +521,12 @@ def test_A17_a_window_beyond_the_run_is_told_and_one_at_its_end_is_cut(tmp_path:
     assert (tmp_path / "end" / "profile" / f"steps-{TOTAL}-{TOTAL}" / "trace.json").is_file()
 
 
+def test_A17_a_dump_that_no_step_came_to_is_told(tmp_path: Path) -> None:
+    train(plan(tmp_path, watch=Watch(dump=Dump(every=99, layers=("*",)))), resume=None, listener=silent)
+    (warning,) = [row for row in read(tmp_path / JOURNAL) if row["event"] == "warning"]
+    assert warning["text"] == f"watch.dump.every is 99, the run ended with step {TOTAL}: nothing was dumped"
+
+
 # ---- activations on demand
 
 

@@ -16,6 +16,7 @@ from tests.training.tiny import NETWORK
 from tests.training.tiny import plan as tiny_plan
 from tests.verbs.small import MODELS, RECIPE, small
 from vitrail.cli.main import run
+from vitrail.cli.plan import _rate
 from vitrail.data.sources import open_source
 from vitrail.errors import NumbersBroke, SystemFault, UsageError
 from vitrail.recipe import Recipe
@@ -206,6 +207,22 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert run([*words, "--out", "x.png"]) == 2
     assert run([*words, "--device", "cuda:5"]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rates.png", "small.yaml"]
+
+
+@pytest.mark.parametrize("out", ["absent/rates.png", "rates.txt", "folder.png"])
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_measured(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verb, "plan", None)
+    (tmp_path / "folder.png").mkdir()
+    assert run(["plan", "digits/cct_2_3x2_32", "--lr-range", "--out", out]) == 2
+    assert f"`{out}`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("count", "said"), [(0.0496, "0.05"), (9.87, "9.9"), (1234.4, "1,234")])
+def test_a_slow_rate_is_not_said_to_be_none(count: float, said: str) -> None:
+    assert _rate(count) == said
 
 
 def test_reading_is_timed_on_the_runs_own_batches() -> None:

@@ -124,3 +124,9 @@ def test_wrong_words_and_broken_numbers_are_refused() -> None:
     with pytest.raises(WeightsError) as caught:
         adopt(broken, SMALL, classes=broken.classes)
     assert caught.value.code == "V201"
+
+
+def test_of_another_family_the_family_alone_is_named() -> None:
+    with pytest.raises(WeightsError) as caught:
+        adopt(source(), replace(variant("vit_tiny_patch16_224").config, classes=3), classes=("cat", "dog", "eel"))
+    assert list(caught.value.evidence) == ["family  weights cct  wanted vit"]

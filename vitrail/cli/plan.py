@@ -52,6 +52,8 @@ def command(
 
     if out is not None and not lr_range:
         raise UsageError("V001", "--out draws the rates of --lr-range, which is absent", hint="give both, or none")
+    if out is not None:
+        _refuse_unwritable(out)
     words = words if device == "auto" else (*words, f"train.device={device}")
     recipe, overrides = _recipe(words, model, weights, data, None, False)
     with Counter("rates") as counter:
@@ -69,6 +71,16 @@ def command(
             rates([(one.lr, one.loss, one.smoothed) for one in done.lr_range.tried], done.lr_range.suggested, out)
             lines.append(f"drawn in {out}")
     result(lines, done.to_json(), as_json=as_json)
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """UsageError V001 before anything is measured: it would be lost with the picture."""
+    if out.suffix.lower() != ".png":
+        raise UsageError("V001", f"--out is `{out}`, and draws a PNG", hint="name a file that ends in .png")
+    if out.is_dir():
+        raise UsageError("V001", f"--out is `{out}`, which is a folder", hint="name a file that ends in .png")
+    if not out.parent.is_dir():
+        raise UsageError("V001", f"--out is `{out}`, and `{out.parent}` is no folder", hint="make the folder first")
 
 
 def _lines(done: PlanResult) -> list[str]:
@@ -90,7 +102,7 @@ def _lines(done: PlanResult) -> list[str]:
         f"memory       {_bytes(size.total)} of {_bytes(done.free)} free",
         f"             weights {_bytes(size.weights)}, gradients {_bytes(size.gradients)}, "
         f"optimizer {_bytes(size.optimizer)}{average}, activations {_bytes(size.activations)}",
-        f"step         {_seconds(done.step_s)}, {recipe.data.batch / done.step_s:,.0f} pictures/s",
+        f"step         {_seconds(done.step_s)}, {_rate(recipe.data.batch / done.step_s)} pictures/s",
         f"data         {data}",
         f"in all       {'unknown' if done.eta_s is None else _seconds(done.eta_s)}, evaluations included",
         f"checkpoints  {_bytes(done.checkpoint_bytes)} each, at most {done.checkpoints} on the disk",
@@ -126,6 +138,11 @@ def _bytes(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:,.0f} {unit}"
     return f"{count:.0f} B"
+
+
+def _rate(count: float) -> str:
+    """`1,234`, `0.05`"""
+    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
 
 
 def _seconds(count: float) -> str:

@@ -88,6 +88,9 @@ class Progress(Bar):
             self._task = self._bar.add_task("train", total=self._steps, epoch=self._epoch(0))
             self._bar.start()
 
+    def _on_start(self, event: Mapping[str, Any]) -> None:
+        self._line(str(event["parameters"]))
+
     def _on_resume(self, event: Mapping[str, Any]) -> None:
         if self._bar is not None:  # what was done before says nothing of how fast it goes now
             self._bar.reset(self._task, completed=int(event["step"]), epoch=self._epoch(int(event["step"]) - 1))
@@ -145,7 +148,7 @@ class Progress(Bar):
     def _on_evaluation(self, event: Mapping[str, Any]) -> None:
         top1 = percent(float(event["top1"]))
         self._top1 = f"top-1 {100 * float(event['top1']):.1f} %"
-        epoch = int(event["step"]) / self._per_epoch
+        epoch = round(int(event["step"]) / self._per_epoch, 2)
         self._line(f"epoch {epoch:3g}  loss {self._means.get('loss', 0.0):.4f}  held-out top-1 {top1}")
 
     def _on_end(self, event: Mapping[str, Any]) -> None:

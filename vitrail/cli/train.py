@@ -52,6 +52,9 @@ def command(
     from vitrail.ranks import world
     from vitrail.verbs.train import train
 
+    if (strict or allow_drift) and not resume:
+        flag = "--strict" if strict else "--allow-drift"
+        raise UsageError("V001", f"{flag} is of a resumed run, and --resume is absent", hint="give both, or none")
     words = words if device == "auto" else (*words, f"train.device={device}")
     recipe, overrides = _recipe(words, model, weights, data, out, resume)
     overrides += [] if limit is None else [f"train.time={limit}"]

@@ -143,6 +143,9 @@ def _model(builder: Builder, root: Node) -> dict[str, Any] | None:
     """variant, config and policy: the variant's, with what the recipe sets."""
     assert isinstance(root.value, dict)
     node = root.value.get("model")
+    if node is not None and not isinstance(node.value, dict):
+        builder.note(node, "model", f"must be a mapping, not `{node.value}`: write model.variant=NAME")
+        return None
     if node is None or not isinstance(node.value, dict) or "variant" not in node.value:
         builder.note(node or root, "model.variant", "is missing: a recipe names the variant it trains")
         return None

@@ -121,7 +121,10 @@ def _least(low: float) -> tuple[Callable[[float], bool], str]:
     return (lambda value: math.isfinite(value) and value >= low), f"must be {low:g} or more"
 
 
-ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: math.isfinite(value) and value > 0), "must be above 0"
+ABOVE_0: tuple[Callable[[float], bool], str] = (
+    (lambda value: math.isfinite(value) and value > 0),
+    "must be above 0 and finite",
+)
 
 # dotted key -> (test of the number, what it must be); a tuple's numbers are tested one by one
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -321,7 +324,9 @@ def _training_problems(recipe: Recipe) -> list[tuple[str, str]]:
     if recipe.data.batch_per_device is not None and recipe.origins.get("data.batch") not in (None, "default"):
         found.append(("data.batch_per_device", "stands beside `batch`: give one of them"))
     if recipe.train.accumulate > (recipe.data.batch_per_device or recipe.data.batch):
-        found.append(("train.accumulate", f"{recipe.train.accumulate} parts of data.batch {recipe.data.batch}"))
+        key = "batch" if recipe.data.batch_per_device is None else "batch_per_device"
+        batch = recipe.data.batch_per_device or recipe.data.batch
+        found.append(("train.accumulate", f"{recipe.train.accumulate} parts of data.{key} {batch}: give 1 to {batch}"))
     if recipe.train.clip is not None and recipe.train.clip_value is not None:
         found.append(("train.clip_value", "stands beside `clip`: give one of them"))
     if recipe.train.loss_scale is not None and recipe.precision != "fp16":
@@ -349,6 +354,8 @@ def _telling_problems(recipe: Recipe) -> list[tuple[str, str]]:
             seconds(recipe.train.time)
         except ValueError as error:
             found.append(("train.time", f"`{recipe.train.time}` {error}"))
+    if recipe.evaluation.patience is not None and recipe.evaluation.every == 0:
+        found.append(("evaluation.patience", "has no effect: evaluation.every=0 evaluates at the end alone"))
     for name in recipe.journal.to:
         if name not in TRACKERS:
             found.append(("journal.to", f"`{name}` is no tracker; {nearest(name, TRACKERS)}"))

@@ -289,7 +289,7 @@ def _top1(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -
     axes.plot(steps[best], 100 * values[best], "o", markersize=8, mfc="none", mec=ACCENT, clip_on=False)
     low, high = 100 * float(np.nanmin(values)), 100 * float(values[best])
     margin = 0.08 * (high - low) or 1.0
-    axes.set_ylim(max(low - margin, 0), high + margin)
+    axes.set_ylim(max(low - margin, 0), min(high + margin, 100))
     _title(axes, f"best {high:.2f} % at step {steps[best]:,.0f}", right=True)
     return None
 

@@ -177,7 +177,8 @@ def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
             )
         frozen = frozen - found if pattern.startswith("!") else frozen | found
     if not any(p.requires_grad and name not in frozen for name, p in module.named_parameters()):
-        raise RecipeError("V104", "train.freeze leaves nothing to train", hint="take the head out: `!head.*`")
+        head = names[-1].rpartition(".")[0]
+        raise RecipeError("V104", "train.freeze leaves nothing to train", hint=f"take the head out: `!{head}.*`")
     for name, parameter in module.named_parameters():
         if name in frozen:
             parameter.requires_grad_(False)

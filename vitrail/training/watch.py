@@ -48,11 +48,12 @@ class Watcher:
         self._stall = Stall(watch.stall)
         self._looked: list[tuple[str, Tensor]] = []
         self._copies: Copies = {}
+        self._latest = 0
 
     @contextmanager
     def step(self, number: int) -> Iterator[None]:
         """Around the step of this number, counted from 1: what is watched in it is looked at, and hooks go again."""
-        self._looked, self._copies = [], {}
+        self._looked, self._copies, self._latest = [], {}, number
         dump = self._watch.dump
         with ExitStack() as stack:
             if self._alone:  # of several ranks one waits for the others, who watch each other
@@ -115,8 +116,12 @@ class Watcher:
         return self._stall.watching(f"the save after step {step}")
 
     def close(self) -> None:
-        """End a window that is open, and say of one that no step came into."""
+        """End a window that is open, and say of a window or a dump that no step came to."""
         self._stall.close()
+        dump = self._watch.dump
+        if dump is not None and 0 < self._latest < dump.every:
+            text = f"watch.dump.every is {dump.every}, the run ended with step {self._latest}: nothing was dumped"
+            self._tell("warning", text=text)
         if self._profiler is not None:
             self._profiler.close()
 

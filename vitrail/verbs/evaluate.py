@@ -193,7 +193,9 @@ def chosen_source(provenance: Mapping[str, object], data: Data, part: Part) -> t
         part = "held-out" if source.own_split or trained_on else "all"
     if part != "all":
         return source, part
-    note = "all pictures are taken: they are not those that the model was trained on"
+    known = "they are not those that the model was trained on"
+    unknown = "the model does not say what it was trained on, so its own pictures may be among them"
+    note = f"all pictures are taken: {known if 'data_sha256' in provenance else unknown}"
     return (whole(source) if trained_on else replace(whole(source), notes=(*source.notes, note))), "all"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.engines.table import need
-from vitrail.errors import RecipeError, RunError, WeightsError
+from vitrail.errors import RecipeError, RunError, UsageError, WeightsError
 from vitrail.machine import keep_fp32_true
 from vitrail.ranks import Ranks, World
 from vitrail.recipe import Recipe
@@ -70,8 +70,8 @@ def _plain(value: object) -> Any:
 def replay(file: Path | str) -> ReplayResult:
     """Repeat the forward and backward of a kept step, and find the first layer or gradient with NaN or Inf.
 
-    file: one of a run's `captures/`. RunError V604, V605 or V607 for what is none, or is not as it was written; a
-    teacher that the recipe names is opened where it says.
+    file: one of a run's `captures/`. RunError V604, V605 or V607 for what is none, or is not as it was written;
+    UsageError V007 where no file lies. A teacher that the recipe names is opened where it says.
     """
     need("torch", "train")
     import torch
@@ -81,6 +81,9 @@ def replay(file: Path | str) -> ReplayResult:
     from vitrail.training.replay import replay as repeat
 
     path = Path(file)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise UsageError("V007", f"`{path}` {found}", hint="name a file in the `captures/` of a run folder")
     capture = read(path)
     recipe = _recipe(capture, path)
     keep_fp32_true()

@@ -123,6 +123,7 @@ def adopt(classifier: Classifier, config: ModelConfig, *, classes: tuple[str, ..
         raise UsageError("V007", f"{len(classes)} class names for a config of {config.classes} classes")
     own, wanted = structure(classifier.config), structure(config)
     differing = [name for name in {**own, **wanted} if own.get(name) != wanted.get(name)]
+    differing = ["family"] if "family" in differing else differing  # then every field differs
     if differing:
         raise WeightsError(
             "V204",

@@ -115,6 +115,7 @@ def test_a_recipe_per_device_and_for_all_are_the_same_run() -> None:
     assert as_told(settled, 21, 4) == (
         "batch 64, 16 on each of 4 devices; 21 steps an epoch; rate 0.004 (per_device: 0.001 x 4 devices)"
     )
+    assert as_told(settled, 1, 1).startswith("batch 64, on one device; 1 step an epoch")
     assert parse_recipe(to_yaml(wanted, version="x"), "again.yaml").data.batch_per_device == 16
 
 

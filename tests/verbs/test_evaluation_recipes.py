@@ -66,6 +66,7 @@ def test_pictures_are_prepared_as_asked(place: Path, settings: list[str]) -> Non
     found = evaluate_as(asked, part="all")
     assert found.evaluation.total == 15
     assert found.evaluation.loss == pytest.approx(by_hand(place, asked.policy.of(opened.policy)), rel=1e-5)
+    assert any("does not say what it was trained on" in note for note in found.source.notes)  # a bare weight file
     told = [note for note in found.source.notes if "prepared otherwise" in note]
     assert bool(told) == bool(settings)
 

@@ -14,7 +14,7 @@ import torch
 from tests.verbs.small import small
 from vitrail import opening, weights
 from vitrail.engines import bundle_classifier
-from vitrail.errors import RecipeError, RunError, UsageError, WeightsError
+from vitrail.errors import RecipeError, RunError, SystemFault, UsageError, WeightsError
 from vitrail.models import build
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import BEiTConfig, ModelConfig, ViTConfig
@@ -235,3 +235,12 @@ def test_a_key_bias_is_kept_where_the_file_has_one(tmp_path: Path) -> None:
     assert train(wanted, out=tmp_path / "run", resume=True).steps == 0
     again = start(recipe("beit", done.folder), DIGITS)
     assert again is not None and again.classifier.config == config
+
+
+def test_the_way_out_of_a_full_disk_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitrail.verbs.train.free_space", lambda folder: 0)
+    with pytest.raises(SystemFault) as caught:
+        train(small(), out=tmp_path / "run")
+    assert caught.value.code == "V701" and "add --resume" in str(caught.value.hint)
+    monkeypatch.undo()
+    assert train(small(), out=tmp_path / "run", resume=True).page.is_file()

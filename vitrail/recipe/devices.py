@@ -46,4 +46,5 @@ def as_told(recipe: Recipe, steps_per_epoch: int, devices: int) -> str:
     part = f"{each}{f' or {each + 1}' if rest else ''} on each of {devices} devices" if devices > 1 else "on one device"
     said = recipe.origins.get("schedule.lr", "")
     rule = f"per_device: {said}" if " x " in said else "fixed"
-    return f"batch {recipe.data.batch}, {part}; {steps_per_epoch} steps an epoch; rate {recipe.schedule.lr:g} ({rule})"
+    steps = "1 step" if steps_per_epoch == 1 else f"{steps_per_epoch} steps"
+    return f"batch {recipe.data.batch}, {part}; {steps} an epoch; rate {recipe.schedule.lr:g} ({rule})"

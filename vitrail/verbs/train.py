@@ -379,7 +379,7 @@ class _Run:
             raise SystemFault(
                 "V701",
                 f"`{self.folder}` has {free / 1e6:.0f} MB free, a run needs about {wanted / 1e6:.0f} MB",
-                hint="free some space, or give a folder on another disk with --out",
+                hint="free some space and add --resume, or give a folder on another disk with --out",
             )
 
     def _identity(self, recipe: Recipe) -> dict[str, object]:

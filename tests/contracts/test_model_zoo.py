@@ -96,20 +96,20 @@ def _named() -> list[str]:
     return sorted({text for cell in cells for text in re.findall(r"`([^`]+)`", cell)})
 
 
-def _commands(group: click.Group) -> Iterator[click.Command]:
+def commands(group: click.Group) -> Iterator[click.Command]:
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
         yield command
         if isinstance(command, click.Group):
-            yield from _commands(command)
+            yield from commands(command)
 
 
 @cache
 def _options() -> frozenset[str]:
     return frozenset(
-        name for command in _commands(vitrail) for option in command.params for name in option.opts if name[0] == "-"
+        name for command in commands(vitrail) for option in command.params for name in option.opts if name[0] == "-"
     ) | {"--help"}
 
 
@@ -123,12 +123,12 @@ def _kinds(key: str) -> list[typing.Any]:
     starts: dict[str, list[typing.Any]] = {"model": list(FAMILIES.values()), "policy": [Policy]}
     kinds = starts.get(first) or [typing.cast(typing.Any, PARTS.get(first, str))]
     for name in rest:
-        parts = [part for kind in kinds for part in _members(kind) if dataclasses.is_dataclass(part)]
+        parts = [part for kind in kinds for part in members(kind) if dataclasses.is_dataclass(part)]
         kinds = [hints[name] for part in parts if name in (hints := typing.get_type_hints(part))]
-    return [part for kind in kinds for part in _members(kind)]
+    return [part for kind in kinds for part in members(kind)]
 
 
-def _members(kind: typing.Any) -> tuple[typing.Any, ...]:
+def members(kind: typing.Any) -> tuple[typing.Any, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 

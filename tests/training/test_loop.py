@@ -38,7 +38,9 @@ from vitrail.models import build
 from vitrail.training import checkpoint, configs
 from vitrail.training.checkpoint import best_of, generations, load
 from vitrail.training.journal import JOURNAL, LOG, read
-from vitrail.training.loop import CHECKPOINTS, Outcome, Plan, train
+from vitrail.training.loop import Outcome, train
+from vitrail.training.plan import Plan
+from vitrail.training.saving import CHECKPOINTS
 from vitrail.training.schedule import learning_rate
 from vitrail.training.signals import SIGNALS
 from vitrail.training.state import final_module

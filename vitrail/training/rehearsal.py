@@ -21,8 +21,8 @@ from vitrail.models.configs import ModelConfig
 from vitrail.models.count import macs
 from vitrail.training import memory
 from vitrail.training.average import trainable
-from vitrail.training.loop import Plan, prepared
 from vitrail.training.optimizers import kept_by
+from vitrail.training.plan import Plan, prepared
 from vitrail.training.probe import WORK
 from vitrail.training.state import TrainState
 from vitrail.training.step import How, take_step

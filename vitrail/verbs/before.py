@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.data.sources import Source
+from vitrail.disk import free_space
+from vitrail.errors import SystemFault
 from vitrail.ranks import Ranks
 from vitrail.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 Listener = Callable[[Mapping[str, object]], None]
 SCANNED_WHOLE = 10_000  # pictures: more are not decoded once before training
+
+
+def silent(_: Mapping[str, object]) -> None:
+    """The listener of whoever does not listen."""
 
 
 def look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
@@ -99,3 +107,15 @@ def settled_device(recipe: Recipe, local_rank: int = 0) -> torch.device:
     found = device(recipe.train.device, local_rank)
     set_float32_products(recipe.precision, str(found))
     return found
+
+
+def refuse_full_disk(folder: Path, module: nn.Module) -> None:
+    """SystemFault V701 where the run's folder has no room for the checkpoints of a network."""
+    size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
+    wanted, free = 4 * 3 * size, free_space(folder)  # weights, average, two moments; new, old and best
+    if free < wanted:
+        raise SystemFault(
+            "V701",
+            f"`{folder}` has {free / 1e6:.0f} MB free, a run needs about {wanted / 1e6:.0f} MB",
+            hint="free some space, or give a folder on another disk with --out",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import inf
 
@@ -128,7 +128,7 @@ def _steps(run: Run) -> None:
     try:
         while run.state.step < run.total:
             began = time.monotonic()
-            batch = across.counted(run.ranks, batches)
+            batch = _next(run, batches)
             waited = time.monotonic() - began
             _tell_bad(run, batch)
             _one(run, batch, waited)
@@ -140,6 +140,15 @@ def _steps(run: Run) -> None:
     finally:
         if isinstance(batches, Generator):
             batches.close()
+
+
+def _next(run: Run, batches: Iterator[TrainBatch]) -> TrainBatch:
+    try:
+        return across.counted(run.ranks, batches)
+    except (MemoryError, RuntimeError) as error:
+        if not memory.is_shortage(error):
+            raise
+        raise memory.not_ready(run.state.step + 1, str(error)) from error
 
 
 def _tell_bad(run: Run, batch: TrainBatch) -> None:

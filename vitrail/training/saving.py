@@ -91,7 +91,8 @@ def _save(run: Run, *, best: bool) -> None:
         run.rows.sync()
         across.save(run.ranks, run.plan.folder / CHECKPOINTS, saved, keep=run.plan.checkpoint.keep, best=best)
     run.saved = state.step
-    run.listener({**row, "wall_s": time.monotonic() - began})
+    took = time.monotonic() - began
+    run.ranks.first(lambda: run.listener({**row, "wall_s": took}))  # who copies it far away takes his time
 
 
 def _snapshot(run: Run) -> checkpoint.Snapshot | None:

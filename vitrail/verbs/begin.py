@@ -90,7 +90,7 @@ class Beginning:
         if path is None:
             return None
         snapshot = load(path)
-        settled_device(recipe, self.call.ranks.world.local)  # before it is asked how float32 is computed here
+        settled_device(recipe, self.call.ranks.world)  # before it is asked how float32 is computed here
         identity = identity_of(snapshot, path)
         for line in self.call.bits.compare(identity, recipe, self.call.source, self.call.folder, snapshot.step):
             self.call.tell({"event": "warning", "text": line})

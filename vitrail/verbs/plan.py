@@ -21,6 +21,7 @@ from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.devices import for_devices
 from vitrail.recipe.settle import settle
 from vitrail.remote import is_address
+from vitrail.training.due import times
 from vitrail.verbs.before import probed, silent
 from vitrail.verbs.begin import Beginning, Call
 from vitrail.verbs.drift import Bits
@@ -213,8 +214,8 @@ def reading_time(loader: Loader, steps: int) -> float:
 
 def _evaluations(recipe: Recipe, steps: int, per_epoch: int) -> int:
     """How often the held-out pictures are evaluated, the end included."""
-    every = recipe.evaluation.every * per_epoch
-    return -(-steps // every) if every else 1
+    when = recipe.evaluation
+    return times(steps, when.every, when.unit, per_epoch, first=when.from_)
 
 
 def _checkpoints(recipe: Recipe, steps: int | None, per_epoch: int | None) -> int:
@@ -222,8 +223,8 @@ def _checkpoints(recipe: Recipe, steps: int | None, per_epoch: int | None) -> in
     keep = recipe.checkpoint
     if keep.every == 0:
         return 1
-    made = keep.keep + 2
-    return made if steps is None or per_epoch is None else min(made, max(1, -(-steps // (keep.every * per_epoch))))
+    most = keep.keep + 2
+    return most if steps is None or per_epoch is None else min(most, times(steps, keep.every, keep.unit, per_epoch))
 
 
 def _advice(recipe: Recipe, found: Rehearsal, device: torch.device, bound_by: str) -> list[str]:

@@ -41,7 +41,7 @@ def plan_of(
     from vitrail.training.adapter import put_on
     from vitrail.training.plan import Plan
 
-    device = settled_device(recipe, call.ranks.world.local)
+    device = settled_device(recipe, call.ranks.world)
     assert recipe.train.threads is not None
     torch.set_num_threads(recipe.train.threads)
     module = build(recipe.config, seed=recipe.train.seed) if start is None else start.module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -14,7 +15,7 @@ from vitrail.recipe import Recipe
 from vitrail.recipe.devices import as_told
 from vitrail.recipe.precision import in_words
 from vitrail.recipe.write import to_yaml
-from vitrail.verbs.before import refuse_full_disk
+from vitrail.verbs.before import Listener, refuse_full_disk
 from vitrail.verbs.begin import Beginning, Call
 from vitrail.verbs.planned import plan_of
 from vitrail.verbs.sharing import refuse_other_pictures
@@ -111,18 +112,30 @@ class Run:
         self.call.tell({"event": "note", "text": as_told(recipe, loader.steps_per_epoch, self.call.ranks.size)})
         if (how := reading(recipe, self.call.source)) is not None:
             self.call.tell({"event": "note", "text": how})
-        with told(self.call.tell, recipe, self.call.folder, snapshot.step if snapshot else 0) as tell:
+        with self._told(recipe, snapshot) as tell:
             outcome = run_loop(plan, resume=snapshot, listener=tell)
         return self._finish(recipe, outcome)
 
+    def _told(self, recipe: Recipe, snapshot: Snapshot | None) -> AbstractContextManager[Listener]:
+        if self.call.ranks.rank:  # a tracker gets each row once
+            return nullcontext(self.call.tell)
+        return told(self.call.tell, recipe, self.call.folder, snapshot.step if snapshot else 0)
+
     def _merged(self, recipe: Recipe, module: nn.Module) -> nn.Module:
-        """The network with its adapters merged, which the run is judged by; they lie beside it in a file."""
+        """The network with its adapters merged, which the run is judged by; rank 0 keeps them beside it in a file."""
+        from vitrail.models.lora import merged
         from vitrail.verbs.adapter import keep_adapter
 
-        module, line = keep_adapter(self.call.folder, recipe, self.call.source.classes, module)
-        self.call.tell({"event": "note", "text": line})
+        made: list[nn.Module] = []
+
+        def keep() -> str:
+            plain, line = keep_adapter(self.call.folder, recipe, self.call.source.classes, module)
+            made.append(plain)
+            return line
+
+        self.call.tell({"event": "note", "text": self.call.ranks.first(keep)})
         self._last = None
-        return module
+        return made[0] if made else merged(module)
 
     def _quality(self, network: nn.Module, recipe: Recipe) -> dict[str, float]:
         evaluation = self._last = self._evaluate(network, recipe)

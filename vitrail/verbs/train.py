@@ -65,7 +65,9 @@ def train(
             source = _opened(local_folder(place), wanted, ranks, tell, resume=resume)
             with locked(local_folder(place)) if first else nullcontext():
                 call = Call(wanted, source, local_folder(place), ranks, tell, Bits(allow_drift))
-                return Run(call).go(resume=resume, strict=strict)
+                result = Run(call).go(resume=resume, strict=strict)
+        ranks.first(lambda: None)  # the others wait for its copy, however long that takes
+        return result
 
 
 def _opened(folder: Path, wanted: Recipe, ranks: Ranks, listener: Listener, *, resume: bool) -> Source:

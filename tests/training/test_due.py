@@ -18,11 +18,10 @@ from tests.training.tiny import STEPS_PER_EPOCH, TOTAL, Loader, fingerprint, pla
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import Stopped
 from vitrail.training import configs
-from vitrail.training.checkpoint import generations
+from vitrail.training.checkpoint import CHECKPOINTS, generations
 from vitrail.training.due import Best, better, given_up, seconds
 from vitrail.training.journal import JOURNAL, read
 from vitrail.training.loop import train
-from vitrail.training.saving import CHECKPOINTS
 
 SCORES = (0.2, 0.5, 0.4, 0.5, 0.3, 0.9)  # one an evaluation; the third in a row without a greater one is the fifth
 

@@ -38,11 +38,10 @@ from vitrail.errors import DataError, NumbersBroke, PictureError, Stopped, Syste
 from vitrail.models import build
 from vitrail.ranks import Ranks, World
 from vitrail.training import checkpoint, configs, memory
-from vitrail.training.checkpoint import best_of, generations, load
+from vitrail.training.checkpoint import CHECKPOINTS, best_of, generations, load
 from vitrail.training.journal import JOURNAL, LOG, read
 from vitrail.training.loop import Outcome, train
 from vitrail.training.plan import Plan, prepared
-from vitrail.training.saving import CHECKPOINTS
 from vitrail.training.schedule import learning_rate
 from vitrail.training.signals import SIGNALS
 from vitrail.training.state import final_module

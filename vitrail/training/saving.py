@@ -12,14 +12,13 @@ from torch import nn
 from vitrail.errors import Stopped, SystemFault
 from vitrail.training import across, checkpoint
 from vitrail.training.best import judged
+from vitrail.training.checkpoint import CHECKPOINTS
 from vitrail.training.compiling import uncompiled
 from vitrail.training.due import better, given_up
 from vitrail.training.run import Run
 from vitrail.training.signals import Interrupted
 from vitrail.training.state import TrainState, shown
 from vitrail.training.step import generators_kept
-
-CHECKPOINTS = "checkpoints"
 
 
 def settle(run: Run) -> None:

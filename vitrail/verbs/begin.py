@@ -83,9 +83,9 @@ class Beginning:
 
     def _newest(self, recipe: Recipe, strict: bool) -> Snapshot | None:
         """The state to go on from, after making sure that it is of this recipe and these pictures."""
-        from vitrail.training.checkpoint import load, newest_good
+        from vitrail.training.checkpoint import CHECKPOINTS, load, newest_good
 
-        path, passed_over = newest_good(self.call.folder / "checkpoints", set_aside=not strict)
+        path, passed_over = newest_good(self.call.folder / CHECKPOINTS, set_aside=not strict)
         self._report_damage(passed_over, strict)
         if path is None:
             return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail import __version__
+from vitrail.errors import Stopped
 from vitrail.machine import keep_pages
 from vitrail.recipe import Recipe
 from vitrail.recipe.devices import as_told
@@ -152,6 +153,23 @@ class Run:
         model = Classifier(network, recipe.config, recipe.policy, self.call.source.classes)
         return evaluated(model, self.call.source, recipe, self.call.ranks)
 
+    def _evaluate_at_end(self, network: nn.Module, recipe: Recipe) -> Evaluation:
+        """Stopped V901 by a signal, which comes after all steps are saved."""
+        from vitrail.training.signals import Interrupted, watched
+
+        ranks = self.call.ranks
+        with watched() as stop, ranks.watch(lambda: stop.caught):
+            try:
+                with stop.interrupting() if ranks.size == 1 else nullcontext():
+                    return self._evaluate(network, recipe)
+            except Interrupted:
+                raise Stopped(
+                    "V901",
+                    f"stopped by {stop.caught or 'a signal'} before the bundle was made",
+                    evidence=["all steps are done and saved"],
+                    hint="run the same command with --resume: only the last evaluation and the bundle are left",
+                ) from None
+
     def _finish(self, recipe: Recipe, outcome: Outcome) -> TrainResult:
         from vitrail.training.state import final_module
         from vitrail.verbs.feeding import waiting
@@ -160,7 +178,7 @@ class Run:
         module = final_module(outcome.state)
         if recipe.adapter is not None:
             module = self._merged(recipe, module)
-        evaluation = self._last or self._evaluate(module, recipe)
+        evaluation = self._last or self._evaluate_at_end(module, recipe)
 
         def finish() -> Path:
             self.call.tell({"event": "note", "text": waiting(self.call.folder, recipe)})

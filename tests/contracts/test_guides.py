@@ -67,7 +67,7 @@ def test_every_option_is_told_where_its_verb_is(verb: str, option: str) -> None:
     assert any(re.search(rf"{option}\b", text) and re.search(rf"\b{verb}\b", text) for text in told)
 
 
-@pytest.mark.parametrize("room", ["ranks", "recipe", "training"])
+@pytest.mark.parametrize("room", ["data", "pictures", "ranks", "recipe", "remote", "training", "weights"])
 def test_the_house_names_every_file_of_these_rooms(room: str) -> None:
     tree = (DOCS / "house.md").read_text().split("```")[3]
     (text,) = re.findall(rf"^  {room}/(.*?)(?=^  \w)", tree, re.MULTILINE | re.DOTALL)

@@ -24,7 +24,7 @@ from vitrail import machine
 from vitrail.cli.main import run
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import RecipeError, RunError, UsageError
-from vitrail.machine import device, set_float32_products
+from vitrail.machine import device, move, set_float32_products
 from vitrail.models import build
 from vitrail.models.configs import BEiTConfig, ModelConfig, ViTConfig
 from vitrail.ranks import Ranks, World
@@ -190,6 +190,21 @@ def test_true_float32_is_true_on_every_device() -> None:
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_true_float32_when_a_network_is_opened_on_a_card(
+    four_cards: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run evaluates it: torch itself lets convolutions on CUDA round their factors to 10 bits."""
+    moved: list[torch.device] = []
+    module = torch.nn.Linear(1, 1)
+    monkeypatch.setattr(module, "to", moved.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    move(module, "cpu")
+    assert torch.backends.cudnn.allow_tf32
+    move(module, "cuda:1")
+    assert moved == [torch.device("cpu"), torch.device("cuda", 1)]
+    assert not torch.backends.cudnn.allow_tf32
 
 
 class Generators:

@@ -148,9 +148,9 @@ def open(
         )
     opened = classifier(model)
     if device != "cpu":
-        from vitrail.machine import device as device_of
+        from vitrail.machine import move
 
-        opened.module.to(device_of(device))
+        move(opened.module, device)
     return opened
 
 

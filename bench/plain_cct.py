@@ -1,4 +1,4 @@
-"""CCT-7/3x1 in plain torch, as its paper and its published code describe it (arXiv 2104.05704): a peer to be timed.
+"""CCT-7 in plain torch, as its paper and its published code describe it (arXiv 2104.05704): a peer to be timed.
 
 Attention written out, `F.dropout`, torch's `bernoulli_`. Not SHI-Labs' own code: written anew, with its names,
 so that our weights fit and the answers can be compared. Letters: B pictures, N tokens, D width, H heads.
@@ -6,18 +6,21 @@ so that our weights fit and the answers can be compared. Letters: B pictures, N 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DIM, DEPTH, HEADS, TOKENS, DROP = 256, 7, 4, 256, 0.1
+DIM, DEPTH, HEADS, TOKENS = 256, 7, 4, 256
 
 
 class Attention(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, drop: float) -> None:
         super().__init__()
         self.qkv = nn.Linear(DIM, 3 * DIM, bias=False)
-        self.attn_drop = nn.Dropout(DROP)
+        self.attn_drop = nn.Dropout(drop)
         self.proj = nn.Linear(DIM, DIM)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,10 +33,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, drop_path: float) -> None:
+    def __init__(self, drop: float, drop_path: float) -> None:
         super().__init__()
         self.pre_norm, self.norm1 = nn.LayerNorm(DIM), nn.LayerNorm(DIM)
-        self.self_attn = Attention()
+        self.self_attn = Attention(drop)
         self.linear1, self.linear2 = nn.Linear(DIM, 2 * DIM), nn.Linear(2 * DIM, DIM)
         self.rate = drop_path
 
@@ -51,10 +54,14 @@ class Block(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        conv = nn.Sequential(nn.Conv2d(3, DIM, 3, 1, 1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-        self.conv_layers = nn.Sequential(conv)
+        self.conv_layers = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(before, width, 3, 1, 1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+                for before, width in pairwise((3, *widths))
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         tokens: Tensor = self.conv_layers(x).flatten(2).transpose(1, 2)
@@ -62,11 +69,11 @@ class Tokenizer(nn.Module):
 
 
 class Transformer(nn.Module):
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, drop: float, drop_path: float) -> None:
         super().__init__()
         self.positional_emb = nn.Parameter(torch.zeros(1, TOKENS, DIM))
         self.attention_pool = nn.Linear(DIM, 1)
-        self.blocks = nn.ModuleList(Block(DROP * i / (DEPTH - 1)) for i in range(DEPTH))
+        self.blocks = nn.ModuleList(Block(drop, drop_path * i / (DEPTH - 1)) for i in range(DEPTH))
         self.norm = nn.LayerNorm(DIM)
         self.fc = nn.Linear(DIM, classes)
 
@@ -81,12 +88,14 @@ class Transformer(nn.Module):
 
 
 class PlainCCT(nn.Module):
-    """(B, 3, 32, 32) -> (B, classes)"""
+    """Pictures that make 256 tokens -> (B, classes): of 32 pixels by one convolution, of 64 by two."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(
+        self, classes: int, *, widths: Sequence[int] = (DIM,), drop: float = 0.1, drop_path: float = 0.1
+    ) -> None:
         super().__init__()
-        self.tokenizer = Tokenizer()
-        self.classifier = Transformer(classes)
+        self.tokenizer = Tokenizer(widths)
+        self.classifier = Transformer(classes, drop, drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.tokenizer(x))

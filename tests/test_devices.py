@@ -24,9 +24,10 @@ from vitrail import machine
 from vitrail.cli.main import run
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import RecipeError, RunError, UsageError
-from vitrail.machine import device, set_float32_products
+from vitrail.machine import device, move, set_float32_products
 from vitrail.models import build
 from vitrail.models.configs import BEiTConfig, ModelConfig, ViTConfig
+from vitrail.ranks import Ranks, World
 from vitrail.recipe import load_recipe
 from vitrail.recipe.write import fingerprint
 from vitrail.training import average, step
@@ -35,7 +36,7 @@ from vitrail.training.optimizers import make
 from vitrail.training.probe import fastest_way
 from vitrail.training.step import How, forward_backward, generators_kept
 from vitrail.training.upload import uploaded
-from vitrail.verbs.before import probed, settled_device
+from vitrail.verbs.before import probed, refuse_early, settled_device
 from vitrail.verbs.train import train
 
 CUDA, META = torch.device("cuda", 0), torch.device("meta")
@@ -150,12 +151,29 @@ def test_which_of_equal_devices_decides_nothing() -> None:
     assert prints[0] == prints[1] == prints[2] != prints[3]
 
 
+def test_one_device_is_not_shared_by_the_ranks_of_a_machine(four_cards: list[int]) -> None:
+    """Two ranks of a machine on `cuda:3` would wait for each other; one on each of two machines has it alone."""
+    with pytest.raises(UsageError, match="2 ranks on this machine want one each"):
+        settled_device(small("train.device=cuda:3"), World(rank=1, size=2, local=1, locals=2))
+    assert settled_device(small("train.device=cuda:3"), World(rank=1, size=2)) == torch.device("cuda", 3)
+
+
+def test_what_is_compiled_is_tried_out_where_it_will_run(
+    four_cards: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose processor lacks a compiler may have a card that needs none."""
+    tried: list[torch.device] = []
+    monkeypatch.setattr("vitrail.training.compiling.try_out", tried.append)
+    refuse_early(small("train.compile=true", "train.device=cuda:1"))
+    assert tried == [torch.device("cuda", 1)]
+
+
 def test_tf32_is_for_cuda_alone(four_cards: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecipeError, match="1 problem") as caught:
         small("precision=tf32", "train.device=xpu")
     assert caught.value.evidence == ("override: precision tf32 is CUDA's, train.device is xpu",)
-    assert settled_device(small("precision=tf32"), 1) == torch.device("cuda", 1)
-    assert probed(small("precision=tf32")).train.device == "cuda"
+    assert settled_device(small("precision=tf32"), World(rank=1, size=2, local=1, locals=2)) == torch.device("cuda", 1)
+    assert probed(small("precision=tf32"), Ranks()).train.device == "cuda"
     set_float32_products("fp32", "cpu")
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(RecipeError, match="the device is cpu"):
@@ -172,6 +190,21 @@ def test_true_float32_is_true_on_every_device() -> None:
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_true_float32_when_a_network_is_opened_on_a_card(
+    four_cards: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run evaluates it: torch itself lets convolutions on CUDA round their factors to 10 bits."""
+    moved: list[torch.device] = []
+    module = torch.nn.Linear(1, 1)
+    monkeypatch.setattr(module, "to", moved.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    move(module, "cpu")
+    assert torch.backends.cudnn.allow_tf32
+    move(module, "cuda:1")
+    assert moved == [torch.device("cpu"), torch.device("cuda", 1)]
+    assert not torch.backends.cudnn.allow_tf32
 
 
 class Generators:

@@ -22,6 +22,7 @@ from vitrail.training.configs import DEVICES
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 ROUNDS = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -174,6 +175,14 @@ def set_float32_products(precision: str, device: str) -> None:
         raise RecipeError("V104", f"precision tf32 is CUDA's, the device is {device}", hint="give precision=fp32")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
+
+
+def move(module: nn.Module, word: str) -> None:
+    """Put a network where `device` says, to compute there in true float32."""
+    found = device(word)
+    if found.type != "cpu":
+        keep_fp32_true()
+    module.to(found)
 
 
 def keep_pages() -> None:

@@ -148,9 +148,9 @@ def open(
         )
     opened = classifier(model)
     if device != "cpu":
-        from vitrail.machine import device as device_of
+        from vitrail.machine import move
 
-        opened.module.to(device_of(device))
+        move(opened.module, device)
     return opened
 
 
@@ -184,9 +184,9 @@ def require_torch() -> None:
 
 
 def _newest(run: Path) -> Path:
-    from vitrail.training.checkpoint import newest_good
+    from vitrail.training.checkpoint import CHECKPOINTS, newest_good
 
-    path, _ = newest_good(run / "checkpoints", set_aside=False)
+    path, _ = newest_good(run / CHECKPOINTS, set_aside=False)
     if path is None:
         raise RunError("V603", f"`{run}` holds no checkpoint yet", hint=f"vitrail train --resume --out {run}")
     return path

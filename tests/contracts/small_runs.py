@@ -24,6 +24,7 @@ from vitrail.recipe import Recipe, load_recipe
 from vitrail.training import checkpoint, journal, loop
 from vitrail.training.checkpoint import Snapshot
 from vitrail.training.configs import Constant, DynamicScale
+from vitrail.training.plan import Plan
 from vitrail.training.schedule import learning_rate, total_steps
 from vitrail.verbs import finish
 from vitrail.verbs import train as train_verb
@@ -113,7 +114,7 @@ def run(recipe: Recipe, out: Path) -> Shown:
 def _watched(shown: Shown) -> Iterator[None]:
     real = loop.train
 
-    def watching(plan: loop.Plan, **more: Any) -> loop.Outcome:
+    def watching(plan: Plan, **more: Any) -> loop.Outcome:
         outcome = real(plan, **more)
         shown.end, shown.steps = fingerprint(outcome.state), outcome.steps
         model = plan.identity["model"]

@@ -57,12 +57,20 @@ def test_there_are_commands() -> None:
     assert len(set(_commands())) > 15
 
 
+def _anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_and_files_exist(path: Path) -> None:
     text = path.read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+            page = path.parent / target if target else path
+            assert not anchor or anchor in _anchors(page), f"{path.name} links to {target}#{anchor}"
     for target in re.findall(r"`((?:docs|tests|vitrail|bench|results)/[\w./-]*)`", text):
         assert (ROOT / target).exists(), f"{path.name} names {target}"
 

@@ -23,7 +23,10 @@ def options(verb: str) -> set[str]:
     return {word for parameter in params for word in parameter.opts} | {"--help"}
 
 
-FOREIGN = {"--keep", "--sparse"}  # of unzstd and tar
+FOREIGN = {
+    "--keep", "--sparse",  # of unzstd and tar
+    "--nnodes", "--node-rank", "--nproc-per-node", "--master-addr", "--master-port",  # of torchrun
+}  # fmt: skip
 KNOWN = FOREIGN.union(*(options(verb) for verb in VERBS))
 
 

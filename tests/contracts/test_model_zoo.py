@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import dataclasses
 import inspect
 import re
@@ -23,9 +24,12 @@ from vitrail.errors import CODES
 from vitrail.models.catalog import VARIANTS
 from vitrail.models.configs import FAMILIES
 from vitrail.pictures.policy import Policy
+from vitrail.recipe import load_recipe
 from vitrail.recipe.precision import MEANT
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.schema import KEYS, PARTS
+from vitrail.recipe.write import to_plain
+from vitrail.training.lines import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "coming-from-the-model-zoo.md").read_text()
@@ -92,20 +96,20 @@ def _named() -> list[str]:
     return sorted({text for cell in cells for text in re.findall(r"`([^`]+)`", cell)})
 
 
-def _commands(group: click.Group) -> Iterator[click.Command]:
+def commands(group: click.Group) -> Iterator[click.Command]:
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
         yield command
         if isinstance(command, click.Group):
-            yield from _commands(command)
+            yield from commands(command)
 
 
 @cache
 def _options() -> frozenset[str]:
     return frozenset(
-        name for command in _commands(vitrail) for option in command.params for name in option.opts if name[0] == "-"
+        name for command in commands(vitrail) for option in command.params for name in option.opts if name[0] == "-"
     ) | {"--help"}
 
 
@@ -119,12 +123,12 @@ def _kinds(key: str) -> list[typing.Any]:
     starts: dict[str, list[typing.Any]] = {"model": list(FAMILIES.values()), "policy": [Policy]}
     kinds = starts.get(first) or [typing.cast(typing.Any, PARTS.get(first, str))]
     for name in rest:
-        parts = [part for kind in kinds for part in _members(kind) if dataclasses.is_dataclass(part)]
+        parts = [part for kind in kinds for part in members(kind) if dataclasses.is_dataclass(part)]
         kinds = [hints[name] for part in parts if name in (hints := typing.get_type_hints(part))]
-    return [part for kind in kinds for part in _members(kind)]
+    return [part for kind in kinds for part in members(kind)]
 
 
-def _members(kind: typing.Any) -> tuple[typing.Any, ...]:
+def members(kind: typing.Any) -> tuple[typing.Any, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 
@@ -181,8 +185,19 @@ def _head_stands(call: ast.Call, known: typing.Mapping[str, inspect.Parameter]) 
 
 
 def _is_command(text: str) -> bool:
-    words = text.split()
-    return words[0] == "vitrail" and len(words) > 1 and words[1] in vitrail.list_commands(click.Context(vitrail))
+    """One of ours, alone or started by torchrun."""
+    words = text.partition(" -m ")[2].split() if text.startswith("torchrun ") else text.split()
+    return (
+        len(words) > 0
+        and words[0] == "vitrail"
+        and len(words) > 1
+        and words[1] in vitrail.list_commands(click.Context(vitrail))
+    )
+
+
+def _is_variable(text: str) -> bool:
+    """One of those that torchrun sets."""
+    return text.isupper() and f'"{text}"' in (ROOT / "vitrail" / "ranks" / "world.py").read_text()
 
 
 def _is_file(text: str) -> bool:
@@ -194,7 +209,7 @@ def _is_file(text: str) -> bool:
 
 
 def _is_else(text: str) -> bool:
-    return text in VARIANTS or text in CODES or text in PLAIN
+    return text in VARIANTS or text in CODES or text in PLAIN or _is_variable(text)
 
 
 # What is no part of vitrail, or known by another test.
@@ -203,6 +218,8 @@ PLAIN = (
     "make install",
     "vitrail[onnx]",
     "vitrail[openvino]",
+    "vitrail[remote]",
+    "$XDG_CACHE_HOME/vitrail",
     "checkpoints/best",
     "/Momentum",
     # names of the other columns that a cell points to
@@ -214,7 +231,7 @@ PLAIN = (
 
 @pytest.mark.parametrize("text", _named())
 def test_what_a_row_names_is_there(text: str) -> None:
-    if text.startswith("vitrail "):
+    if text.startswith(("vitrail ", "torchrun ")):
         assert _is_command(text)
     elif text.startswith("--") and text not in PLAIN:
         assert text in _options()
@@ -223,8 +240,17 @@ def test_what_a_row_names_is_there(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
-def test_the_recipes_are_whole(text: str) -> None:
-    parse_recipe(text, "the page")
+def test_the_recipes_are_the_shipped_ones(text: str) -> None:
+    """All but the places of pictures and start weights, as they were called there."""
+    (name,) = re.findall(r"shipped as `([^`]+)`", PAGE[: PAGE.index(text)])[-1:]
+    found, shipped = (
+        {key: value for key, value in to_plain(recipe).items() if key != "name"}
+        for recipe in (parse_recipe(text, "the page"), load_recipe(name))
+    )
+    for part, places in (("data", ("source", "root")), ("weights", ("path",))):
+        for plain in (found, shipped):
+            plain[part] = {key: value for key, value in plain.get(part, {}).items() if key not in places}
+    assert found == shipped
 
 
 def test_the_checks_see_what_is_not_there() -> None:
@@ -233,6 +259,10 @@ def test_the_checks_see_what_is_not_there() -> None:
     assert (
         _is_recipe_text("optimizer.name=sgd") and _is_recipe_text("mix=null") and _is_recipe_text("policy.mode=squash")
     )
+    assert _is_command("torchrun --nproc-per-node=8 -m vitrail train x") and not _is_command(
+        "torchrun -m vitrail tain x"
+    )
+    assert _is_variable("LOCAL_RANK") and not _is_variable("RANKS")
     assert not _is_file("checkpoints.tar") and not _is_command("vitrail benchmark x") and "--nonsense" not in _options()
     assert _is_file("journal.jsonl") and not _is_file("journal")
     assert _is_python("weights.load(path, classes=10)") and not _is_python("weights.load(path, nothing=1)")
@@ -278,6 +308,21 @@ def test_the_readmes_logs_are_explained(shared: Path, zoo: Package) -> None:
     lines = re.findall(SHOWN, _readme(shared, zoo), re.MULTILINE)
     unexplained = [line for line in lines if not any(pattern.fullmatch(line.strip()) for pattern in patterns)]
     assert not unexplained
+
+
+@by_section
+def test_the_same_lines_are_written(zoo: Package) -> None:
+    """Each row that promises the same line, against the lines that its `journal.lines` writes."""
+    text = _sections(_sections(PAGE, "##")[zoo.section], "###")["Logs"]
+    rows = [row for row in _rows(text) if row[2].startswith("the same line")]
+    named = re.findall(r"`journal\.lines=(\w+)`", text)
+    assert bool(rows) == bool(named)
+    written = [line for name in named for lines in TABLE[name].values() for line in lines]
+    known = collections.defaultdict(lambda: 1, dynamic="", clip="", loads="")
+    known["results"] = {"Loss": 1, "Top1-Acc": 1, "Top5-Acc": 1}
+    for name in (name for row in rows for name in _names(row[0])):
+        known["targets"] = name.strip("=").removeprefix("Using ")
+        assert any(_pattern(name).fullmatch(line.format_map(known)) for line in written), name
 
 
 def test_log_templates_meet_real_lines() -> None:

@@ -13,6 +13,7 @@ from vitrail.models import build
 from vitrail.models.configs import BEiTConfig
 from vitrail.pictures.policy import CIFAR10, HALF
 from vitrail.recipe import load_recipe
+from vitrail.recipe.devices import for_devices
 from vitrail.training.groups import groups
 from vitrail.training.losses import loss_of
 from vitrail.training.optimizers import make
@@ -20,39 +21,50 @@ from vitrail.training.schedule import learning_rate, total_steps
 
 CCT_300 = "schedule={name: cosine, epochs: 300, lr: 5.5e-4, warmup_epochs: 10, warmup_lr: 1.0e-5, min_lr: 1.0e-5}"
 
-# recipe, overrides, steps an epoch, steps in all -> the rate of some steps, as the packages' own code gave them
+# recipe, overrides, devices, steps an epoch, steps in all -> the rate of some steps, as the packages' code gave them
 GOLDEN = (
-    ("cifar10/vit_base_patch16_224", (), 1562, 93720,
+    ("cifar10/vit_base_patch16_224", (), 1, 1562, 93720,
      {0: 6.5000001341e-03, 1561: 6.5000001341e-03, 1562: 6.4935870469e-03, 39050: 3.2500000671e-03,
       76538: 6.4131327235e-06, 78100: 0.0, 79661: 0.0, 79662: 6.4131327235e-06, 92158: 5.0593423657e-04}),
-    ("cifar10/vit_base_patch16_224", ("schedule.lr=0.013", "data.batch=64"), 781, 46860,
+    ("cifar10/vit_base_patch16_224", (), 2, 781, 46860,
      {0: 1.3000000268e-02, 7810: 1.1758610606e-02, 31240: 1.2413895456e-03, 39050: 0.0, 46079: 1.0118684731e-03}),
-    ("cifar10/vit_base_patch16_224", ("schedule.lr=0.052", "data.batch=256"), 195, 11700,
+    ("cifar10/vit_base_patch16_224", (), 8, 195, 11700,
      {0: 5.2000001073e-02, 1950: 4.7034442425e-02, 9750: 0.0, 11505: 4.0474738926e-03}),
-    ("imagenet/cct_14_7x2_224", (), 1251, 387810,
+    ("imagenet/cct_14_7x2_224", (), 8, 1251, 387810,
      {0: 1e-06, 1: 1.0398880895e-06, 625: 2.5930055955e-05, 12509: 4.9996011191e-04, 12510: 5e-04,
       25020: 4.9865786437e-04, 200160: 2.55e-04, 375300: 1.1342135635e-05, 387809: 1.0000000009e-05}),
-    ("imagenet/cct_14_7x2_224_readme", (), 1251, 387810,
+    ("imagenet/cct_14_7x2_224_readme", (), 8, 1251, 387810,
      {0: 7e-08, 1: 8.9981215028e-08, 12510: 2.5003500000e-04, 25020: 5e-04, 206415: 2.53e-04,
       387809: 6.0000000093e-06}),
-    ("imagenet/beit_base_patch16_224_model_zoo", (), 2502, 75060,
+    ("imagenet/beit_base_patch16_224_model_zoo", (), 8, 2502, 75060,
      {0: 1e-06, 1: 1.0015187850e-06, 12509: 1.9998481215e-05, 12510: 2.1e-05, 37530: 1.4090169944e-05,
       75059: 1.0000000126e-06}),
-    ("cifar10/cct_7_3x1_32_300epochs", (CCT_300,), 390, 117000,
+    ("cifar10/cct_7_3x1_32_300epochs", (CCT_300,), 1, 390, 117000,
      {0: 1e-05, 1: 1.0138461538e-05, 3900: 5.5e-04, 39000: 4.3152050765e-04, 116999: 1.0000000104e-05}),
-    ("cifar10/cct_7_3x1_32_300epochs", (), 390, 120900,
+    ("cifar10/cct_7_3x1_32_300epochs", (), 1, 390, 120900,
      {0: 1e-5, 390: 6.4e-5, 3900: 5.48520912e-4, 39000: 4.15e-4, 113100: 1.14790883e-5, 117000: 1e-5, 120899: 1e-5}),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "overrides", "length", "total", "rates"), GOLDEN)
+@pytest.mark.parametrize(("name", "overrides", "devices", "length", "total", "rates"), GOLDEN)
 def test_golden_learning_rates(
-    name: str, overrides: tuple[str, ...], length: int, total: int, rates: dict[int, float]
+    name: str, overrides: tuple[str, ...], devices: int, length: int, total: int, rates: dict[int, float]
 ) -> None:
-    schedule = load_recipe(name, overrides).schedule
+    schedule = for_devices(load_recipe(name, overrides), devices).schedule
     assert total_steps(schedule, length) == total
     for step, rate in rates.items():
         assert learning_rate(schedule, step, steps_per_epoch=length) == pytest.approx(rate, rel=1e-7, abs=1e-18), step
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_batches_and_rates_per_device_are_those_of_the_packages(devices: int) -> None:
+    """vit_base: 32 pictures on each at 0.0065 times their number; cct and BEiT: 1024 and 512 in all, one rate."""
+    for name in ("cifar10/vit_base_patch16_224", "cifar10/vit_base_patch16_224_corrected"):
+        found = for_devices(load_recipe(name), devices)
+        assert found.data.batch == 32 * devices and found.schedule.lr == pytest.approx(0.0065 * devices)
+    for name, batch, rate in ((CCT, 1024, 5e-4), (BEIT, 512, 2e-5), (PORT, 512, 2e-5)):
+        found = for_devices(load_recipe(name), devices)
+        assert (found.data.batch, found.schedule.lr) == (batch, rate)
 
 
 def test_layer_decay_of_the_beit_recipe_works() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.data.layouts import class_folders, png
@@ -266,6 +266,7 @@ ANY = st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(ANY, ANY, max_size=4))
+@example({"from_": "_"})
 def test_any_names_come_back_from_a_resolved_recipe(names: dict[str, str]) -> None:
     recipe = parse_recipe(RECIPE, "x.yaml")
     recipe = replace(recipe, data=replace(recipe.data, rename=names, classes=tuple(names.values())))

@@ -103,3 +103,15 @@ def test_adapters_start_as_a_function_of_the_seed() -> None:
     assert torch.equal(first(4), first(4))
     assert not torch.equal(first(4), first(5))
     assert first(4).std() == pytest.approx(16**-0.5, rel=0.2)
+
+
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")
+def test_adapters_merged_on_a_device_have_the_bits_of_the_processor() -> None:
+    """Not every device has float64, and `convert --base` is to give what the run made."""
+    module = adapted("vit").float()
+    here = merged(module).state_dict()
+    device = torch.accelerator.current_accelerator()
+    assert device is not None
+    there = merged(module.to(device)).state_dict()
+    assert all(tensor.device.type == device.type for tensor in there.values())
+    assert all(torch.equal(tensor.cpu(), here[name]) for name, tensor in there.items())

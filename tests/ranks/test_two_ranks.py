@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -41,6 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that two ranks did, and what one process did of the same."""
     place = tmp_path_factory.mktemp("ranks")
     work.run(place / "to_two", small(*work.QUIET), stop=5)
+    work.run(place / "base", small("schedule.steps=2", "schedule.warmup_epochs=0", family="vit"))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
     command += ["--rdzv-endpoint=localhost:0", "-m", "tests.ranks.work", str(place)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -118,6 +120,21 @@ def test_the_share_of_right_answers_is_of_all_ranks(place: Path, tmp_path: Path)
         for run in (place / "told", tmp_path / "run")
     ]
     assert len(shares[0]) == 12 and shares[0] == shares[1]
+
+
+@pytest.mark.parametrize("name", ["adapted", "adapted_in_parts"])
+def test_adapters_on_two_ranks(place: Path, name: str, tmp_path: Path) -> None:
+    """Whole and in parts, where the second is stopped and resumed; the first has a tracker, which is told once."""
+    work.run(tmp_path / "run", small(*work.adapters(place / "base"), family="vit"))
+    assert same(losses(place / name), losses(tmp_path / "run"))
+    assert (place / name / "adapter.safetensors").is_file()
+    files = list((place / "adapted").glob("tensorboard/events*"))
+    assert len(files) == (1 if importlib.util.find_spec("tensorboard") else 0)
+
+
+def test_a_slow_copy_keeps_no_rank_waiting_in_vain(place: Path) -> None:
+    """Longer than `train.patience`: rank 0 lives, and the others know what they wait for."""
+    assert len(losses(place / "slow")) == 12
 
 
 def test_A17_each_rank_keeps_its_part_of_a_broken_step(place: Path) -> None:

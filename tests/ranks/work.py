@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +21,17 @@ from vitrail.models import build
 from vitrail.models.classifier import Classifier
 from vitrail.ranks import joined, world
 from vitrail.recipe import Recipe
+from vitrail.verbs import adapter
 from vitrail.verbs.sharing import evaluated
 from vitrail.verbs.train import train
 
 STEPS = ("schedule.steps=12", "schedule.warmup_epochs=0", "checkpoint.every=0", "evaluation.every=0")
 QUIET = (*STEPS, "model.attention_dropout=0", "model.drop_path=0")
+
+
+def adapters(base: Path) -> tuple[str, ...]:
+    """A short run of adapters beside the weights of `base`, without random masks."""
+    return (*QUIET, "model.dropout=0", f"weights.path={base}", "adapter={rank: 2, targets: [qkv, mlp]}")
 
 
 def pid_of(place: Path, rank: int) -> int:
@@ -79,6 +87,27 @@ def errors(place: Path) -> None:
     (place / f"errors-{world().rank}.json").write_text(json.dumps(found))
 
 
+def adapted(place: Path, base: Path) -> None:
+    """Adapters, with a tracker: rank 0 alone writes. In parts, stopped and resumed, too."""
+    if world().rank:
+        vars(adapter)["write_file"] = lambda path, _: sys.exit(f"rank 1 writes {path}")
+    wanted = adapters(base)
+    tracked = ["journal.to=[tensorboard]"] if importlib.util.find_spec("tensorboard") else []
+    run(place / "adapted", small(*wanted, *tracked, family="vit"))
+    run(place / "adapted_in_parts", small(*wanted, "train.parallel=fsdp", family="vit"), stop=5)
+    run(place / "adapted_in_parts", small(*wanted, "train.parallel=fsdp", family="vit"), resume=True)
+
+
+def slow(place: Path) -> None:
+    """What rank 0 does with a checkpoint, a copy far away, takes longer than a rank may keep the others waiting."""
+
+    def tell(event: Mapping[str, object]) -> None:
+        if event["event"] == "checkpoint" and "wall_s" in event:
+            time.sleep(8.0)
+
+    train(small(*QUIET, "train.patience=5"), out=place, listener=tell)
+
+
 def breaks(place: Path) -> None:
     """A rate that no number bears: both ranks leave with the same error."""
     try:
@@ -105,6 +134,8 @@ def main(place: Path) -> None:
     run(place / "fewer", small(*QUIET, "data.batch=2"))
     run(place / "each", small(*QUIET, "data.batch_per_device=32", "schedule.lr_rule=per_device"))
     run(place / "told", small(*QUIET, "journal.lines=vit_tensorflow", "train.time=1h"))
+    adapted(place, place / "base")
+    slow(place / "slow")
     breaks(place / "broke")
     evaluations(place)
     errors(place)

@@ -11,8 +11,8 @@ import pytest
 from vitrail.data.configs import SourceName
 from vitrail.errors import RecipeError
 from vitrail.recipe import Recipe, load_recipe, recipe_names
+from vitrail.recipe.ranges import RANGES
 from vitrail.recipe.read import parse_recipe
-from vitrail.recipe.schema import RANGES
 from vitrail.recipe.write import fingerprint, to_plain, to_yaml
 
 MINIMAL = "model: {variant: cct_2_3x2_32}\nschedule: {name: cosine, epochs: 2, lr: 1.0e-3}\n"

@@ -22,7 +22,8 @@ from vitrail.models import build
 from vitrail.models.catalog import variant
 from vitrail.models.configs import ModelConfig
 from vitrail.training import configs
-from vitrail.training.loop import CHECKPOINTS, train
+from vitrail.training.checkpoint import CHECKPOINTS
+from vitrail.training.loop import train
 
 SMALL = {"image_size": (8, 8), "dim": 16, "heads": 2, "depth": 2, "classes": tiny.CLASSES, "drop_path": 0.2}
 NETWORKS: dict[str, ModelConfig] = {

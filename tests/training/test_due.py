@@ -18,10 +18,10 @@ from tests.training.tiny import STEPS_PER_EPOCH, TOTAL, Loader, fingerprint, pla
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import Stopped
 from vitrail.training import configs
-from vitrail.training.checkpoint import generations
+from vitrail.training.checkpoint import CHECKPOINTS, generations
 from vitrail.training.due import Best, better, given_up, seconds
 from vitrail.training.journal import JOURNAL, read
-from vitrail.training.loop import CHECKPOINTS, train
+from vitrail.training.loop import train
 
 SCORES = (0.2, 0.5, 0.4, 0.5, 0.3, 0.9)  # one an evaluation; the third in a row without a greater one is the fifth
 
@@ -99,7 +99,7 @@ def test_A08_a_run_that_gave_up_and_was_killed_trains_no_further(tmp_path: Path)
 def clock(monkeypatch: pytest.MonkeyPatch, tick: float) -> None:
     """A monotonic clock that moves by `tick` seconds each time it is read."""
     ticks = itertools.count(1000.0, tick)
-    monkeypatch.setattr("vitrail.training.loop.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("vitrail.training.run.time.monotonic", lambda: next(ticks))
 
 
 def test_a_time_budget_ends_the_run_with_its_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tests.training.tiny import (
     STEPS_PER_EPOCH,
     TOTAL,
     Loader,
+    batch,
     fingerprint,
     plan,
     saved,
@@ -35,10 +36,12 @@ from tests.training.tiny import (
 from vitrail.data.batches import BadPicture, TrainBatch
 from vitrail.errors import DataError, NumbersBroke, PictureError, Stopped, SystemFault
 from vitrail.models import build
-from vitrail.training import checkpoint, configs
-from vitrail.training.checkpoint import best_of, generations, load
+from vitrail.ranks import Ranks, World
+from vitrail.training import checkpoint, configs, memory
+from vitrail.training.checkpoint import CHECKPOINTS, best_of, generations, load
 from vitrail.training.journal import JOURNAL, LOG, read
-from vitrail.training.loop import CHECKPOINTS, Outcome, Plan, train
+from vitrail.training.loop import Outcome, train
+from vitrail.training.plan import Plan, prepared
 from vitrail.training.schedule import learning_rate
 from vitrail.training.signals import SIGNALS
 from vitrail.training.state import final_module
@@ -448,6 +451,27 @@ def test_short_memory_names_the_batch_that_fits(error: Exception, tmp_path: Path
     assert "data.batch=2 fits" in caught.value.evidence
     assert sizes == [8, 4, 2]
     assert all(torch.equal(a, b) for a, b in zip(before, small.module.parameters(), strict=True))
+
+
+def test_short_memory_on_a_rank_is_told_at_once(tmp_path: Path) -> None:
+    """Looking for what fits would take steps that the other ranks do not take."""
+    state, how = prepared(plan(tmp_path))
+    how = replace(how, ranks=Ranks(World(rank=1, size=2)))
+    state.module.register_forward_pre_hook(lambda *_: pytest.fail("a step was tried"))
+    refused = memory.shortage(state, batch(0), how, "CUDA out of memory. Tried 2 GiB")
+    assert refused.code == "V703" and "on rank 1" in refused.what
+    assert "train.accumulate=2" in refused.hint
+
+
+def test_memory_that_gives_out_on_the_way_to_the_device(tmp_path: Path) -> None:
+    class Full(Loader):
+        def iterate(self, start: int, stop: int) -> Iterator[TrainBatch]:
+            yield next(iter(super().iterate(start, stop)))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    with pytest.raises(SystemFault, match="the batch of step 2") as caught:
+        train(plan(tmp_path, loader=Full()), resume=None, listener=silent)
+    assert caught.value.code == "V703"
 
 
 def test_when_no_picture_fits_it_says_so(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from vitrail.formats.stored import Stored
 from vitrail.models import build
 from vitrail.training import capture, configs
 from vitrail.training.journal import JOURNAL, read
-from vitrail.training.loop import Plan, _how, train
+from vitrail.training.loop import train
 from vitrail.training.loss_scale import Scale
+from vitrail.training.plan import Plan, how_of
 from vitrail.training.replay import Finding, Replay, replay
 from vitrail.training.watch_configs import Dump, Profile, Watch
 
@@ -61,7 +62,7 @@ def again(wanted: Plan, found: capture.Capture, act: Callable[[nn.Module], objec
     fresh = build(NETWORK, seed=99).train()
     act(fresh)
     fresh.load_state_dict({name: torch.tensor(kept.array()) for name, kept in found.weights.items()})
-    return replay(fresh, found, _how(wanted))
+    return replay(fresh, found, how_of(wanted))
 
 
 def finding(done: Replay) -> Finding:
@@ -471,7 +472,7 @@ def test_A17_dumped_activations_are_of_the_whole_batch_and_told_with_statistics(
 
 @pytest.mark.parametrize("what", ["activations", "gradients", "weights"])
 def test_A17_a_pattern_that_matches_nothing_is_refused_before_the_first_step(what: Any, tmp_path: Path) -> None:
-    for layers, words in ((("*", "nowhere.*"), "matches none"), (("*", "!*"), "leaves nothing")):
+    for layers, words in ((("*", "nowhere.*"), "matches no layer"), (("*", "!*"), "leaves nothing")):
         wanted = plan(tmp_path, watch=Watch(dump=Dump(every=1, layers=layers, what=what)))
         with pytest.raises(RecipeError, match=words) as caught:
             train(wanted, resume=None, listener=silent)

@@ -19,9 +19,9 @@ from vitrail.data.mix import apply, draw
 from vitrail.models import build
 from vitrail.models.configs import CCTConfig
 from vitrail.training import configs
-from vitrail.training.checkpoint import Snapshot, load, newest_good
+from vitrail.training.checkpoint import CHECKPOINTS, Snapshot, load, newest_good
 from vitrail.training.journal import JOURNAL, read
-from vitrail.training.loop import CHECKPOINTS, Plan
+from vitrail.training.plan import Plan
 from vitrail.training.state import TrainState, snapshot
 
 CLASSES, BATCH, STEPS_PER_EPOCH, EPOCHS = 5, 8, 3, 2

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from vitrail.errors import RecipeError, Stopped, WeightsError
 from vitrail.formats import safetensors
 from vitrail.recipe import Recipe
 from vitrail.training import adapter_file
+from vitrail.verbs import sharing
 from vitrail.verbs.convert import Wanted, convert
+from vitrail.verbs.show import show
 from vitrail.verbs.train import train
 
 FAMILIES = ["cct", "vit", "beit"]
@@ -65,6 +68,33 @@ def test_a_run_with_adapters_that_is_stopped_goes_on_to_the_same_bits(tmp_path: 
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
     files = [(tmp_path / name / "adapter.safetensors").read_bytes() for name in ("stopped", "whole")]
     assert files[0] == files[1]
+
+
+def test_a_signal_while_the_merged_network_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps are done by then: the run ends as stopped, and a resume finishes it."""
+    wanted = adapted("vit", saved(source("vit"), tmp_path / "base.safetensors"), "schedule.steps=2")
+    train(wanted, out=tmp_path / "whole")
+    real, calls = sharing.evaluated, []
+
+    def signalled(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*given)
+
+    monkeypatch.setattr(sharing, "evaluated", signalled)
+    with pytest.raises(Stopped, match="SIGTERM before the bundle") as caught:
+        train(wanted, out=tmp_path / "run")
+    assert caught.value.exit_code == 75 and not (tmp_path / "run" / "bundle").exists()
+    train(wanted, out=tmp_path / "run", resume=True)
+    assert hashes(tmp_path / "run") == hashes(tmp_path / "whole")
+
+
+def test_a_checkpoint_says_that_it_has_adapters(tmp_path: Path) -> None:
+    base = saved(source("vit"), tmp_path / "base.safetensors")
+    done = train(adapted("vit", base, "schedule.steps=2"), out=tmp_path / "run")
+    shown = show(str(max((done.folder / "checkpoints").glob("step-*"))))
+    assert shown.values["checkpoint"]["adapter"] == "lora of rank 2, merged when opened"
 
 
 @pytest.mark.parametrize(("family", "dialect", "suffix"), [("vit", "google", "npz"), ("beit", "timm", "pth")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,18 @@ def test_A12_a_field_that_nothing_compares_is_refused(tmp_path: Path, capsys: py
     assert caught.value.code == "V007" and "`torch`" in caught.value.hint
     assert run(["train", "--resume", "--out", str(folder), "--allow-drift", "threats"]) == 2
     assert "V007" in capsys.readouterr().err
+
+
+def test_A12_what_only_another_device_records_may_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of a card goes on where there is none: the refusal's own words must be taken."""
+    with monkeypatch.context() as there:
+        elsewhere(there, gpu="H200, CUDA 13.0", cudnn="91300", cudnn_deterministic="off", tf32="off")
+        run = stopped(tmp_path / "run")
+    with pytest.raises(RunError) as caught:
+        train(small(*SHORT), out=run, resume=True)
+    flags = re.findall(r"--allow-drift (\w+)", caught.value.hint)
+    assert sorted(flags) == ["cudnn", "cudnn_deterministic", "gpu", "tf32"]
+    train(small(*SHORT), out=run, resume=True, allow_drift=flags)
 
 
 def test_A12_a_checkpoint_of_before_it_was_recorded_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_what_reads_crops_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     recipe = load_recipe("folder/scratch", [f"data.root={tmp_path}"])
     source = open_source(recipe.data)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    assert feeding.reading(recipe, source) == "crops of JPEGs: decode exact, by simplejpeg and numba and Pillow"
+    assert feeding.reading(recipe, source) == "crops of JPEGs: decode fast, by simplejpeg and numba and Pillow"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "vitrail[fast]" in (feeding.reading(recipe, source) or "")
     digits = load_recipe("digits/cct_2_3x2_32")

@@ -22,6 +22,7 @@ from vitrail.errors import NumbersBroke, SystemFault, UsageError
 from vitrail.recipe import Recipe
 from vitrail.training import rehearsal
 from vitrail.training.configs import Constant, Train
+from vitrail.training.due import Unit, due, times
 from vitrail.training.lr_range import Tried, lr_range, suggestion
 from vitrail.training.memory import fits_in_a_step, most_fitting
 from vitrail.training.rehearsal import Weighed, rehearse
@@ -54,6 +55,38 @@ def test_what_it_says_is_what_a_run_does(tmp_path: Path, monkeypatch: pytest.Mon
     assert said.data_s is not None
     assert said.eta_s > said.steps * said.step_s  # type: ignore[operator]
     assert (said.device, said.recipe.precision, said.parameters) == ("cpu", "fp32", said.trained)
+
+
+@given(
+    st.integers(1, 60), st.integers(0, 9), st.sampled_from(["epochs", "steps"]), st.integers(1, 7), st.integers(0, 9)
+)
+def test_how_often_is_as_often_as_it_is_due(steps: int, every: int, unit: Unit, length: int, first: int) -> None:
+    found = sum(step == steps or due(step, every, unit, length, first=first) for step in range(1, steps + 1))
+    if every or not first:
+        assert times(steps, every, unit, length, first=first) == found
+
+
+def test_evaluations_and_checkpoints_every_so_many_steps() -> None:
+    said = plan(small("schedule.epochs=2", "evaluation={every: 5, unit: steps, from: 10}", "checkpoint.unit=steps"))
+    assert said.steps == 44
+    assert verb._evaluations(said.recipe, 44, 22) == 8
+    assert said.checkpoints == 4
+    assert plan(small("schedule.epochs=2", "checkpoint={every: 40, unit: steps}")).checkpoints == 2
+
+
+def test_a_teacher_takes_memory_and_adapters_alone_are_trained(tmp_path: Path) -> None:
+    done = train(small("schedule.steps=1", "schedule.warmup_epochs=0", family="vit"), out=tmp_path / "run")
+    taught = plan(small(f"loss.teacher={{name: hard, path: {done.bundle}}}", family="vit"))
+    alone = plan(small(family="vit"))
+    assert taught.bytes.teacher == alone.bytes.weights and alone.bytes.teacher == 0
+    assert taught.bytes.total - taught.bytes.activations - taught.bytes.teacher == (
+        alone.bytes.total - alone.bytes.activations
+    )
+    adapted = plan(small(f"weights.path={done.bundle}", "adapter={rank: 2}", family="vit"))
+    head = 16 * 10 + 10
+    assert adapted.trained == 2 * 2 * ((16 + 48) + (16 + 16)) + head
+    assert adapted.parameters == alone.parameters + adapted.trained - head
+    assert adapted.bytes.gradients == 4 * adapted.trained and adapted.bytes.optimizer == 8 * adapted.trained
 
 
 def test_frozen_parameters_need_no_gradients() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.verbs.small import hashes, small
 from tests.verbs.test_resume import _stop_after
-from vitrail.errors import Stopped
+from vitrail.errors import RecipeError, Stopped
 from vitrail.verbs.train import train
 
 PLAIN = ("mix=null", "loss.smoothing=0.1", "schedule.steps=8", "schedule.warmup_epochs=0", "evaluation.every=0")
@@ -40,6 +40,22 @@ def same_bits(family: str, overrides: Sequence[str], place: Path, last: int = 3)
         train(recipe, out=place / "run", listener=_stop_after(last))
     train(recipe, out=place / "run", resume=True)
     assert hashes(place / "run") == hashes(place / "whole")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "train.freeze=[tokens.*]",
+        "train.fp32=[tokens.*]",
+        "watch.dump={every: 1, layers: [tokens.*]}",
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_told_before_anything_is_written(wrong: str, tmp_path: Path) -> None:
+    """So that the same command without it starts the run, and is not refused as another recipe of one that is there."""
+    with pytest.raises(RecipeError) as caught:
+        train(small("schedule.steps=1", "schedule.warmup_epochs=0", "precision=bf16", wrong), out=tmp_path / "run")
+    assert caught.value.code == "V104" and "tokens.*" in caught.value.what
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
 @pytest.mark.parametrize(

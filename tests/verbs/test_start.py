@@ -238,7 +238,7 @@ def test_a_key_bias_is_kept_where_the_file_has_one(tmp_path: Path) -> None:
 
 
 def test_the_way_out_of_a_full_disk_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitrail.verbs.train.free_space", lambda folder: 0)
+    monkeypatch.setattr("vitrail.verbs.before.free_space", lambda folder: 0)
     with pytest.raises(SystemFault) as caught:
         train(small(), out=tmp_path / "run")
     assert caught.value.code == "V701" and "add --resume" in str(caught.value.hint)

@@ -90,6 +90,7 @@ def _lines(done: PlanResult) -> list[str]:
     per_epoch = "an unknown number" if done.steps_per_epoch is None else f"{done.steps_per_epoch:,}"
     passes = "" if done.epochs is None else f": {done.epochs:g} epochs of {per_epoch}"
     length = "unknown steps" if done.steps is None else f"{done.steps:,} steps"
+    teacher = f", teacher {_bytes(size.teacher)}" if size.teacher else ""
     average = f", average {_bytes(size.average)}" if size.average else ""
     data = (
         "not timed: no pictures" if done.data_s is None else f"{_seconds(done.data_s)} a batch, made beside the steps"
@@ -100,7 +101,7 @@ def _lines(done: PlanResult) -> list[str]:
         f"batch        {recipe.data.batch:,} pictures a step, all devices together{accumulated}",
         f"parameters   {done.trained:,} of {done.parameters:,} are trained",
         f"memory       {_bytes(size.total)} of {_bytes(done.free)} free",
-        f"             weights {_bytes(size.weights)}, gradients {_bytes(size.gradients)}, "
+        f"             weights {_bytes(size.weights)}{teacher}, gradients {_bytes(size.gradients)}, "
         f"optimizer {_bytes(size.optimizer)}{average}, activations {_bytes(size.activations)}",
         f"step         {_seconds(done.step_s)}, {_rate(recipe.data.batch / done.step_s)} pictures/s",
         f"data         {data}",

@@ -29,7 +29,7 @@ class Data:
     repeats: int = 1  # each picture so many times in a row, each time drawn anew; an epoch is as long as before
     # How training reads a crop of a JPEG. exact: from the whole picture. fast: no more of it than needed, at a smaller
     # scale where the crop is at least twice as large as the network's picture, else the same pixels.
-    decode: Literal["exact", "fast"] = "exact"
+    decode: Literal["exact", "fast"] = "fast"
     workers: int = 2  # threads that prepare batches; any number gives the same batches
     # The order of the classes: None is that of the source, or of the bytes of their names.
     class_order: Literal["bytes", "natural"] | None = None

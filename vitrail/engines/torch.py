@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitrail.engines.facts import GELU_CONSTANTS, in_float32
 from vitrail.engines.table import Runner
 from vitrail.formats.stored import Tensors
-from vitrail.machine import device as device_of
+from vitrail.machine import move
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
@@ -41,7 +41,7 @@ def classifier(described: Described, tensors: Tensors) -> Classifier:
 def open(described: Described, tensors: Tensors, *, device: str = "cpu") -> Runner:
     """The network ready to run on torch, on a device as `machine.device` names it."""
     opened = classifier(described, tensors)
-    opened.module.to(device_of(device))
+    move(opened.module, device)
     return opened
 
 

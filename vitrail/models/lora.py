@@ -41,10 +41,13 @@ class LoRA(nn.Linear):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """A plain layer with the weight W + (alpha / r) B A, summed in float64."""
+        """A plain layer with the weight W + (alpha / r) B A, summed in float64.
+
+        On the processor, wherever the layer lies: not every device has float64, and all are to give the same bits.
+        """
         layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
-        change = self.lora_b.double() @ self.lora_a.double() * self.scale
-        layer.weight = nn.Parameter((self.weight.double() + change).to(self.weight.dtype))
+        w, a, b = (part.cpu().double() for part in (self.weight, self.lora_a, self.lora_b))
+        layer.weight = nn.Parameter((w + b @ a * self.scale).to(self.weight.dtype).to(self.weight.device))
         layer.bias = self.bias
         return layer
 

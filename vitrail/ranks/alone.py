@@ -67,7 +67,3 @@ class Ranks:
     def spread(self, module: nn.Module, parallel: Parallel) -> nn.Module:
         """The network to train by: its backward pass leaves the mean of all ranks' gradients."""
         return module
-
-    def device(self, device: str) -> str:
-        """The device of this process where the run's is `device`: one each where there are several."""
-        return device

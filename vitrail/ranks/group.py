@@ -129,9 +129,6 @@ class Group(Ranks):
 
         return ddp(module) if parallel == "ddp" else fsdp(module, self.size)
 
-    def device(self, device: str) -> str:
-        return device if device == "cpu" or ":" in device else f"{device}:{self.world.local}"
-
     def failed(self, error: BaseException) -> VitrailError | None:
         """Tell the others of the error that ends this rank; what to raise in its place, where another's came first.
 

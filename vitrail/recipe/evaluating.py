@@ -15,8 +15,9 @@ from vitrail.errors import RecipeError, UsageError, nearest
 from vitrail.formats.yaml import Node, read
 from vitrail.pictures.policy import Interpolation, Mode, Policy
 from vitrail.recipe.build import Builder
+from vitrail.recipe.ranges import RANGES
 from vitrail.recipe.read import evaluation_names, overridden, problems_of, recipe_path
-from vitrail.recipe.schema import FORMAT, RANGES
+from vitrail.recipe.schema import FORMAT
 
 
 @dataclass(frozen=True, kw_only=True)

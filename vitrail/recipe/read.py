@@ -14,8 +14,10 @@ from vitrail.models.catalog import VARIANTS
 from vitrail.models.configs import FAMILIES, ModelConfig, family_of
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.build import FAILED, Builder
+from vitrail.recipe.contradictions import cross_problems
 from vitrail.recipe.precision import in_plain_values
-from vitrail.recipe.schema import FORMAT, KEYS, PAIRS, PARTS, RANGES, Recipe, cross_problems
+from vitrail.recipe.ranges import RANGES
+from vitrail.recipe.schema import FORMAT, KEYS, PAIRS, PARTS, Recipe
 from vitrail.training.configs import AdamW, CrossEntropy
 
 LIMIT = 1 << 20

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
-from typing import cast
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, cast
 
 from vitrail.formats.yaml import scalar_text
 from vitrail.recipe.build import key_of
 from vitrail.recipe.schema import FORMAT, PARTS, Recipe
-from vitrail.training.configs import Loss
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 COLUMN = 44  # where the comments start
 
@@ -21,13 +23,13 @@ def to_plain(recipe: Recipe) -> dict[str, object]:
     out: dict[str, object] = {
         "format": FORMAT,
         "name": recipe.name,
-        "model": {"variant": recipe.variant, **_plain(asdict(recipe.config))},
-        "policy": _plain(asdict(recipe.policy)),
+        "model": {"variant": recipe.variant, **_plain(recipe.config)},
+        "policy": _plain(recipe.policy),
     }
     for key in PARTS:
         value = getattr(recipe, key)
         if is_dataclass(value) and not isinstance(value, type):
-            out[key] = _plain(asdict(value))
+            out[key] = _plain(value)
         elif value is not None:
             out[key] = value
     if recipe.data.batch_per_device is not None:
@@ -39,12 +41,15 @@ def _but(values: object, *keys: str) -> dict[str, object]:
     return {key: value for key, value in cast(Mapping[str, object], values).items() if key not in keys}
 
 
-def _plain(values: Mapping[str, object]) -> dict[str, object]:
+def _plain(part: DataclassInstance) -> dict[str, object]:
+    """A part by the keys of its file; what a recipe's author names (`data.rename`) stays as it is."""
     out: dict[str, object] = {}
-    for name, value in values.items():
-        key = key_of(name)
-        if isinstance(value, dict):
+    for item in fields(part):
+        key, value = key_of(item.name), getattr(part, item.name)
+        if is_dataclass(value) and not isinstance(value, type):
             out[key] = _plain(value)
+        elif isinstance(value, Mapping):
+            out[key] = dict(value)
         elif isinstance(value, tuple):
             out[key] = list(value)
         elif value is not None:
@@ -72,20 +77,12 @@ def deciding(recipe: Recipe) -> dict[str, object]:
     if recipe.weights is not None:
         values["weights"] = recipe.weights.sha256
     if recipe.loss.teacher is not None:
-        values["loss"] = {**cast(Mapping[str, object], values["loss"]), "teacher": _plain(_without_path(recipe.loss))}
-    data = dict(cast(Mapping[str, object], values["data"]))
-    for key in ("root", "val", "workers", "patience"):
-        data.pop(key, None)
-    values["data"] = data
+        values["loss"] = {**_but(values["loss"]), "teacher": _but(_plain(recipe.loss.teacher), "path")}
+    values["data"] = _but(values["data"], "root", "val", "workers", "patience")
     train = _but(values["train"], "keep_pages", "recompute", "time", "parallel", "patience")
     values["train"] = {**train, "device": recipe.train.device.partition(":")[0]}
     values["schedule"] = _but(values["schedule"], "lr_rule")
     return values
-
-
-def _without_path(loss: Loss) -> dict[str, object]:
-    assert loss.teacher is not None
-    return {key: value for key, value in asdict(loss.teacher).items() if key != "path"}
 
 
 def to_yaml(recipe: Recipe, *, version: str) -> str:

@@ -15,7 +15,7 @@ from vitrail.training.step import Step
 from vitrail.training.watch import stored
 
 if TYPE_CHECKING:
-    from vitrail.training.loop import Plan
+    from vitrail.training.plan import Plan
 
 
 def captured(plan: Plan, batch: TrainBatch, done: Step, *, lr: float, scale: Scale | None) -> Callable[[], Capture]:

@@ -34,6 +34,7 @@ from vitrail.training.generation import (
     verify,
 )
 
+CHECKPOINTS = "checkpoints"  # the folder of a run's generations
 RESERVE = 1.1  # space asked for, as a multiple of what is saved
 _FILE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DAMAGE = ("V604", "V607")  # what a resume falls back over; another version (V605) is no damage and is refused

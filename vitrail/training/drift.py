@@ -15,6 +15,7 @@ from vitrail.machine import cpu_name
 
 # Environment variables by which the processor's libraries choose their instructions, and so the order of sums.
 _SETTINGS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+OF_CUDA = ("gpu", "cudnn", "cudnn_deterministic", "tf32")  # fields that are recorded on CUDA alone
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,13 @@ def environment(device: str) -> dict[str, str]:
     }
     if kind == "cuda":
         cudnn = torch.backends.cudnn
-        found["gpu"] = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
-        found["cudnn"] = str(cudnn.version())  # type: ignore[no-untyped-call]
-        found["cudnn_deterministic"] = _word(bool(cudnn.deterministic))
-        found["tf32"] = _word(bool(cudnn.allow_tf32))
+        values = (
+            f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}",
+            str(cudnn.version()),  # type: ignore[no-untyped-call]
+            _word(bool(cudnn.deterministic)),
+            _word(bool(cudnn.allow_tf32)),
+        )
+        found |= dict(zip(OF_CUDA, values, strict=True))
     return found
 
 

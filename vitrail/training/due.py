@@ -23,6 +23,20 @@ def due(step: int, every: int, unit: Unit, steps_per_epoch: int, *, first: int =
     return every > 0 and step > 0 and step % (every * length) == 0 and step >= first * length
 
 
+def times(steps: int, every: int, unit: Unit, steps_per_epoch: int, *, first: int = 0) -> int:
+    """How often that comes in a run of so many steps; after the last one always.
+
+    >>> times(25, 2, "epochs", 3, first=4), times(24, 2, "epochs", 3, first=4), times(24, 0, "epochs", 3)
+    (4, 3, 1)
+    """
+    if every == 0:
+        return 1
+    length = steps_per_epoch if unit == "epochs" else 1
+    left_out = max(0, -(-first * length // (every * length)) - 1)  # before the first one
+    found = max(0, steps // (every * length) - left_out)
+    return found if found and steps % (every * length) == 0 else found + 1
+
+
 @dataclass(frozen=True)
 class Best:
     """What early stopping knows: the greatest top1 of all evaluations, and how many came since with none greater."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
-from vitrail.errors import RecipeError, nearest
+from vitrail.errors import RecipeError
 from vitrail.models.configs import FAMILIES
 from vitrail.training.configs import Muon, Optimizer
+from vitrail.training.patterns import matching
 
 
 @dataclass(frozen=True)
@@ -166,16 +166,7 @@ def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
     RecipeError V104, with nothing frozen, when a pattern matches no parameter, or nothing is left to train.
     """
     names = [name for name, _ in module.named_parameters()]
-    frozen: set[str] = set()
-    for pattern in patterns:
-        found = {name for name in names if fnmatchcase(name, pattern.removeprefix("!"))}
-        if not found:
-            raise RecipeError(
-                "V104",
-                f"train.freeze: `{pattern}` matches no parameter of the model",
-                hint=nearest(pattern, names) or f"parameters are named like `{names[0]}` and `{names[-1]}`",
-            )
-        frozen = frozen - found if pattern.startswith("!") else frozen | found
+    frozen = matching(patterns, names, key="train.freeze", kind="parameter")
     if not any(p.requires_grad and name not in frozen for name, p in module.named_parameters()):
         head = names[-1].rpartition(".")[0]
         raise RecipeError("V104", "train.freeze leaves nothing to train", hint=f"take the head out: `!{head}.*`")

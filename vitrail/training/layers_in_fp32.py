@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.errors import RecipeError, nearest
+from vitrail.training.patterns import matching
 
 _SHORT = (torch.float16, torch.bfloat16)
 
@@ -20,16 +19,7 @@ def keep_in_fp32(module: nn.Module, patterns: Sequence[str]) -> None:
     A pattern that starts with `!` takes out what those before it took. RecipeError V104 when one matches no layer.
     """
     names = [name for name, _ in module.named_modules() if name]
-    kept: set[str] = set()
-    for pattern in patterns:
-        found = {name for name in names if fnmatchcase(name, pattern.removeprefix("!"))}
-        if not found:
-            raise RecipeError(
-                "V104",
-                f"train.fp32: `{pattern}` matches no layer of the model",
-                hint=nearest(pattern, names) or f"layers are named like `{names[0]}` and `{names[-1]}`",
-            )
-        kept = kept - found if pattern.startswith("!") else kept | found
+    kept = matching(patterns, names, key="train.fp32", kind="layer")
     for name, part in module.named_modules():
         if name in kept:
             part.register_forward_pre_hook(_enter)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from vitrail.errors import NumbersBroke
-from vitrail.training.loop import Plan, prepared
+from vitrail.training.plan import Plan, prepared
 from vitrail.training.step import take_step
 from vitrail.training.upload import uploaded
 

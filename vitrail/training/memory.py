@@ -34,23 +34,40 @@ def is_shortage(error: BaseException) -> bool:
 def shortage(state: TrainState, batch: TrainBatch, how: How, reason: str) -> SystemFault:
     """The refusal that names the greatest half, quarter ... of the batch that trains here.
 
-    Call it outside of the `except` that caught the error: the error holds the memory that is missing.
+    Call it outside of the `except` that caught the error: the error holds the memory that is missing. Of several ranks
+    none looks for what fits: a step is taken by all of them.
     """
     size = len(batch.labels)
+    if how.ranks.size > 1:
+        return _refused(
+            f"memory does not suffice for a step of {size} pictures on rank {how.ranks.rank}",
+            reason,
+            hint=f"start again with train.accumulate={2 * how.accumulate}, which computes the same batch in more parts,"
+            " with train.recompute=true or train.parallel=fsdp; or free memory and resume",
+        )
     fits = largest_fitting(size, lambda pictures: _fits(state, batch, how, pictures))
     parts = -(-size * how.accumulate // fits) if fits else 0
     state.optimizer.zero_grad(set_to_none=True)
-    return SystemFault(
-        "V703",
+    return _refused(
         f"memory does not suffice for a step of {size} pictures",
-        evidence=[reason.splitlines()[0][:200] if reason else "no more was said", f"data.batch={fits} fits"]
-        if fits
-        else [reason.splitlines()[0][:200] if reason else "no more was said", "not even one picture fits"],
+        reason,
+        f"data.batch={fits} fits" if fits else "not even one picture fits",
         hint=f"start again with train.accumulate={parts}, which computes the same batch in parts, or with "
         f"data.batch={fits} and a learning rate for that batch; or free memory and resume"
         if fits
         else "free memory, or choose a smaller variant",
     )
+
+
+def not_ready(step: int, reason: str) -> SystemFault:
+    """The refusal where a batch could not even be made ready, or brought to the device; step counts from 1."""
+    hint = "free memory and go on with --resume; a smaller data.batch and fewer data.workers hold less at a time"
+    return _refused(f"memory does not suffice to make the batch of step {step} ready", reason, hint=hint)
+
+
+def _refused(what: str, reason: str, *more: str, hint: str) -> SystemFault:
+    said = reason.splitlines()[0][:200] if reason else "no more was said"
+    return SystemFault("V703", what, evidence=[said, *more], hint=hint)
 
 
 def largest_fitting(size: int, fits: Callable[[int], bool]) -> int:

@@ -21,8 +21,8 @@ from vitrail.models.configs import ModelConfig
 from vitrail.models.count import macs
 from vitrail.training import memory
 from vitrail.training.average import trainable
-from vitrail.training.loop import Plan, prepared
 from vitrail.training.optimizers import kept_by
+from vitrail.training.plan import Plan, prepared
 from vitrail.training.probe import WORK
 from vitrail.training.state import TrainState
 from vitrail.training.step import How, take_step
@@ -35,6 +35,7 @@ class Bytes:
     """What a run keeps in the memory of its device. activations: all that a step needs besides, at its peak."""
 
     weights: int
+    teacher: int
     gradients: int
     optimizer: int
     average: int
@@ -43,7 +44,7 @@ class Bytes:
     @property
     def total(self) -> int:
         """All of it at once."""
-        return self.weights + self.gradients + self.optimizer + self.average + self.activations
+        return self.weights + self.teacher + self.gradients + self.optimizer + self.average + self.activations
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def rehearse(plan: Plan, config: ModelConfig, batch: int) -> Rehearsal:
     gradients = _size(trainable(state.module))
     kept = Bytes(
         weights=_size(state.module.state_dict().values()),
+        teacher=0 if how.teacher is None else _size(how.teacher.state_dict().values()),
         gradients=gradients,
         optimizer=sum(_size([p]) * sum(w != "step" for w in words) for p, words in kept_by(state.optimizer).items()),
         average=_size(state.ema or []),

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from vitrail import disk
-from vitrail.errors import RecipeError, SystemFault, nearest
+from vitrail.errors import RecipeError, SystemFault
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Stored
 from vitrail.ranks import Ranks
 from vitrail.training import capture
 from vitrail.training.capture import Capture
+from vitrail.training.patterns import matching
 from vitrail.training.profiling import Profiler
 from vitrail.training.stall import Stall
 from vitrail.training.watch_configs import Dump, Watch
@@ -168,22 +168,12 @@ def tensors_in(value: object) -> list[Tensor]:
 
 def chosen(module: nn.Module, dump: Dump) -> list[str]:
     """The names that the patterns choose, of layers or of parameters. RecipeError V104 when one matches nothing."""
-    by_kind: dict[str, Callable[[], list[str]]] = {
-        "activations": lambda: [name for name, _ in module.named_modules() if name],
-        "gradients": lambda: [name for name, parameter in module.named_parameters() if parameter.requires_grad],
-        "weights": lambda: list(module.state_dict()),
-    }
-    names = by_kind[dump.what]()
-    taken: set[str] = set()
-    for pattern in dump.layers:
-        found = {name for name in names if fnmatchcase(name, pattern.removeprefix("!"))}
-        if not found:
-            raise RecipeError(
-                "V104",
-                f"watch.dump.layers: `{pattern}` matches none of the model's {dump.what}",
-                hint=nearest(pattern, names) or f"they are named like `{names[0]}` and `{names[-1]}`",
-            )
-        taken = taken - found if pattern.startswith("!") else taken | found
+    names, kind = {
+        "activations": ([name for name, _ in module.named_modules() if name], "layer"),
+        "gradients": ([name for name, parameter in module.named_parameters() if parameter.requires_grad], "parameter"),
+        "weights": (list(module.state_dict()), "tensor"),
+    }[dump.what]
+    taken = matching(dump.layers, names, key="watch.dump.layers", kind=kind)
     if not taken:
         raise RecipeError("V104", "watch.dump.layers leaves nothing to dump", hint="begin with `*`")
     return [name for name in names if name in taken]

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.data.sources import Source
-from vitrail.ranks import Ranks
+from vitrail.disk import free_space
+from vitrail.errors import SystemFault, UsageError
+from vitrail.ranks import Ranks, World
+from vitrail.ranks.alone import ALONE
 from vitrail.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 Listener = Callable[[Mapping[str, object]], None]
 SCANNED_WHOLE = 10_000  # pictures: more are not decoded once before training
+
+
+def silent(_: Mapping[str, object]) -> None:
+    """The listener of whoever does not listen."""
 
 
 def look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
@@ -41,22 +50,22 @@ def look_through(source: Source, recipe: Recipe, listener: Listener) -> None:
 
 def refuse_early(recipe: Recipe) -> None:
     """What the recipe asks of a network and this machine cannot have is told before anything is read or written."""
-    import torch
-
     from vitrail.models import build
     from vitrail.training.adapter import put_on
     from vitrail.training.compiling import try_out
     from vitrail.training.groups import freeze
+    from vitrail.training.layers_in_fp32 import keep_in_fp32
     from vitrail.training.watch import chosen
 
     module = build(recipe.config, device="meta")
     if recipe.adapter is not None:
         put_on(module, recipe.config, recipe.adapter, seed=recipe.train.seed)
     freeze(module, recipe.train.freeze)  # patterns that match nothing
+    keep_in_fp32(module, recipe.train.fp32)
     if recipe.watch.dump is not None:
         chosen(module, recipe.watch.dump)
     if recipe.train.compile:
-        try_out(torch.device("cpu"))
+        try_out(settled_device(recipe))
 
 
 def probed(recipe: Recipe, ranks: Ranks) -> Recipe:
@@ -70,7 +79,7 @@ def probed(recipe: Recipe, ranks: Ranks) -> Recipe:
     threads = recipe.train.threads or max(1, cores() // ranks.world.locals)
     torch.set_num_threads(threads)
     origins = dict(recipe.origins)
-    device = settled_device(recipe)
+    device = settled_device(recipe, ranks.world)
     if recipe.train.device == "auto":
         origins["train.device"] = "machine"
     if recipe.train.threads is None:
@@ -90,12 +99,31 @@ def probed(recipe: Recipe, ranks: Ranks) -> Recipe:
     return replace(recipe, precision=precision, train=replace(train, attention=attention), origins=origins)
 
 
-def settled_device(recipe: Recipe, local_rank: int = 0) -> torch.device:
+def settled_device(recipe: Recipe, world: World = ALONE) -> torch.device:
     """The device that a recipe trains on here, float32 as its precision wants it; UsageError V007 where it is absent,
-    RecipeError V104 where the precision is none of its.
+    or is one and the ranks of this machine are several, RecipeError V104 where the precision is none of its.
     """
     from vitrail.machine import device, set_float32_products
 
-    found = device(recipe.train.device, local_rank)
+    kind, colon, _ = recipe.train.device.partition(":")
+    if colon and world.locals > 1:
+        raise UsageError(
+            "V007",
+            f"train.device is `{recipe.train.device}`, and {world.locals} ranks on this machine want one each",
+            hint=f"give `{kind}`: each rank takes its own; CUDA_VISIBLE_DEVICES says which there are",
+        )
+    found = device(recipe.train.device, world.local)
     set_float32_products(recipe.precision, str(found))
     return found
+
+
+def refuse_full_disk(folder: Path, module: nn.Module) -> None:
+    """SystemFault V701 where the run's folder has no room for the checkpoints of a network."""
+    size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
+    wanted, free = 4 * 3 * size, free_space(folder)  # weights, average, two moments; new, old and best
+    if free < wanted:
+        raise SystemFault(
+            "V701",
+            f"`{folder}` has {free / 1e6:.0f} MB free, a run needs about {wanted / 1e6:.0f} MB",
+            hint="free some space and add --resume, or give a folder on another disk with --out",
+        )

@@ -85,9 +85,9 @@ class Bits:
         return allowed(Drift(field, "", ""), self._fields)
 
     def _refuse_unknown_fields(self) -> None:
-        from vitrail.training.drift import environment
+        from vitrail.training.drift import OF_CUDA, environment
 
-        known = [*environment("cpu"), DATA, "recipe", "model", "policy", *PARTS]
+        known = [*environment("cpu"), *OF_CUDA, DATA, "recipe", "model", "policy", *PARTS]
         for field in self._fields:
             if field.split(".")[0] not in known:
                 raise UsageError(

@@ -15,7 +15,7 @@ from vitrail.data.loader import evaluation_batches
 from vitrail.errors import UsageError
 from vitrail.evaluation.evaluate import evaluate as measure
 from vitrail.evaluation.knn import TEMPERATURE, bank_of, refuse_too_few
-from vitrail.machine import device as device_of
+from vitrail.machine import move
 from vitrail.opening import classifier
 from vitrail.recipe.evaluating import EvaluationRecipe
 from vitrail.verbs.evaluate import EvaluateResult, Part, chosen_source, data_of, prepared_as, refuse_random
@@ -76,7 +76,7 @@ def evaluate_knn_as(
     """As `evaluate_knn`, of the MODEL of an evaluation recipe, with its pictures prepared as the recipe says."""
     path = recipe.weights.path
     opened = classifier(path)
-    opened.module.to(device_of(device))
+    move(opened.module, device)
     model = replace(opened, policy=recipe.policy.of(opened.policy))
     result = evaluate_knn(model, data_of(path, recipe.data), k=k, part=part, batch=batch, progress=progress)
     return prepared_as(result, model.policy, opened.policy)

@@ -16,10 +16,13 @@ from vitrail.errors import RunError, VitrailError
 from vitrail.remote import is_address
 from vitrail.remote.sending import Sent
 from vitrail.remote.web import How
+from vitrail.training.checkpoint import CHECKPOINTS, generations
+from vitrail.training.generation import MANIFEST
+from vitrail.training.journal import JOURNAL, LOG
 from vitrail.verbs.before import Listener
+from vitrail.verbs.begin import RECIPE
 
-RECIPE, CHECKPOINTS, MANIFEST = "recipe.yaml", "checkpoints", "manifest.json"
-TOLD = (RECIPE, "journal.jsonl", "train.log")  # what a generation needs beside it to be resumed from
+TOLD = (RECIPE, JOURNAL, LOG)  # what a generation needs beside it to be resumed from
 _LIMIT = 64 << 20  # bytes of a manifest
 _PATIENCE = 3.0  # seconds for a call once a signal came: the run leaves within ten
 
@@ -119,8 +122,6 @@ class Mirror:
             self._sent.send(self._folder / name, name)
 
     def _here(self) -> list[Path]:
-        from vitrail.training.checkpoint import generations
-
         return generations(self._folder / CHECKPOINTS)
 
     def _generations(self, sent: Sent) -> None:

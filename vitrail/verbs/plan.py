@@ -21,15 +21,19 @@ from vitrail.recipe import Recipe, load_recipe
 from vitrail.recipe.devices import for_devices
 from vitrail.recipe.settle import settle
 from vitrail.remote import is_address
-from vitrail.verbs.before import probed
+from vitrail.training.due import times
+from vitrail.verbs.before import probed, silent
+from vitrail.verbs.begin import Beginning, Call
+from vitrail.verbs.drift import Bits
 from vitrail.verbs.feeding import advice
+from vitrail.verbs.planned import plan_of
 
 if TYPE_CHECKING:
     import torch
 
-    from vitrail.training.loop import Loader
-    from vitrail.training.loop import Plan as RunPlan
     from vitrail.training.lr_range import LrRange
+    from vitrail.training.plan import Loader
+    from vitrail.training.plan import Plan as RunPlan
     from vitrail.training.rehearsal import Bytes, Rehearsal
 
 READ_S = 2.0  # seconds that reading real batches may take
@@ -108,25 +112,30 @@ def plan(
     """
     need("torch", "train")
     wanted = for_devices(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides), 1)
-    from vitrail.verbs.train import plan_of
-
     source, absent = _source(wanted)
     if absent and lr_range:
         raise UsageError("V004", f"a learning rate is found on real pictures: {absent}", hint="give --data")
     settled = probed(settle(wanted, source), Ranks())
-    result = _measured(settled, plan_of(settled, source), source, absent)
+    result = _measured(settled, _run_plan(settled, source), source, absent)
     if largest_batch:
-        result = replace(result, largest_batch=_largest(plan_of(settled, source), settled, result))
+        result = replace(result, largest_batch=_largest(_run_plan(settled, source), settled, result))
     if lr_range:
         from vitrail.training.lr_range import lr_range as test
 
-        found = test(plan_of(settled, source, started=True), RANGE_STEPS, progress or _silent)
+        found = test(_run_plan(settled, source, started=True), RANGE_STEPS, progress or _silent)
         result = replace(result, lr_range=found)
     return result
 
 
 def _silent(done: int, of: int) -> None:
     """The listener of whoever does not listen."""
+
+
+def _run_plan(recipe: Recipe, source: Source, *, started: bool = False) -> RunPlan:
+    """All that the loop needs for a resolved recipe, of no run folder; started: with the weights it starts from."""
+    call = Call(recipe, source, Path(), Ranks(), silent, Bits())
+    start = Beginning(call).weights(recipe, None) if started else None
+    return plan_of(call, recipe, start.classifier if start else None)
 
 
 def _source(recipe: Recipe) -> tuple[Source, str]:
@@ -205,8 +214,8 @@ def reading_time(loader: Loader, steps: int) -> float:
 
 def _evaluations(recipe: Recipe, steps: int, per_epoch: int) -> int:
     """How often the held-out pictures are evaluated, the end included."""
-    every = recipe.evaluation.every * per_epoch
-    return -(-steps // every) if every else 1
+    when = recipe.evaluation
+    return times(steps, when.every, when.unit, per_epoch, first=when.from_)
 
 
 def _checkpoints(recipe: Recipe, steps: int | None, per_epoch: int | None) -> int:
@@ -214,8 +223,8 @@ def _checkpoints(recipe: Recipe, steps: int | None, per_epoch: int | None) -> in
     keep = recipe.checkpoint
     if keep.every == 0:
         return 1
-    made = keep.keep + 2
-    return made if steps is None or per_epoch is None else min(made, max(1, -(-steps // (keep.every * per_epoch))))
+    most = keep.keep + 2
+    return most if steps is None or per_epoch is None else min(most, times(steps, keep.every, keep.unit, per_epoch))
 
 
 def _advice(recipe: Recipe, found: Rehearsal, device: torch.device, bound_by: str) -> list[str]:
@@ -260,8 +269,8 @@ def _largest(plan: RunPlan, recipe: Recipe, found: PlanResult) -> int:
         per_picture = found.bytes.activations / max(1, -(-recipe.data.batch // recipe.train.accumulate))
         room = found.free * SPARE - (found.bytes.total - found.bytes.activations)
         return max(0, min(limit, int(room / max(per_picture, 1.0))))
-    from vitrail.training.loop import prepared
     from vitrail.training.memory import fits_in_a_step, most_fitting
+    from vitrail.training.plan import prepared
     from vitrail.training.rehearsal import generated
 
     state, how = prepared(plan)

@@ -154,6 +154,8 @@ def _saved(path: Path) -> dict[str, Any]:
 
     manifest = manifest_of(path)
     state = json.loads((path / STATE).read_bytes())
+    identity = state["identity"]
+    adapter = identity["model"].get("adapter")
     return {
         "step": manifest.step,
         "best_so_far": manifest.best,
@@ -165,6 +167,8 @@ def _saved(path: Path) -> dict[str, Any]:
         "trained_s": round(state["elapsed_s"], 1),
         "optimizer": state["optimizer"]["name"],
         "averaged": "ema.safetensors" in manifest.files,
+        **({} if adapter is None else {"adapter": f"{adapter['name']} of rank {adapter['rank']}, merged when opened"}),
+        **{key: identity[key] for key in ("ranks", "drift") if key in identity},
         **{name: f"{member.size:,} bytes" for name, member in sorted(manifest.files.items())},
     }
 

@@ -1,0 +1,302 @@
+"""Accuracy in the same minutes, beside a peer's loop:  python bench/minutes.py tiny|cifar10 DIR --minutes M
+
+Both sides train the recipe's network from scratch on the same cores, with its augmentation, mixing, loss, batch,
+average and schedule, for as many steps as fit the minutes (each side's step is timed first). Ours is `vitrail train`.
+The peer is timm's loop: its transforms, Mixup, optimizer groups, schedule and ModelEmaV3, torch's DataLoader with two
+workers, fp32 or bf16 autocast, whichever is faster here, around CCT-7 in plain torch (`plain_cct.py`): timm has none.
+The learning rate is the best of three on seed 0, on each side; then there are three seeds. Every finished run is kept
+in results/minutes-CASE.json at once, and is not made again. The difference is that of the pictures, paired: bounds are
+95 % of 10,000 bootstrap samples of pictures and seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.plain_cct import DIM, PlainCCT  # noqa: E402
+from vitrail import __version__  # noqa: E402
+from vitrail.bundle.write import tools  # noqa: E402
+from vitrail.data.configs import Mix, PadCrop, RandomResizedCrop  # noqa: E402
+from vitrail.data.sources import Source, open_source  # noqa: E402
+from vitrail.disk import write_file  # noqa: E402
+from vitrail.machine import cores, cpu_name  # noqa: E402
+from vitrail.models.configs import CCTConfig  # noqa: E402
+from vitrail.recipe import Recipe, load_recipe  # noqa: E402
+from vitrail.training.configs import EMA, AdamW, Cosine  # noqa: E402
+from vitrail.training.journal import read  # noqa: E402
+from vitrail.verbs.train import train  # noqa: E402
+
+CASES = {"tiny": "tiny_imagenet/cct_7_3x2_64", "cifar10": "cifar10/cct_7_3x1_32_30minutes"}
+RATES, SEEDS = (0.5, 1.0, 2.0), 3  # times the recipe's rate
+TIMED, WARM = 12, 3  # steps by which a side's pace is found, after so many
+SPARE = 0.97  # of the minutes are planned
+Right = NDArray[np.bool_]
+
+
+# ---------------------------------------------------------------- our side
+
+
+def ours(recipe: str, root: str, steps: int, lr: float, seed: int) -> tuple[Right, float]:
+    """Which held-out pictures were named rightly, and the seconds of the steps."""
+    quiet = ["evaluation.every=0", "checkpoint.every=0"]
+    given = [f"data.root={root}", f"schedule.steps={steps}", f"schedule.lr={lr:.9f}", f"train.seed={seed}", *quiet]
+    with tempfile.TemporaryDirectory() as place:
+        done = train(recipe, given, out=Path(place) / "run")
+        rows = [row for row in read(done.folder / "journal.jsonl") if row["event"] == "step"]
+    assert done.evaluation is not None
+    times = [float(str(row["wait_s"])) + float(str(row["step_s"])) for row in rows]
+    if steps == TIMED:
+        return np.empty(0, bool), statistics.median(times[WARM:])
+    return done.evaluation.predictions == done.evaluation.labels, sum(times)
+
+
+# ---------------------------------------------------------------- theirs
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Some pictures of a source, by the peer's transform."""
+
+    def __init__(self, source: Source, indices: Sequence[int], transform: Callable[[Image.Image], Tensor]) -> None:
+        self.source, self.indices, self.transform = source, indices, transform
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        index = int(self.indices[place])
+        memory = self.source.memory
+        stored = memory[index] if memory is not None else self.source.picture(index)
+        if isinstance(stored, np.ndarray):
+            image = Image.fromarray(stored)
+        else:
+            image = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
+        return self.transform(image.convert("RGB")), int(self.source.labels[index])
+
+
+def transforms(recipe: Recipe) -> tuple[Any, Any]:
+    """timm's for training and evaluation, by the words of the recipe."""
+    from timm.data import create_transform
+    from torchvision import transforms as tv
+
+    policy, crop = recipe.policy, recipe.augment.crop
+    numbers = {"mean": policy.mean, "std": policy.std, "interpolation": policy.interpolation}
+    whole = create_transform(policy.size, is_training=False, crop_pct=policy.crop, **numbers)
+    if isinstance(crop, RandomResizedCrop):
+        plain: dict[str, Any] = {"color_jitter": None, "re_prob": 0.0, "hflip": recipe.augment.flip}
+        return create_transform(
+            policy.size, is_training=True, scale=crop.scale, ratio=crop.ratio, **plain, **numbers
+        ), whole
+    assert isinstance(crop, PadCrop)
+    steps = [tv.RandomCrop(policy.size, padding=crop.padding), tv.RandomHorizontalFlip(recipe.augment.flip)]
+    return tv.Compose([*steps, tv.ToTensor(), tv.Normalize(policy.mean, policy.std)]), whole
+
+
+class Theirs:
+    """timm's loop for a recipe."""
+
+    def __init__(self, recipe: Recipe, source: Source, seed: int, precision: str) -> None:
+        from timm.data import Mixup
+        from timm.loss import SoftTargetCrossEntropy
+        from timm.optim import create_optimizer_v2
+        from timm.utils import ModelEmaV3
+
+        torch.manual_seed(seed)
+        config, mix, how = recipe.config, recipe.mix, recipe.optimizer
+        assert isinstance(config, CCTConfig) and isinstance(how, AdamW) and isinstance(recipe.average, EMA)
+        widths = (config.conv_width, DIM) if config.conv_layers == 2 else (DIM,)
+        classes = len(source.classes)
+        module = PlainCCT(classes, widths=widths, drop=config.attention_dropout, drop_path=config.drop_path)
+        for name, parameter in module.named_parameters():  # as their code begins
+            if parameter.ndim == 4:
+                nn.init.kaiming_normal_(parameter)
+            elif parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.2 if name.endswith("positional_emb") else 0.02)
+            elif "norm" not in name:
+                nn.init.zeros_(parameter)
+        self.module, self.precision, self.clip = module.train(), precision, recipe.train.clip
+        self.ema = ModelEmaV3(module, decay=recipe.average.decay)
+        self.optimizer = create_optimizer_v2(
+            module, opt="adamw", lr=recipe.schedule.lr, weight_decay=how.weight_decay, betas=how.betas
+        )
+        self.mixup: Any = None
+        self.loss: nn.Module = nn.CrossEntropyLoss(label_smoothing=getattr(recipe.loss, "smoothing", 0.0))
+        if isinstance(mix, Mix):
+            self.mixup = Mixup(
+                mixup_alpha=mix.mixup, cutmix_alpha=mix.cutmix, prob=mix.probability, switch_prob=mix.switch,
+                label_smoothing=getattr(recipe.loss, "smoothing", 0.0), num_classes=classes,
+            )  # fmt: skip
+            self.loss = SoftTargetCrossEntropy()
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """One update, with the gradient clipped and the average moved."""
+        if self.mixup is not None:
+            images, labels = self.mixup(images, labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            loss = self.loss(self.module(images), labels)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        self.optimizer.step()
+        self.ema.update(self.module)
+
+    @torch.no_grad()
+    def right(self, batches: DataLoader[Any]) -> Right:
+        """Which pictures the averaged network names rightly."""
+        module = self.ema.module.eval()
+        return np.concatenate([(module(images).argmax(1) == labels).numpy() for images, labels in batches])
+
+
+def fed(pictures: Pictures, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled batches without end, by two workers."""
+    generator = torch.Generator().manual_seed(seed)
+    loader = DataLoader(
+        pictures, batch, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True, generator=generator
+    )
+    while True:
+        yield from loader
+
+
+def theirs(recipe: Recipe, source: Source, steps: int, seed: int, precision: str) -> tuple[Right, float]:
+    """As `ours`; with TIMED steps the seconds are the median of one."""
+    from timm.scheduler import CosineLRScheduler
+
+    schedule = recipe.schedule
+    assert isinstance(schedule, Cosine)
+    side = Theirs(recipe, source, seed, precision)
+    for_training, whole = transforms(recipe)
+    per_epoch = len(source.training) // recipe.data.batch
+    warmup = round((schedule.warmup_epochs or 0.0) * per_epoch)
+    rates = CosineLRScheduler(
+        side.optimizer, t_initial=max(1, steps - warmup), lr_min=schedule.min_lr, warmup_t=warmup,
+        warmup_lr_init=schedule.warmup_lr, warmup_prefix=True, t_in_epochs=False,
+    )  # fmt: skip
+    batches = fed(Pictures(source, source.training.tolist(), for_training), recipe.data.batch, seed)
+    times = []
+    began = time.perf_counter()
+    for step in range(steps):
+        rates.step_update(step)
+        side.step(*next(batches))
+        times.append(time.perf_counter() - began)
+        began = time.perf_counter()
+    if steps == TIMED:
+        return np.empty(0, bool), statistics.median(times[WARM:])
+    return side.right(DataLoader(Pictures(source, source.held_out.tolist(), whole), 256)), sum(times)
+
+
+# ---------------------------------------------------------------- the campaign
+
+
+class Kept:
+    """Finished runs, in their file at once."""
+
+    def __init__(self, path: Path, minutes: float) -> None:
+        self.path = path
+        fresh: dict[str, Any] = {"minutes": minutes, "pace": {}, "runs": {}}
+        self.values = json.loads(path.read_text()) if path.exists() else fresh
+        if self.values["minutes"] != minutes:
+            sys.exit(f"{path} holds runs of {self.values['minutes']} minutes: move it away for others")
+
+    def write(self, **more: Any) -> None:
+        """The file, with the machine and the versions."""
+        machine = {"processor": cpu_name(), "cores": cores()}
+        versions = {"vitrail": __version__, **tools(("torch", "numpy", "pillow", "timm"))}
+        self.values |= {**more, "machine": machine, "versions": versions}
+        write_file(self.path, (json.dumps(self.values, indent=1) + "\n").encode())
+
+    def run(self, side: str, times: float, seed: int, work: Callable[[], tuple[Right, float]]) -> Right:
+        """One run, or what was kept of it."""
+        name = f"{side}, rate x {times:g}, seed {seed}"
+        if name not in self.values["runs"]:
+            right, seconds = work()
+            kept = {"top1": float(right.mean()), "seconds": round(seconds, 1), "pictures": len(right)}
+            self.values["runs"][name] = {**kept, "right": np.packbits(right).tobytes().hex()}
+            self.write()
+        row = self.values["runs"][name]
+        print(f"{name:<34}{100 * row['top1']:6.2f} %  {row['seconds'] / 60:.1f} min", flush=True)
+        bits = np.frombuffer(bytes.fromhex(row["right"]), np.uint8)
+        return np.unpackbits(bits)[: row["pictures"]].astype(bool)
+
+
+def difference(mine: NDArray[np.bool_], other: NDArray[np.bool_]) -> dict[str, float]:
+    """Of top-1, (seeds, pictures) each: the mean, and bounds over pictures and seeds."""
+    paired = mine.astype(np.float64) - other
+    random = np.random.default_rng(0)
+    seeds, pictures = paired.shape
+    rows, columns = random.integers(0, seeds, (10_000, seeds)), random.integers(0, pictures, (10_000, pictures))
+    means = [paired[row][:, column].mean() for row, column in zip(rows, columns, strict=True)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"mean": float(paired.mean()), "low": float(low), "high": float(high)}
+
+
+def main() -> None:
+    """Time both, find their rates, run the seeds, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("root")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--out", type=Path, help="default: results/minutes-CASE.json")
+    args = parser.parse_args()
+    import torchvision_beside_cpu_torch  # noqa: F401
+
+    name = CASES[args.case]
+    recipe = load_recipe(name, [f"data.root={args.root}"])
+    source = open_source(recipe.data)
+    kept = Kept(args.out or ROOT / "results" / f"minutes-{args.case}.json", args.minutes)
+    torch.set_num_threads(cores())
+    pace = kept.values["pace"]
+    if not pace:
+        pace["ours"] = ours(name, args.root, TIMED, recipe.schedule.lr, 0)[1]
+        for precision in ("fp32", "bf16"):
+            pace[f"theirs {precision}"] = theirs(recipe, source, TIMED, 0, precision)[1]
+        kept.write()
+    precision = min(("fp32", "bf16"), key=lambda word: float(pace[f"theirs {word}"]))
+    steps = {side: math.floor(SPARE * 60 * args.minutes / pace[side]) for side in ("ours", f"theirs {precision}")}
+    print(", ".join(f"{side}: {count} steps" for side, count in steps.items()), flush=True)
+
+    def mine(times: float, seed: int) -> Right:
+        lr = recipe.schedule.lr * times
+        return kept.run("ours", times, seed, lambda: ours(name, args.root, steps["ours"], lr, seed))
+
+    def peer(times: float, seed: int) -> Right:
+        other = load_recipe(name, [f"schedule.lr={recipe.schedule.lr * times:.9f}"])
+        count = steps[f"theirs {precision}"]
+        return kept.run("theirs", times, seed, lambda: theirs(other, source, count, seed, precision))
+
+    found: dict[str, list[Right]] = {}
+    best: dict[str, dict[float, float]] = {}
+    for times in RATES:
+        for side, way in (("ours", mine), ("theirs", peer)):
+            best.setdefault(side, {})[times] = float(way(times, 0).mean())
+    chosen = {side: max(rates, key=lambda times: rates[times]) for side, rates in best.items()}
+    for seed in range(SEEDS):
+        for side, way in (("ours", mine), ("theirs", peer)):
+            found.setdefault(side, []).append(way(chosen[side], seed))
+    result = difference(np.array(found["ours"]), np.array(found["theirs"]))
+    kept.write(chosen=chosen, difference=result, precision_of_theirs=precision)
+    points = {key: 100 * value for key, value in result.items()}
+    print(f"ours less theirs: {points['mean']:+.2f} points ({points['low']:+.2f} to {points['high']:+.2f})")
+
+
+if __name__ == "__main__":
+    main()

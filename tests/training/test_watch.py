@@ -472,7 +472,8 @@ def test_A17_dumped_activations_are_of_the_whole_batch_and_told_with_statistics(
 
 @pytest.mark.parametrize("what", ["activations", "gradients", "weights"])
 def test_A17_a_pattern_that_matches_nothing_is_refused_before_the_first_step(what: Any, tmp_path: Path) -> None:
-    for layers, words in ((("*", "nowhere.*"), "matches no (layer|tensor) of"), (("*", "!*"), "leaves nothing")):
+    kind = {"activations": "layer", "gradients": "parameter", "weights": "tensor"}[what]
+    for layers, words in ((("*", "nowhere.*"), f"matches no {kind} of"), (("*", "!*"), "leaves nothing")):
         wanted = plan(tmp_path, watch=Watch(dump=Dump(every=1, layers=layers, what=what)))
         with pytest.raises(RecipeError, match=words) as caught:
             train(wanted, resume=None, listener=silent)

@@ -30,6 +30,7 @@ POLICY = Policy(size=(8, 8), mean=(0.5,), std=(0.5,))
 
 def test_without_torchrun_it_is_a_world_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delitem(sys.modules, "vitrail.ranks.group", raising=False)
     with joined(1.0) as ranks:
         assert type(ranks) is Ranks and (ranks.rank, ranks.size) == (0, 1)
         assert ranks.gather("x") == ["x"] and ranks.first(lambda: 3) == 3 and ranks.total(4) == 4

@@ -2,7 +2,8 @@
 
 The numbers A12, B1, C1 ... are stable. A test that keeps a promise has its number in its name (`test_C04_...`); the
 quick count is held by `test_promises.py`, which counts the cases of those tests. The full counts are run by
-`make prove`; the figures of one run lie in `results/hostile.json` and `results/pictures.json`.
+`make prove`, which keeps the outcome of each test in `results/prove.json`; `results/hostile.json` and
+`results/pictures.json` have what became of the mutants.
 
 The wording of a hostile list is held in the same way: each of its phrases names an item that stands for it.
 """

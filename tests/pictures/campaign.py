@@ -2,8 +2,8 @@
 
     python -m tests.pictures.campaign [NAME...] [--seconds S] [--count N] [--out results/pictures.json]
 
-Mutants of every kind of file, as many as promised or as can be read in so many seconds each; what the largest pictures
-cost; and every other test marked `prove`, by name. The figures say what was really run.
+Mutants of every kind of file, as many as promised or as can be read in so many seconds each, by what became of them;
+and what the largest pictures cost. The figures say what was really run.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 import PIL
 from PIL import features
@@ -30,7 +28,7 @@ from tests.pictures.mutants import READERS
 from vitrail.disk import write_file
 from vitrail.machine import cores, cpu_name
 
-PARTS = ("mutants", "largest", "tests")
+PARTS = ("mutants", "largest")
 
 
 def mutants(names: Sequence[str], count: int | None, seconds: float) -> dict[str, object]:
@@ -57,21 +55,6 @@ def largest() -> dict[str, object]:
     return rows
 
 
-def tests() -> dict[str, object]:
-    """The outcome and the seconds of every other long test."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "prove", "-k", "not at_length or B05", "tests/pictures"]
-        began = time.perf_counter()
-        subprocess.run([*command, f"--junitxml={report}"], check=False)
-        rows: dict[str, object] = {}
-        for case in ElementTree.parse(report).iter("testcase"):
-            failed = any(child.tag in ("failure", "error", "skipped") for child in case)
-            rows[str(case.get("name"))] = {"passed": not failed, "seconds": round(float(case.get("time", 0)), 1)}
-    print(f"{len(rows)} tests in {time.perf_counter() - began:.0f} s", flush=True)
-    return rows
-
-
 def note(out: Path, part: str, rows: dict[str, object]) -> None:
     """Put the rows of one part into the file of results."""
     values = json.loads(out.read_text()) if out.exists() else {}
@@ -93,7 +76,7 @@ def note(out: Path, part: str, rows: dict[str, object]) -> None:
 def main() -> int:
     """Run what is asked for; 1 when anything was found."""
     parser = argparse.ArgumentParser(description="The promises about pictures at full length.")
-    parser.add_argument("names", nargs="*", default=[*READERS, "largest", "tests"], help=f"of {', '.join(READERS)} ...")
+    parser.add_argument("names", nargs="*", default=[*READERS, "largest"], help=f"of {', '.join(READERS)} ...")
     parser.add_argument("--count", type=int, help="mutants of each; default: the promised count")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="the most for the mutants of each")
     parser.add_argument("--out", type=Path, help="the JSON file of results")
@@ -103,9 +86,6 @@ def main() -> int:
     for name in asked.names:
         if name == "largest":
             part, rows = "largest", largest()
-        elif name == "tests":
-            part, rows = "tests", tests()
-            faults += "false" in json.dumps(rows)
         else:
             part, rows = "mutants", mutants([name], asked.count, asked.seconds)
             faults += '"findings": []' not in json.dumps(rows)

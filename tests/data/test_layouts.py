@@ -38,6 +38,19 @@ def said(source: Source, text: str) -> bool:
     return any(text in note for note in source.notes)
 
 
+# Folders
+
+
+@pytest.mark.parametrize(("parts", "taken"), [(("val",), "val"), (("test",), "test"), (("test", "Val"), "Val")])
+def test_a_part_alone_is_measured_by_and_not_trained_on(tmp_path: Path, parts: tuple[str, ...], taken: str) -> None:
+    for part in parts:
+        class_folders(tmp_path / part, {"a": 3, "b": 2})
+    source = opened(tmp_path)
+    assert len(source.training) == 0 and len(source.held_out) == len(source.labels) > 0
+    assert source.classes == opened(tmp_path / taken).classes
+    assert said(source, f"`{taken}` held out") and said(source, "left alone: `test`") == (len(parts) == 2)
+
+
 # ImageNet
 
 

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from vitrail.data.sources.found import Asked, Found, in_tree
 from vitrail.data.sources.tree import Tree
 from vitrail.errors import DataError, count, printable
@@ -23,16 +25,30 @@ TEST = ("test",)
 def find(tree: Tree, asked: Asked) -> list[Found]:
     """All pictures of a tree, or those to train on and those held out. DataError V401 to V405."""
     names = folders(tree)
-    train, held = _split_folders(tree, names, asked)
+    if names and all(name.lower() in (*VAL, *TEST) and folders(tree.below(name)) for name in names):
+        held = held_out_name(names, asked.held_out) or names[0]
+        found = class_folders(tree, held)  # made to measure by, not to train on
+        return [
+            replace(
+                _noted(found, f"`{printable(held)}` held out", names, (held,)),
+                held_out=np.ones(len(found.labels), bool),
+            )
+        ]
+    train, apart = _split_folders(tree, names, asked)
     if train is None:
         return [class_folders(tree)]
     training = class_folders(tree, train)
-    if held is None:
+    if apart is None:
         return [training]
-    notes = [f"`{printable(train)}` to train on, `{printable(held)}` held out"]
-    unused = [printable(name) for name in names if name not in (train, held)]
-    notes += [f"left alone: `{'`, `'.join(unused)}`"] if unused else []
-    return [replace(training, notes=(*notes, *training.notes)), class_folders(tree, held)]
+    note = f"`{printable(train)}` to train on, `{printable(apart)}` held out"
+    return [_noted(training, note, names, (train, apart)), class_folders(tree, apart)]
+
+
+def _noted(found: Found, note: str, names: Sequence[str], used: Sequence[str]) -> Found:
+    """With what was taken for what, and which folders were not."""
+    unused = [printable(name) for name in names if name not in used]
+    notes = (note, *([f"left alone: `{'`, `'.join(unused)}`"] if unused else []))
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def folders(tree: Tree) -> list[str]:

@@ -92,7 +92,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda t: (device(t).update(rank_id="3"), device(t, 1, 3).update(rank_id="4")),
         "not consecutive",
     ),
-    "server count": (lambda t: t.update(server_count="3"), "server_count is 3, there are 2 servers"),
+    "server count": (lambda t: t.update(server_count="3"), "server_count is 3, servers found: 2"),
     "not complete": (lambda t: t.update(status="initializing"), "its status is `initializing`"),
     "both forms": (lambda t: t.update(group_list=[]), "exactly one of"),
     "list a mapping": (lambda t: t.update(server_list={}), "`server_list` is missing or no list"),

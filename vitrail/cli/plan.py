@@ -95,10 +95,11 @@ def _lines(done: PlanResult) -> list[str]:
     data = (
         "not timed: no pictures" if done.data_s is None else f"{_seconds(done.data_s)} a batch, made beside the steps"
     )
+    where = "on one device" if " x " in recipe.origins.get("data.batch", "") else "all devices together"
     return [
         f"{recipe.name}: {recipe.variant} on {done.device}, {recipe.precision}, {attention}",
         f"length       {length}{passes}",
-        f"batch        {recipe.data.batch:,} pictures a step, all devices together{accumulated}",
+        f"batch        {recipe.data.batch:,} pictures a step, {where}{accumulated}",
         f"parameters   {done.trained:,} of {done.parameters:,} are trained",
         f"memory       {_bytes(size.total)} of {_bytes(done.free)} free",
         f"             weights {_bytes(size.weights)}{teacher}, gradients {_bytes(size.gradients)}, "

@@ -145,7 +145,7 @@ def _once(values: Sequence[object], what: str, names: list[str]) -> None:
 
 def _counted(values: dict[str, object], key: str, count: int, what: str) -> None:
     if key in values and str(values[key]) != str(count):
-        raise ValueError(f"{key} is {shown(str(values[key]))}, there are {count} {what}")
+        raise ValueError(f"{key} is {shown(str(values[key]))}, {what} found: {count}")
 
 
 def _mapping(value: object, where: str) -> dict[str, object]:

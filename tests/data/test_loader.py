@@ -65,7 +65,7 @@ def _loader(source: Source, augment: Augment, workers: int = 0, seed: int = 0) -
 
 @pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS.keys())
 @pytest.mark.parametrize("which", ["digits", "folder"])
-def test_workers_and_start_change_nothing(which: str, augment: Augment, request: pytest.FixtureRequest) -> None:
+def test_A09_workers_and_start_change_nothing(which: str, augment: Augment, request: pytest.FixtureRequest) -> None:
     source = request.getfixturevalue(which)
     loader = _loader(source, augment)
     stop = 2 * loader.steps_per_epoch if which == "folder" else 6

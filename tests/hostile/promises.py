@@ -37,9 +37,31 @@ NAMES, LISTS_OF_LABELS, TREES, CLASSES = (
 RANKS = tuple(f"tests.ranks.test_{name}" for name in ("ranks", "two_ranks", "lost_ranks"))
 CHANGING = ("tests.data.test_changing_files",)
 
+(CHECKPOINT, LOOP, STATE, JOURNAL, RESUME, DISK) = (
+    *(f"tests.training.test_{name}" for name in ("checkpoint", "loop", "state", "journal")),
+    "tests.verbs.test_resume", "tests.test_disk",
+)  # fmt: skip
 RUNS = ("tests.training.test_step", "tests.training.test_loop", "tests.training.test_watch", "tests.verbs.test_replay")
 
 PROMISES: dict[str, Promise] = {
+    "A01": Promise("a kill at any call of a save leaves the old generation or the new", 2,
+                   "each call of 5 kinds of save", (CHECKPOINT,)),
+    "A02": Promise("an error at any call of a save is told and harmless", 7,
+                   "each error at each call, once and for ever", (CHECKPOINT, JOURNAL, LOOP)),
+    "A03": Promise("too little memory in a save or a load is harmless", 20, "500 limits",
+                   ("tests.training.test_short_memory",)),
+    "A04": Promise("a power loss leaves the old generation or the new", 300, "20,000 states",
+                   ("tests.training.test_power_loss",)),
+    "A05": Promise("a damaged newest generation falls back, once said", 57, "every byte of every member",
+                   (CHECKPOINT, RESUME)),
+    "A06": Promise("`latest` is advice only", 9, "the same", (CHECKPOINT,)),
+    "A07": Promise("old generations go after the new one is sure", 4, "each call, with A1", (CHECKPOINT,)),
+    "A08": Promise("a resume has the bits of an unbroken run", 80, "the same",
+                   (*RUNS, STATE, "tests.training.test_due", "tests.verbs.test_mirror", RESUME)),
+    "A09": Promise("any number of workers, any start: the same batches", 4, "the same", ("tests.data.test_loader",)),
+    "A10": Promise("... whatever is on: each setting, and pairs of them", 17, "42 settings, 30 pairs, compiled blocks",
+                   ("tests.training.test_recompute", "tests.verbs.test_settings")),
+    "A11": Promise("many kills, the same weights", 2, "200 kills x 3 seeds, 20 of each family", (LOOP, RESUME)),
     "A12": Promise("what would change a resume's bits is refused, or allowed and marked", 25, "the same",
                    ("tests.verbs.test_drift",)),
     "A13": Promise("the world's size may change: the same pictures, 1e-5 a step", 18, "the same", RANKS),
@@ -50,6 +72,17 @@ PROMISES: dict[str, Promise] = {
     "A17": Promise("a step with NaN or Inf changes nothing, and is replayed to the bit", 80, "400", RUNS),
     "A18": Promise("nothing broken is saved as good or loaded: checkpoints, captures", 85, "100",
                    ("tests.training.test_state", "tests.training.test_watch", "tests.verbs.test_replay")),
+    "A19": Promise("a signal ends the step, saves, and leaves with 75", 9, "2 signals to two ranks",
+                   (LOOP, "tests.ranks.test_lost_ranks")),
+    "A20": Promise("no clock decides anything but a time limit", 5, "the same",
+                   (CHECKPOINT, "tests.training.test_due")),
+    "A21": Promise("two runs in one folder: the second is refused", 5, "the same", (DISK,)),
+    "A22": Promise("space is asked for before a save", 7, "the same", (CHECKPOINT,)),
+    "A23": Promise("odd folders work or are refused", 7, "the same", (DISK,)),
+    "A24": Promise("each row of a journal is whole or absent, told once", 19, "200 kills, with A11",
+                   (JOURNAL, "tests.training.test_lines", "tests.training.test_trackers", LOOP)),
+    "A25": Promise("the golden checkpoint loads; another version is refused", 8, "the same", (CHECKPOINT,)),
+    "A26": Promise("what is saved is the state of its step", 1, "the same", (STATE,)),
     "B01": Promise("no picture crashes, hangs or stops a run", 250, "2,000,000 mutants", PICTURES),
     "B02": Promise("the pixel limit is an error before decoding", 25, "1,000 sizes of each format", PICTURES),
     "B03": Promise("only named decoders are ever called", 15, "the same", PICTURES),

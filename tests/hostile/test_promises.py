@@ -66,7 +66,7 @@ def test_F1_the_recorded_run_is_of_these_readers() -> None:
 
 
 def test_F1_the_recorded_run_of_pictures_is_of_these_readers() -> None:
-    """Every mutant is accounted for, nothing was found, no long test failed, and none is missing."""
+    """Every mutant is accounted for, and nothing was found."""
     rows = json.loads((RESULTS / "pictures.json").read_text())
     assert rows["mutants"].keys() == mutants.READERS.keys()
     for name, row in rows["mutants"].items():
@@ -75,7 +75,11 @@ def test_F1_the_recorded_run_of_pictures_is_of_these_readers() -> None:
         assert row["mutants"] == row["read_equal"] + row["read_as_another"] + sum(row["refused"].values())
     assert rows["largest"].keys() == costs.LARGEST.keys()
     assert all(row["verdict"] == "ok" for row in rows["largest"].values())
-    assert {name[:8] for name in rows["tests"]} >= {
-        "test_B01", "test_B02", "test_B04", "test_B05", "test_B06", "test_B19"
-    }  # fmt: skip
-    assert all(row["passed"] for row in rows["tests"].values())
+
+
+def test_F1_of_each_promise_about_pictures_and_data_a_long_run_is_recorded() -> None:
+    rows = json.loads((RESULTS / "prove.json").read_text())["tests"]
+    assert {name: row["outcome"] for name, row in rows.items() if row["outcome"] != "passed"} == {}
+    numbers = {part for name in rows for part in name.partition("::")[2].split("_")[1:2]}
+    long = {"B01", "B02", "B04", "B05", "B06", "B09", "B10", "B12", "B13", "B14", "B15", "B16", "B18", "B19"}
+    assert long - numbers == set()

@@ -93,6 +93,11 @@ def test_B17_the_order_for_a_seed_is_frozen(seed: int) -> None:
     assert digest(permutation(seed, "order", 3, 10_000)) == long
 
 
+def test_B17_the_orders_of_a_thousand_seeds_are_frozen() -> None:
+    orders = [permutation(seed, "order", 2, 1000) for seed in range(1000)]
+    assert digest(np.concatenate(orders)) == "e9a4e57553493e3b1293483248198ae10aff7c7d8be22759e5572491e80503ab"
+
+
 def test_B17_there_are_ten_seeds() -> None:
     assert len(GOLDEN) == 10
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import sys
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
 import numpy as np
@@ -208,3 +210,36 @@ def test_B11_mutants_are_refused_or_read(
     except VitrailError:
         return
     assert pixels.shape == (len(labels), 32, 32, 3)
+
+
+EXECUTING = ("import", "exec", "compile", "os", "subprocess", "socket", "pickle")  # audit events, up to their dot
+
+
+@pytest.mark.prove
+def test_B11_200000_mutants(tmp_path: Path) -> None:
+    """Of each protocol's file: read to the right shape or refused, and nothing is imported, called or opened beside."""
+    seeds = [pickle.dumps({"data": PLANES[:1], "labels": [3], "filenames": ["a.png"]}, protocol) for protocol in (2, 4)]
+    random, path, seen = Random(0), tmp_path / "mutant", list[str]()
+    watching = [False]
+
+    def hear(event: str, arguments: tuple[object, ...]) -> None:
+        if watching[0] and event.partition(".")[0] in EXECUTING:
+            seen.append(event)
+
+    cifar.read_pickled(written(path, seeds[0]))  # whatever is imported when it is first used, is
+    sys.addaudithook(hear)
+    for turn in range(200_000):
+        data = bytearray(seeds[turn % 2])
+        for _ in range(random.randint(1, 4)):
+            at = random.randrange(len(data))
+            data[at : at + random.randint(0, 4)] = random.randbytes(random.randint(0, 4))
+        path.write_bytes(data)
+        watching[0] = True
+        try:
+            pixels, labels = cifar.read_pickled(path)
+            assert pixels.shape == (len(labels), 32, 32, 3)
+        except VitrailError:
+            continue
+        finally:
+            watching[0] = False
+    assert seen == []

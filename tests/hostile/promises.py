@@ -95,7 +95,7 @@ PROMISES: dict[str, Promise] = {
                    (CLASSES, "tests.verbs.test_class_order")),
     "B10": Promise("lists of labels and CIFAR are held before the first step: HC, HD 8", 70, "10,000 mutants",
                    (LISTS_OF_LABELS,)),
-    "B11": Promise("pickles are read by an allow-list, never executed", 60, "200,000 mutants",
+    "B11": Promise("pickles are read by an allow-list, never executed", 29, "200,000 mutants",
                    ("tests.formats.test_cifar", "tests.formats.test_pickles")),
     "B12": Promise("archives: nothing outside, nothing left", 240, "50,000 mutants, a million members",
                    (f"{HERE}archives", "tests.data.test_archive")),

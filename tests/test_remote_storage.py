@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from tests.formats.archive_files import walked
@@ -25,8 +26,6 @@ from vitrail.data.sources import open_source
 from vitrail.errors import SystemFault, UsageError, VitrailError, WeightsError
 from vitrail.remote import copying, room, storage
 from vitrail.remote.copying import entry_of, fetched, is_address
-
-fsspec = pytest.importorskip("fsspec")
 
 BYTES = random.Random(0).randbytes(50_000)
 TREE = {"cat/1.bin": BYTES[:3000], "cat/2.bin": b"", "dog/a b.bin": BYTES[3000:9000], "top.txt": b"top"}
@@ -254,7 +253,6 @@ def test_data_of_a_store_in_memory(memory: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["memory://bucket/vit.npz", "memory://bucket/pre_ckpt/"])
 def test_weights_of_a_store_in_memory(memory: Any, tmp_path: Path, url: str) -> None:
-    pytest.importorskip("torch")
     import vitrail
     from vitrail.weights import save_as
 

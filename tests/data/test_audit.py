@@ -73,7 +73,6 @@ def test_the_same_files_give_the_same_audit(tmp_path: Path) -> None:
 
 
 def test_the_command_says_it_and_leaves_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
     root = made_pictures(tmp_path / "made")
     assert run(["data", "audit", str(root), "--size", "48"]) == 0
     assert capsys.readouterr().out.startswith("nothing wrong was found")
@@ -106,7 +105,6 @@ def test_B15_a_damaged_member_of_an_archive_is_a_row_and_the_rest_is_audited(tmp
 def test_the_page_goes_outside_and_leaves_no_sheet_of_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
     root = made_pictures(tmp_path / "made", classes=2)
     (root / "train" / "class0" / "notes.tif").write_bytes(b"")
     assert run(["data", "audit", str(root), "--out", str(root / "audit")]) == 2
@@ -119,7 +117,6 @@ def test_the_page_goes_outside_and_leaves_no_sheet_of_before(
 
 
 def test_the_page_is_the_same_for_the_same_findings(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     root = made_pictures(tmp_path / "made", classes=2)
     for name in ("0.JPEG", "1.JPEG"):
         shutil.copy(root / "train" / "class0" / name, root / "val" / "class1" / f"copy{name}")
@@ -195,7 +192,6 @@ def test_the_fit_is_what_the_policy_does(width: int, height: int, mode: str, cro
 
 def test_flipped_labels_of_digits_are_doubted() -> None:
     """Twenty of 1,797 labels are wrong; a classifier that never saw the picture in question names them."""
-    pytest.importorskip("sklearn")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.neighbors import KNeighborsClassifier

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from tests.formats.archive_files import tar_of, walked
@@ -38,7 +39,6 @@ def jpeg(seed: int) -> bytes:
 
 
 def meta(change: dict[str, Any] | None = None) -> bytes:
-    scipy = pytest.importorskip("scipy.io")
     fields = ("ILSVRC2012_ID", "WNID", "words", "num_children", "children", "num_train_images")
     records = np.zeros((len(WNIDS) + 1, 1), [(field, object) for field in fields])
     for row, (wnid, number) in enumerate(zip(WNIDS, NUMBERS, strict=True)):
@@ -47,7 +47,7 @@ def meta(change: dict[str, Any] | None = None) -> bytes:
     for field, value in (change or {}).items():
         records[0, 0][field] = value
     stream = io.BytesIO()
-    scipy.savemat(stream, {"synsets": records}, do_compression=True)
+    scipy.io.savemat(stream, {"synsets": records}, do_compression=True)
     return stream.getvalue()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from PIL import Image
 
@@ -17,8 +18,6 @@ from vitrail.data.configs import Data
 from vitrail.data.sources import Source, open_source
 from vitrail.errors import DataError, PictureError
 from vitrail.formats.parquet import GroupCache
-
-pyarrow = pytest.importorskip("pyarrow")
 
 
 def png(value: int) -> bytes:

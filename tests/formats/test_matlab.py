@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import scipy.io
 
 from vitrail.errors import DataError
 from vitrail.formats.matlab import read
@@ -52,15 +53,14 @@ def test_a_row_of_numbers() -> None:
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("kind", ["u1", "i2", "u2", "i4", "f4", "f8", "i8"])
 def test_what_scipy_writes(kind: str, compressed: bool) -> None:
-    scipy = pytest.importorskip("scipy.io")
     random = np.random.default_rng(0)
     arrays = {
         name: random.integers(0, 100, shape).astype(kind) for name, shape in {"a": (1, 8189), "b": (7, 3)}.items()
     }
     stream = io.BytesIO()
-    scipy.savemat(stream, arrays, do_compression=compressed)
+    scipy.io.savemat(stream, arrays, do_compression=compressed)
     found = read(stream.getvalue(), "x")
-    theirs = scipy.loadmat(io.BytesIO(stream.getvalue()))
+    theirs = scipy.io.loadmat(io.BytesIO(stream.getvalue()))
     for name, values in arrays.items():
         assert (found[name] == values).all() and (found[name] == theirs[name]).all()
 

@@ -121,7 +121,6 @@ names = st.text("abé01._/", min_size=1, max_size=9).filter(lambda n: not n.star
 @pytest.fixture(scope="module")
 def checkpoint() -> type:
     """MindSpore's message, given to protobuf's own library."""
-    pytest.importorskip("google.protobuf", reason="needs protobuf (it comes with onnx)")
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     text, number, inner = 9, 3, 11

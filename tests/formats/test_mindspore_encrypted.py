@@ -24,7 +24,6 @@ def block(magic: bytes, tag: bytes, iv: bytes, text: bytes) -> bytes:
 
 def encrypted(folder: Path, mode: str, key: bytes = KEY, size: int = 40) -> Path:
     """As MindSpore does it, in blocks of `size` plain bytes."""
-    pytest.importorskip("cryptography", reason="needs cryptography")
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     mindspore.write(folder / "plain.ckpt", TENSORS)

@@ -42,8 +42,6 @@ def ways(request: pytest.FixtureRequest) -> kernels.Kernels:
     """The loops, both ways."""
     if request.param == "python":
         return PLAIN
-    if importlib.util.find_spec("numba") is None:
-        pytest.skip("needs numba")
     compiled = kernels.ready(augment=True)
     assert compiled is not None
     return compiled

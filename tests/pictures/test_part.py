@@ -77,7 +77,6 @@ def test_B04_a_cut_below_the_part_is_refused_all_the_same(option: str) -> None:
             assert caught.value.code == code
 
 
-@pytest.mark.skipif(turbo.decoder() is None, reason="needs simplejpeg")
 def test_a_file_that_changed_is_looked_through_again() -> None:
     parts, data = Parts(1), jpeg(128, 96)
     read(parts, 0, data, (0, 0, 8, 8), 8)

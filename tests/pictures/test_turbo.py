@@ -18,8 +18,6 @@ from vitrail.pictures import turbo
 from vitrail.pictures.decode import decode, opened
 from vitrail.pictures.jpeg import cut_below, read_jpeg
 
-pytest.importorskip("simplejpeg")
-
 SIZES = [(8, 8), (1, 1), (61, 77), (64, 96), (97, 33), (33, 130)]
 
 

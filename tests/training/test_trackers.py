@@ -41,8 +41,6 @@ def tracked(name: str, folder: Path) -> list[str]:
 
 
 def test_A24_tensorboard_has_each_step_once_after_a_resume(tmp_path: Path) -> None:
-    if importlib.util.find_spec("tensorboard") is None:
-        pytest.skip("tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     assert tracked("tensorboard", tmp_path / "run") == []

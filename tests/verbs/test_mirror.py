@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from tests.verbs.small import hashes, small
@@ -22,8 +23,6 @@ from vitrail.training.journal import read
 from vitrail.verbs import mirror
 from vitrail.verbs.mirror import local_folder
 from vitrail.verbs.train import train
-
-fsspec = pytest.importorskip("fsspec")
 
 URL = "memory://bucket/runs/flowers"
 SHORT = ("schedule.steps=6", "schedule.warmup_epochs=0", "checkpoint={every: 2, unit: steps, keep: 1}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vitrail.cli.options import AS_JSON, DEVICE, RECIPE
+from vitrail.cli.words import on_device, recipe_of, shorthand_options
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ ROWS = 12  # of the table of rates
 
 @click.command("plan")
 @RECIPE
-@click.option("--model", metavar="VARIANT", help="Without a recipe: what to train (`vitrail show models`).")
-@click.option("--weights", metavar="MODEL", help="Weights to start from: a file, a run, a bundle, a name.")
-@click.option("--data", metavar="DATA", help="Pictures: stands for data.root=DATA, the source detected.")
+@shorthand_options
 @click.option("--lr-range", is_flag=True, help="Also try rising learning rates on real batches, and suggest one.")
 @click.option("--largest-batch", is_flag=True, help="Also find the largest batch that memory bears.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="PNG", help="With --lr-range: draw it.")
@@ -47,15 +46,13 @@ def command(
     """
     from vitrail.cli.progress import Counter
     from vitrail.cli.render import result, say
-    from vitrail.cli.train import _recipe
     from vitrail.verbs.plan import plan
 
     if out is not None and not lr_range:
         raise UsageError("V001", "--out draws the rates of --lr-range, which is absent", hint="give both, or none")
     if out is not None:
         _refuse_unwritable(out)
-    words = words if device == "auto" else (*words, f"train.device={device}")
-    recipe, overrides = _recipe(words, model, weights, data, None, False)
+    recipe, overrides = recipe_of(on_device(words, device), model=model, weights=weights, data=data)
     with Counter("rates") as counter:
         done = plan(recipe, overrides, lr_range=lr_range, largest_batch=largest_batch, progress=counter)
     for note in done.notes:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import click
 
 from vitrail.cli.options import AS_JSON, DEVICE, RECIPE
+from vitrail.cli.words import on_device, recipe_of, shorthand_options
 from vitrail.errors import UsageError
 
 
 @click.command("train")
 @RECIPE
-@click.option("--model", metavar="VARIANT", help="Without a recipe: what to train (`vitrail show models`).")
-@click.option("--weights", metavar="MODEL", help="Weights to start from: a file, a run, a bundle, a name.")
-@click.option("--data", metavar="DATA", help="Pictures: stands for data.root=DATA, the source detected.")
+@shorthand_options
 @click.option("--out", metavar="DIR", help="Run folder, or s3://... to copy it to.  [default: runs/RECIPE-NAME]")
 @click.option("--time", "limit", metavar="30m", help="End well when this time has passed: stands for train.time=30m.")
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint, to the same bits.")
@@ -55,8 +54,8 @@ def command(
     if (strict or allow_drift) and not resume:
         flag = "--strict" if strict else "--allow-drift"
         raise UsageError("V001", f"{flag} is of a resumed run, and --resume is absent", hint="give both, or none")
-    words = words if device == "auto" else (*words, f"train.device={device}")
-    recipe, overrides = _recipe(words, model, weights, data, out, resume)
+    asked = on_device(words, device)
+    recipe, overrides = recipe_of(asked, model=model, weights=weights, data=data, out=out, resume=resume)
     overrides += [] if limit is None else [f"train.time={limit}"]
     with Progress() as progress:
         done = train(
@@ -73,29 +72,3 @@ def command(
         f"page    {done.page}",
     ]
     result(lines, values, as_json=as_json)
-
-
-def _recipe(
-    words: tuple[str, ...], model: str | None, weights: str | None, data: str | None, out: str | None, resume: bool
-) -> tuple[str, list[str]]:
-    """The recipe and its overrides that this command line asks for."""
-    from vitrail.verbs.mirror import bring_back, local_folder
-    from vitrail.verbs.train import no_recipe_given, shorthand
-
-    names = [word for word in words if "=" not in word]
-    overrides = [word for word in words if "=" in word]
-    if len(names) > 1:
-        raise UsageError("V001", f"two recipes are named: `{names[0]}` and `{names[1]}`", hint="overrides hold a `=`")
-    given = [*shorthand(model, weights, data), *overrides]
-    if names:
-        return names[0], given
-    if resume and out is not None:
-        bring_back(out)
-        if (local_folder(out) / "recipe.yaml").is_file():
-            return str(local_folder(out) / "recipe.yaml"), given
-    if resume and model is None:
-        where = "--resume needs --out" if out is None else f"no run lies in `{out}`"
-        raise UsageError("V001", where, hint="name the run folder with --out, or the RECIPE it was started with")
-    if model is None or data is None:
-        raise no_recipe_given()
-    return "folder/finetune" if weights else "folder/scratch", given

@@ -19,6 +19,7 @@ from vitrail.cli.main import run
 from vitrail.cli.plan import _rate
 from vitrail.data.sources import open_source
 from vitrail.errors import NumbersBroke, SystemFault, UsageError
+from vitrail.pictures import kernels
 from vitrail.recipe import Recipe
 from vitrail.training import rehearsal
 from vitrail.training.configs import Constant, Train
@@ -256,6 +257,16 @@ def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_measured
 @pytest.mark.parametrize(("count", "said"), [(0.0496, "0.05"), (9.87, "9.9"), (1234.4, "1,234")])
 def test_a_slow_rate_is_not_said_to_be_none(count: float, said: str) -> None:
     assert _rate(count) == said
+
+
+@pytest.mark.parametrize(("auto", "wanted"), [("rand-m9-mstd0.5-inc1", True), (None, False)])
+def test_reading_is_timed_with_the_loops_that_the_run_compiles(
+    auto: str | None, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(kernels, "ready", lambda *, augment=False: asked.append(augment))
+    plan(small("schedule.epochs=9999", *([] if auto is None else [f"augment.auto={auto}"])))
+    assert asked[0] is wanted
 
 
 def test_reading_is_timed_on_the_runs_own_batches() -> None:

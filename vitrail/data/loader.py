@@ -65,8 +65,7 @@ class TrainLoader:
                 f"data.batch {self.data.batch} is more than the {len(self.source.training)} pictures to train on",
                 hint=f"give data.batch={len(self.source.training)} or less",
             )
-        drawn = self.augment.auto is not None or self.augment.jitter is not None
-        worth_compiling(self.source, (stop - start) * self.data.batch, augment=drawn)
+        worth_compiling(self.source, (stop - start) * self.data.batch, self.augment)
         fixed = self._fixed_pixels()
         reading = Reading(self.source, self.policy, self.augment, self.data, self.seed, Parts(len(self.source.labels)))
         samples: dict[int, Samples] = {}
@@ -149,10 +148,10 @@ class TrainLoader:
         return self.source.labels[samples.indices]
 
 
-def worth_compiling(source: Source, pictures: int, *, augment: bool = False) -> None:
-    """Have the pixel loops compiled where so many pictures of the source are to come that it pays."""
+def worth_compiling(source: Source, pictures: int, augment: Augment | None = None) -> None:
+    """Have the pixel loops compiled, those of an augmentation too, where so many pictures are to come that it pays."""
     if pictures >= (LARGE if source.memory is None else SMALL):
-        kernels.ready(augment=augment)
+        kernels.ready(augment=augment is not None and (augment.auto is not None or augment.jitter is not None))
 
 
 def _runs(start: int, stop: int, length: int, per_epoch: int) -> list[tuple[int, int]]:

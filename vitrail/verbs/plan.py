@@ -166,7 +166,7 @@ def _measured(recipe: Recipe, plan: RunPlan, source: Source, absent: str) -> Pla
     steps = recipe.schedule.steps if per_epoch is None else total_steps(recipe.schedule, per_epoch)
     data_s = None
     if not absent and steps is not None:
-        worth_compiling(source, steps * recipe.data.batch)  # as the run would
+        worth_compiling(source, steps * recipe.data.batch, recipe.augment)  # as the run would
         data_s = reading_time(plan.loader, steps)
     size = found.bytes
     saved = 2 * size.weights + size.optimizer if recipe.average is not None else size.weights + size.optimizer

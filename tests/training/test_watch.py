@@ -328,6 +328,14 @@ def a_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return capture.kept(folder, 0)[0]
 
 
+def test_a_file_of_another_kind_is_named_once_with_the_way_to_a_capture(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("<!doctype html><title>A run</title>")
+    with pytest.raises(RunError) as caught:
+        capture.read(path)
+    assert caught.value.what.count(str(path)) == 1 and "captures/" in caught.value.hint
+
+
 @pytest.mark.parametrize("part", [i / 40 for i in range(40)])
 def test_A18_a_changed_byte_of_a_capture_is_refused(part: float, a_capture: Path, tmp_path: Path) -> None:
     data = bytearray(a_capture.read_bytes())

@@ -100,7 +100,7 @@ def read(path: Path) -> Capture:
     try:
         tensors, metadata = safetensors.read(path)
     except WeightsError as error:
-        raise _damaged(path, error.what) from error
+        raise _damaged(path, error.what.removeprefix(f"`{path}`: ")) from error
     if metadata.get("format") != FORMAT:
         raise RunError(
             "V607", f"`{path}` is no capture of a step", hint="name a file in the `captures/` of a run folder"
@@ -169,4 +169,8 @@ def _batch(path: Path, tensors: Tensors, facts: Facts) -> TrainBatch:
 
 
 def _damaged(path: Path, what: str) -> RunError:
-    return RunError("V604", f"`{path}` is damaged: {what}", hint="use another copy of it, or capture the step again")
+    return RunError(
+        "V604",
+        f"`{path}` is damaged: {what}",
+        hint="name a file of a run's `captures/`; of a damaged one take another copy",
+    )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def test_speed_norm_waiting_and_memory_have_panels_of_their_own(tmp_path: Path, 
     for key in more:
         other = [{**row, key: row["step"] * row[key]} if row["event"] == "step" else row for row in rows]
         assert plots.curves(other, tmp_path / "b.png") != drawn, key
+
+
+@pytest.mark.parametrize("steps", [720, 9_999, 1_234_567])
+def test_the_numbers_below_a_small_panel_stand_apart(steps: int) -> None:
+    figure = Figure(figsize=(9.2, 5.1), layout="constrained")
+    axes = figure.add_gridspec(3, 4)[2, 0].subgridspec(1, 1)
+    panel = figure.add_subplot(axes[0])
+    plots._figure_of_steps(panel, np.linspace(1, steps, 50), np.ones(50), ("Memory", " GB"))
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in panel.get_xticklabels() if label.get_text()]
+    assert len(boxes) >= 2
+    assert all(one.x1 < other.x0 for one, other in pairwise(sorted(boxes, key=lambda box: box.x0)))
 
 
 def test_of_steps_told_twice_the_later_telling_holds(tmp_path: Path, journal: list[dict[str, Any]]) -> None:

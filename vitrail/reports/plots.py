@@ -51,11 +51,13 @@ def curves(rows: Iterable[Row], path: Path) -> bytes:
     loss = figure.add_subplot(grid[0, 0])
     rate = figure.add_subplot(grid[1, 0], sharex=loss)
     top1 = figure.add_subplot(grid[:2, 1], sharex=loss)
+    told = [row["step"] for row in steps + evaluations]
     if small:
         row = grid[2, :].subgridspec(1, len(small))
         for place, (title, unit, values) in enumerate(small):
-            axes = figure.add_subplot(row[0, place], sharex=loss)
+            axes = figure.add_subplot(row[0, place])  # with steps of its own: there is room for fewer numbers
             _figure_of_steps(axes, _column(steps, "step"), values, (title, unit))
+            axes.set_xlim(0, max(told, default=1))
     _loss(loss, _column(steps, "step"), _column(steps, "loss"))
     _rate(rate, _column(steps, "step"), _column(steps, "lr"))
     _top1(top1, _column(evaluations, "step"), _column(evaluations, "top1"))
@@ -63,7 +65,6 @@ def curves(rows: Iterable[Row], path: Path) -> bytes:
     for axes in (rate, top1):
         axes.set_xlabel("step", color=MUTED, fontsize=8.5, fontfamily=FONT)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else "")
-    told = [row["step"] for row in steps + evaluations]
     loss.set_xlim(0, max(told, default=1))
     return _save(figure, path)
 
@@ -274,8 +275,20 @@ def _figure_of_steps(
     axes.plot(steps, smooth, color=MUTED, linewidth=1.4, marker="o" if len(steps) == 1 else "", markersize=3)
     axes.set_ylim(0, 1.2 * float(np.nanmax(smooth)) or 1.0)
     axes.locator_params(axis="y", nbins=2)
+    axes.locator_params(axis="x", nbins=3)
     axes.yaxis.set_major_formatter(lambda value, _: (f"{value:,.0f}" if value >= 100 else f"{value:.3g}") + named[1])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value == int(value) else "")
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value) if value == int(value) else "")
+
+
+def _short(count: float) -> str:
+    """A number of steps in few characters.
+
+    >>> _short(500.0), _short(25000.0), _short(1500000.0)
+    ('500', '25k', '1.5M')
+    """
+    if count < 10_000:
+        return f"{count:,.0f}"
+    return f"{count / 1e3:g}k" if count < 1e6 else f"{count / 1e6:g}M"
 
 
 def _top1(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64]) -> None:

@@ -17,20 +17,21 @@ from vitrail.data.loader import TrainLoader, evaluation_batches
 from vitrail.data.sources import Source, open_source
 from vitrail.pictures.policy import Policy
 
-PER_CLASS = 30
+SOME, ALL = (30, 10), (1000, 1000)  # pictures of a class to train on and to hold out
 POLICY = Policy(size=(48, 48), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-@pytest.fixture(scope="module")
-def folders(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny-ImageNet-20: thirty training pictures and ten to hold out of each class."""
+@pytest.fixture(scope="module", params=[SOME, pytest.param(ALL, marks=pytest.mark.prove)], ids=["some", "all"])
+def folders(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny-ImageNet-20: some pictures of each class, or all."""
+    training, held_out = request.param
     place = tmp_path_factory.mktemp("tiny")
     of_class: dict[str, list[tarfile.TarInfo]] = defaultdict(list)
     with tarfile.open(shared / "data" / "photos" / "tinyimagenet20.tar") as tar:
         for member in sorted((member for member in tar if member.isfile()), key=lambda member: member.name):
             of_class[member.name.rpartition("/")[0]].append(member)
         for folder, members in of_class.items():
-            for member in members[: PER_CLASS if "/train/" in folder else 10]:
+            for member in members[: training if "/train/" in folder else held_out]:
                 tar.extract(member, place, filter="data")
     return place / "tinyimagenet20"
 

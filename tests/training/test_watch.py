@@ -300,6 +300,25 @@ def test_A17_overflows_are_counted_and_kept_on_demand(tmp_path: Path) -> None:
     assert not (tmp_path / "not" / capture.FOLDER).exists()
 
 
+def test_A17_an_overflow_at_the_edge_is_repeated_for_one_of_two_ranks(tmp_path: Path) -> None:
+    """Half the pictures of a step count half, and their gradient is multiplied by two before the mean."""
+    train_config = configs.Train(seed=5, loss_scale=configs.DynamicScale(initial=2.0**40, window=50))
+    quiet = {
+        "evaluate": None,
+        "checkpoint": configs.Checkpoint(every=0),
+        "schedule": configs.Constant(steps=40, lr=1e-3),
+    }
+    watched = Watch(overflows=True, captures=100)
+    wanted = plan(tmp_path, watch=watched, train=train_config, precision="fp16", **quiet)
+    train(wanted, resume=None, listener=silent)
+    steps = [capture.read(path) for path in capture.kept(tmp_path, 0)]
+    edge = min(steps, key=lambda one: one.facts.scale.value if one.facts.scale else 0.0)
+    whole = 2 * len(edge.batch.labels)
+    facts, batch = replace(edge.facts, ranks=2, whole=whole), replace(edge.batch, whole=whole)
+    done = again(wanted, replace(edge, facts=facts, batch=batch))
+    assert done.same is None and done.done.overflow and finding(done).phase == "backward"
+
+
 # ---- damaged and foreign captures
 
 

@@ -81,7 +81,10 @@ def replay(module: nn.Module, capture: Capture, how: How) -> Replay:
     """Repeat a step. module: with the kept weights, in training mode; how: as in the run, and of any device."""
     batch = capture.batch
     still = torch.optim.SGD([{"params": trainable(module), "lr_scale": 1.0}], lr=0.0)
-    state = TrainState(module, still, step=batch.step, scale=capture.facts.scale)
+    facts, scale = capture.facts, capture.facts.scale
+    if scale is not None:  # of several ranks each multiplies its part of the loss by their number, before the mean
+        scale = replace(scale, value=scale.value * facts.ranks)
+    state = TrainState(module, still, step=batch.step, scale=scale)
     seen = _Seen()
     with ExitStack() as stack:
         stack.callback(module.register_forward_pre_hook(_part(seen)).remove)
@@ -92,7 +95,6 @@ def replay(module: nn.Module, capture: Capture, how: How) -> Replay:
                 hook = parameter.register_post_accumulate_grad_hook(_gradient(seen, name))  # type: ignore[no-untyped-call]
                 stack.callback(hook.remove)
         done = take_step(state, batch, 0.0, replace(how, average=None, broken_layer=None))
-    facts = capture.facts
     same = _equal(done.loss, facts.loss) and _equal(done.norm, facts.norm) if facts.ranks == 1 else None
     found = _first(seen, capture, done)
     return Replay(done, same, None if found is None else _with_pictures(found, batch, mixed=how.mix is not None))

@@ -33,9 +33,11 @@ class _Attention(torch.autograd.Function):
         B, N, D = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3  # noqa: N806
         out = qkv.new_empty(B, N, heads, D // heads)
         maps = qkv.new_empty(B * heads, N, N)
+        split = qkv.new_empty(3 * B, heads, N, D // heads)  # of each chunk in turn its q, its k, its v
         masks = Masks(dropout, qkv.dtype) if dropout else None
         for part, own in _chunks(B, heads, maps):
-            q, k, v = _heads(qkv[part], 3, heads)
+            theirs = torch.unflatten(qkv[part], 2, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, b, H, N, d)
+            q, k, v = _three(split, part).copy_(theirs).flatten(1, 2)
             scores = q.new_empty(own.shape) if bias is None else _repeated(bias, own)
             torch.baddbmm(
                 scores, q, k.transpose(1, 2), beta=int(bias is not None), alpha=q.shape[-1] ** -0.5, out=scores
@@ -44,39 +46,39 @@ class _Attention(torch.autograd.Function):
             if masks is not None:
                 masks.mark(own)
                 own = kept(own, out=scores)
-            x = _product(own, v, masks.rate.scale if masks is not None else 1.0)
-            out[part] = x.view(-1, heads, N, D // heads).transpose(1, 2)
-        ctx.save_for_backward(qkv, maps)
-        ctx.heads, ctx.dropout, ctx.bias = heads, dropout, bias is not None and bias.dtype
+            x = _product(own, v, masks.rate.scale if masks is not None else 1.0, out=torch.empty_like(q))
+            out[part] = torch.unflatten(x, 0, (-1, heads)).transpose(1, 2)
+        ctx.save_for_backward(split, maps)
+        ctx.dropout, ctx.bias = dropout, bias is not None and bias.dtype
         return out.flatten(2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        qkv, maps = ctx.saved_tensors
-        heads, dropout = ctx.heads, ctx.dropout
+        split, maps = ctx.saved_tensors
+        dropout = ctx.dropout
         B, N, D = grad.shape  # noqa: N806
-        scale = Rate(dropout, qkv.dtype).scale if dropout else 1.0
-        grad_qkv = torch.empty_like(qkv)
+        heads = split.shape[1]
+        scale = Rate(dropout, grad.dtype).scale if dropout else 1.0
+        grad_qkv = grad.new_empty(B, N, 3, heads, D // heads)
         grad_bias = maps.new_zeros(heads, N, N, dtype=ctx.bias) if ctx.bias else None
         for part, own in _chunks(B, heads, maps):
-            q, k, v = _heads(qkv[part], 3, heads)
-            (g,) = _heads(grad[part], 1, heads)
+            q, k, v = _three(split, part).flatten(1, 2)
+            g = torch.unflatten(grad[part], 2, (heads, -1)).transpose(1, 2).flatten(0, 1)
+            gradients = q.new_empty(3, *q.shape)
             room = torch.empty_like(own)
-            grad_v = _product((kept(own, out=room) if dropout else own).transpose(1, 2), g, scale)
-            scores = _product(g, v.transpose(1, 2), scale)
+            _product((kept(own, out=room) if dropout else own).transpose(1, 2), g, scale, out=gradients[2])
+            scores = _product(g, v.transpose(1, 2), scale, out=torch.empty_like(own))
             if dropout:
                 torch.ops.aten.threshold_backward.grad_input(scores, own, 0.0, grad_input=scores)
                 own = unmarked(own, out=room)
             scores = torch._softmax_backward_data(scores, own, -1, own.dtype)
-            grad_q = _product(scores, k, q.shape[-1] ** -0.5)
-            grad_k = _product(scores.transpose(1, 2), q, q.shape[-1] ** -0.5)
+            _product(scores, k, q.shape[-1] ** -0.5, out=gradients[0])
+            _product(scores.transpose(1, 2), q, q.shape[-1] ** -0.5, out=gradients[1])
             if grad_bias is not None:
                 grad_bias += scores.view(-1, heads, N, N).sum(0, dtype=ctx.bias)
-            for i, gradient in enumerate((grad_q, grad_k, grad_v)):
-                into = grad_qkv[part].view(-1, N, 3, heads, D // heads)[:, :, i]
-                into.copy_(gradient.view(-1, heads, N, D // heads).transpose(1, 2))
-        return grad_qkv, grad_bias, None, None
+            grad_qkv[part] = torch.unflatten(gradients, 1, (-1, heads)).permute(1, 3, 0, 2, 4)
+        return grad_qkv.flatten(2), grad_bias, None, None
 
 
 def _chunks(B: int, heads: int, maps: Tensor) -> Iterator[tuple[slice, Tensor]]:  # noqa: N803
@@ -87,10 +89,9 @@ def _chunks(B: int, heads: int, maps: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield slice(start, stop), maps[start * heads : stop * heads]
 
 
-def _heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """(b, N, parts D) -> parts x (b H, N, d)"""
-    x = torch.unflatten(x, 2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
-    return x.flatten(1, 2).unbind(0)
+def _three(split: Tensor, part: slice) -> Tensor:
+    """A chunk's own q, k and v.  (3 B, H, N, d) -> (3, b, H, N, d)"""
+    return torch.unflatten(split[3 * part.start : 3 * part.stop], 0, (3, -1))
 
 
 def _repeated(bias: Tensor, maps: Tensor) -> Tensor:
@@ -98,7 +99,6 @@ def _repeated(bias: Tensor, maps: Tensor) -> Tensor:
     return bias.to(maps.dtype).repeat(len(maps) // len(bias), 1, 1)
 
 
-def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
+def _product(a: Tensor, b: Tensor, scale: float, *, out: Tensor) -> Tensor:
     """scale a b"""
-    out = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
     return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)

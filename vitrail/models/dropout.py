@@ -1,9 +1,13 @@
 """Dropout masks from few random bits, on the processor; other devices have fast generators of their own.
 
 Torch's `bernoulli_` draws 24 bits for each entry, one entry after the other: in a CCT's training step that was a fifth
-of the time. Here SFC64 draws words of 64 bits, and each gives several entries: a lane of it, as wide as the entry, is
+of the time. Here words of 64 bits are drawn, and each gives several entries: a lane of it, as wide as the entry, is
 compared with the rate by one subtraction, whose sign then says what is dropped. So a mask is a sign bit: it costs no
 memory on numbers that are not negative, and is put on and taken off by integer instructions.
+
+The words are many generators side by side, begun by SplitMix64 (Steele, Lea, Flood 2014) and moved on by xorshift
+(Marsaglia 2003, 13-7-17), in torch's integer operations: so every core draws the words that it will use itself. One
+generator on one core was five times slower as soon as another core had touched its memory.
 
 A call of a layer draws one seed from torch's generator and all its entries from that. So masks are a function of
 torch's state, as torch's own are: of (seed, step, rank, order of the calls) in a training step, equal when a
@@ -15,11 +19,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+GAMMA, MUL1, MUL2 = 0x9E3779B97F4A7C15 - 2**64, 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64  # SplitMix64's
 LANES = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of an entry -> the lane that it takes
 
 
@@ -56,19 +60,45 @@ class Rate:
         self.scale = (self.rest + 1) / (self.rest + 1 - self.threshold)
 
 
+class Words:
+    """Random 64-bit words, as many at each draw as at the first."""
+
+    def __init__(self, count: int) -> None:
+        x = torch.arange(count).mul_(GAMMA).add_(torch.empty((), dtype=torch.int64).random_())
+        self._spare = torch.empty_like(x)
+        x = self._shifted(x, -30).mul_(MUL1)
+        x = self._shifted(x, -27).mul_(MUL2)
+        self._next = self._shifted(x, -31)
+
+    def draw(self) -> Tensor:
+        """The next ones, which the draw after it overwrites."""
+        for by in (13, -7, 17):
+            self._shifted(self._next, by)
+        return self._next
+
+    def _shifted(self, x: Tensor, by: int) -> Tensor:
+        """x ^= x << by, or where that is negative x >> -by, in place; torch's shift to the right repeats the sign."""
+        if by > 0:
+            torch.bitwise_left_shift(x, by, out=self._spare)
+        else:
+            torch.bitwise_right_shift(x, -by, out=self._spare).bitwise_and_((1 << 64 + by) - 1)
+        return x.bitwise_xor_(self._spare)
+
+
 class Masks:
-    """The masks of one call of a layer, drawn one after the other."""
+    """The masks of one call of a layer, drawn one after the other, the first of them the largest."""
 
     def __init__(self, rate: float, dtype: torch.dtype) -> None:
         self.rate = Rate(rate, dtype)
-        self._bits = np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_()))
+        self._words: Words | None = None
 
     def draw(self, *shape: int) -> Tensor:
         """Integers as wide as the entries, less than 0 where the entry is dropped."""
         count = math.prod(shape)
-        words: Any = self._bits.random_raw(-(-count * self.rate.lane.itemsize // 8))
-        lanes = torch.from_numpy(words.view(np.int64)).view(self.rate.lane)[:count].view(shape)
-        return lanes.bitwise_and_(self.rate.rest).sub_(self.rate.threshold)
+        if self._words is None:
+            self._words = Words(-(-count * self.rate.lane.itemsize // 8))
+        lanes = self._words.draw().view(self.rate.lane)[:count].view(shape)
+        return torch.bitwise_and(lanes, self.rate.rest).sub_(self.rate.threshold)
 
     def mark(self, values: Tensor) -> None:
         """Turn the sign of the dropped ones of some values, none of which is negative."""

@@ -3,7 +3,7 @@
 Both sides train the recipe's network from scratch on the same cores, with its augmentation, mixing, loss, batch,
 average and schedule, for as many steps as fit the minutes (each side's step is timed first). Ours is `vitrail train`.
 The peer is timm's loop: its transforms, Mixup, optimizer groups, schedule and ModelEmaV3, torch's DataLoader with two
-workers, fp32 or bf16 autocast, whichever is faster here, around CCT-7 in plain torch (`plain_cct.py`): timm has none.
+workers, fp32 or bf16 autocast, whichever is faster here, around CCT in plain torch (`plain_cct.py`): timm has none.
 The learning rate is the best of three on seed 0, on each side; then there are three seeds. Every finished run is kept
 in results/minutes-CASE.json at once, and is not made again. The difference is that of the pictures, paired: bounds are
 95 % of 10,000 bootstrap samples of pictures and seeds.
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.plain_cct import DIM, PlainCCT  # noqa: E402
+from bench.plain_cct import PlainCCT  # noqa: E402
 from vitrail import __version__  # noqa: E402
 from vitrail.bundle.write import tools  # noqa: E402
 from vitrail.data.configs import Mix, PadCrop, RandomResizedCrop  # noqa: E402
@@ -46,9 +47,9 @@ from vitrail.training.configs import EMA, AdamW, Cosine  # noqa: E402
 from vitrail.training.journal import read  # noqa: E402
 from vitrail.verbs.train import train  # noqa: E402
 
-CASES = {"tiny": "tiny_imagenet/cct_7_3x2_64", "cifar10": "cifar10/cct_7_3x1_32_30minutes"}
+CASES = {"tiny": "tiny_imagenet/cct_6_3x3_64", "cifar10": "cifar10/cct_7_3x1_32_30minutes"}
 RATES, SEEDS = (0.5, 1.0, 2.0), 3  # times the recipe's rate
-TIMED, WARM = 12, 3  # steps by which a side's pace is found, after so many
+TIMED, WARM = 24, 8  # steps by which a side's pace is found, after so many
 SPARE = 0.97  # of the minutes are planned
 Right = NDArray[np.bool_]
 
@@ -123,9 +124,7 @@ class Theirs:
         torch.manual_seed(seed)
         config, mix, how = recipe.config, recipe.mix, recipe.optimizer
         assert isinstance(config, CCTConfig) and isinstance(how, AdamW) and isinstance(recipe.average, EMA)
-        widths = (config.conv_width, DIM) if config.conv_layers == 2 else (DIM,)
-        classes = len(source.classes)
-        module = PlainCCT(classes, widths=widths, drop=config.attention_dropout, drop_path=config.drop_path)
+        module = PlainCCT(replace(config, classes=len(source.classes)))
         for name, parameter in module.named_parameters():  # as their code begins
             if parameter.ndim == 4:
                 nn.init.kaiming_normal_(parameter)
@@ -143,7 +142,7 @@ class Theirs:
         if isinstance(mix, Mix):
             self.mixup = Mixup(
                 mixup_alpha=mix.mixup, cutmix_alpha=mix.cutmix, prob=mix.probability, switch_prob=mix.switch,
-                label_smoothing=getattr(recipe.loss, "smoothing", 0.0), num_classes=classes,
+                label_smoothing=getattr(recipe.loss, "smoothing", 0.0), num_classes=len(source.classes),
             )  # fmt: skip
             self.loss = SoftTargetCrossEntropy()
 

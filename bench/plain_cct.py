@@ -1,4 +1,4 @@
-"""CCT-7 in plain torch, as its paper and its published code describe it (arXiv 2104.05704): a peer to be timed.
+"""CCT in plain torch, as its paper and its published code describe it (arXiv 2104.05704): a peer to be timed.
 
 Attention written out, `F.dropout`, torch's `bernoulli_`. Not SHI-Labs' own code: written anew, with its names,
 so that our weights fit and the answers can be compared. Letters: B pictures, N tokens, D width, H heads.
@@ -6,38 +6,39 @@ so that our weights fit and the answers can be compared. Letters: B pictures, N 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DIM, DEPTH, HEADS, TOKENS = 256, 7, 4, 256
+from vitrail.models.configs import CCTConfig
 
 
 class Attention(nn.Module):
-    def __init__(self, drop: float) -> None:
+    def __init__(self, c: CCTConfig) -> None:
         super().__init__()
-        self.qkv = nn.Linear(DIM, 3 * DIM, bias=False)
-        self.attn_drop = nn.Dropout(drop)
-        self.proj = nn.Linear(DIM, DIM)
+        self.heads = c.heads
+        self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=False)
+        self.attn_drop = nn.Dropout(c.attention_dropout)
+        self.proj = nn.Linear(c.dim, c.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, D = x.shape  # noqa: N806
-        q, k, v = self.qkv(x).reshape(B, N, 3, HEADS, D // HEADS).permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-2, -1)) * (D // HEADS) ** -0.5
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1)) * (D // self.heads) ** -0.5
         weights = self.attn_drop(weights.softmax(dim=-1))
         mixed: Tensor = self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))
         return mixed
 
 
 class Block(nn.Module):
-    def __init__(self, drop: float, drop_path: float) -> None:
+    def __init__(self, c: CCTConfig, drop_path: float) -> None:
         super().__init__()
-        self.pre_norm, self.norm1 = nn.LayerNorm(DIM), nn.LayerNorm(DIM)
-        self.self_attn = Attention(drop)
-        self.linear1, self.linear2 = nn.Linear(DIM, 2 * DIM), nn.Linear(2 * DIM, DIM)
+        hidden = int(c.dim * c.mlp_ratio)
+        self.pre_norm, self.norm1 = nn.LayerNorm(c.dim), nn.LayerNorm(c.dim)
+        self.self_attn = Attention(c)
+        self.linear1, self.linear2 = nn.Linear(c.dim, hidden), nn.Linear(hidden, c.dim)
         self.rate = drop_path
 
     def drop_path(self, x: Tensor) -> Tensor:
@@ -54,12 +55,13 @@ class Block(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, c: CCTConfig) -> None:
         super().__init__()
+        widths = (c.channels, *[c.conv_width] * (c.conv_layers - 1), c.dim)
         self.conv_layers = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(before, width, 3, 1, 1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-                for before, width in pairwise((3, *widths))
+                for before, width in pairwise(widths)
             )
         )
 
@@ -69,13 +71,13 @@ class Tokenizer(nn.Module):
 
 
 class Transformer(nn.Module):
-    def __init__(self, classes: int, drop: float, drop_path: float) -> None:
+    def __init__(self, c: CCTConfig) -> None:
         super().__init__()
-        self.positional_emb = nn.Parameter(torch.zeros(1, TOKENS, DIM))
-        self.attention_pool = nn.Linear(DIM, 1)
-        self.blocks = nn.ModuleList(Block(drop, drop_path * i / (DEPTH - 1)) for i in range(DEPTH))
-        self.norm = nn.LayerNorm(DIM)
-        self.fc = nn.Linear(DIM, classes)
+        self.positional_emb = nn.Parameter(torch.zeros(1, c.tokens, c.dim))
+        self.attention_pool = nn.Linear(c.dim, 1)
+        self.blocks = nn.ModuleList(Block(c, c.drop_path * i / (c.depth - 1)) for i in range(c.depth))
+        self.norm = nn.LayerNorm(c.dim)
+        self.fc = nn.Linear(c.dim, c.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.positional_emb
@@ -88,14 +90,12 @@ class Transformer(nn.Module):
 
 
 class PlainCCT(nn.Module):
-    """Pictures that make 256 tokens -> (B, classes): of 32 pixels by one convolution, of 64 by two."""
+    """Pictures (B, C, H, W) -> (B, classes)"""
 
-    def __init__(
-        self, classes: int, *, widths: Sequence[int] = (DIM,), drop: float = 0.1, drop_path: float = 0.1
-    ) -> None:
+    def __init__(self, c: CCTConfig) -> None:
         super().__init__()
-        self.tokenizer = Tokenizer(widths)
-        self.classifier = Transformer(classes, drop, drop_path)
+        self.tokenizer = Tokenizer(c)
+        self.classifier = Transformer(c)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.tokenizer(x))

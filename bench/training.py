@@ -35,7 +35,7 @@ from vitrail.data.batches import TrainBatch  # noqa: E402
 from vitrail.machine import cores, cpu_flags, cpu_name, keep_fp32_true, keep_pages  # noqa: E402
 from vitrail.models import build, set_attention  # noqa: E402
 from vitrail.models.catalog import variant  # noqa: E402
-from vitrail.models.configs import ModelConfig  # noqa: E402
+from vitrail.models.configs import CCTConfig, ModelConfig  # noqa: E402
 from vitrail.training.configs import AdamW, CrossEntropy  # noqa: E402
 from vitrail.training.optimizers import make  # noqa: E402
 from vitrail.training.probe import fastest_way  # noqa: E402
@@ -92,21 +92,22 @@ def theirs(module: nn.Module, config: ModelConfig, size: int, precision: str, *,
 
 def peers_of_cct(config: ModelConfig, size: int, peer: Path | None, notes: list[str]) -> dict[str, Way]:
     """SHI-Labs' own network where it is given, and the plain form, after making sure that it is the same network."""
-    plain = PlainCCT(config.classes)
+    assert isinstance(config, CCTConfig)
+    plain = PlainCCT(config)
     module = build(config, seed=1).eval()
     plain.load_state_dict(module.state_dict())
     x = torch.from_numpy(batch(config, 2).images)
     torch.testing.assert_close(plain.eval()(x), module(x), rtol=0, atol=1e-4)
-    made: dict[str, Callable[[int], nn.Module]] = {"plain torch": PlainCCT}
+    made: dict[str, Callable[[], nn.Module]] = {"plain torch": lambda: PlainCCT(config)}
     if peer is None:
         notes.append("SHI-Labs' loop: not run, no --peer DIR given")
     else:
         sys.path.insert(0, str(peer))
         from src import cct_7_3x1_32  # type: ignore[import-not-found]
 
-        made = {"SHI-Labs": lambda classes: cct_7_3x1_32(num_classes=classes), **made}
+        made = {"SHI-Labs": lambda: cct_7_3x1_32(num_classes=config.classes), **made}
     return {
-        f"{name} {precision}": theirs(make_one(config.classes), config, size, precision, fused=False)
+        f"{name} {precision}": theirs(make_one(), config, size, precision, fused=False)
         for name, make_one in made.items()
         for precision in ("fp32", "bf16")
     }

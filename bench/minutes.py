@@ -1,9 +1,11 @@
 """Accuracy in the same minutes, beside a peer's loop:  python bench/minutes.py tiny|cifar10 DIR --minutes M
 
 Both sides train the recipe's network from scratch on the same cores, with its augmentation, mixing, loss, batch,
-average and schedule, for as many steps as fit the minutes (each side's step is timed first). Ours is `vitrail train`.
-The peer is timm's loop: its transforms, Mixup, optimizer groups, schedule and ModelEmaV3, torch's DataLoader with two
-workers, fp32 or bf16 autocast, whichever is faster here, around CCT in plain torch (`plain_cct.py`): timm has none.
+average, schedule (warm-up keeps its share) and SHI-Labs' own mask rates, for as many steps as fit the minutes. Each
+side's step is timed first, on all cores, which must be quiet then; a run after that may share the machine (--threads),
+and keeps its own seconds. Ours is `vitrail train`. The peer is timm's loop: its transforms, Mixup, optimizer groups,
+schedule and ModelEmaV3, torch's DataLoader with two workers, fp32 or bf16 autocast, whichever is faster here, around
+CCT in plain torch (`plain_cct.py`): timm has none.
 The learning rate is the best of three on seed 0, on each side; then there are three seeds. Every finished run is kept
 in results/minutes-CASE.json at once, and is not made again. The difference is that of the pictures, paired: bounds are
 95 % of 10,000 bootstrap samples of pictures and seeds.
@@ -48,6 +50,7 @@ from vitrail.training.journal import read  # noqa: E402
 from vitrail.verbs.train import train  # noqa: E402
 
 CASES = {"tiny": "tiny_imagenet/cct_6_3x3_64", "cifar10": "cifar10/cct_7_3x1_32_30minutes"}
+MASKS = ["model.attention_dropout=0.1", "model.drop_path=0.1"]  # SHI-Labs'; the short recipes have fewer
 RATES, SEEDS = (0.5, 1.0, 2.0), 3  # times the recipe's rate
 TIMED, WARM = 24, 8  # steps by which a side's pace is found, after so many
 SPARE = 0.97  # of the minutes are planned
@@ -57,12 +60,12 @@ Right = NDArray[np.bool_]
 # ---------------------------------------------------------------- our side
 
 
-def ours(recipe: str, root: str, steps: int, lr: float, seed: int) -> tuple[Right, float]:
+def ours(recipe: str, given: list[str], steps: int, seed: int, threads: int) -> tuple[Right, float]:
     """Which held-out pictures were named rightly, and the seconds of the steps."""
-    quiet = ["evaluation.every=0", "checkpoint.every=0"]
-    given = [f"data.root={root}", f"schedule.steps={steps}", f"schedule.lr={lr:.9f}", f"train.seed={seed}", *quiet]
+    quiet = ["evaluation.every=0", "checkpoint.every=0", f"train.threads={threads}"]
+    run = [f"schedule.steps={steps}", f"train.seed={seed}"]
     with tempfile.TemporaryDirectory() as place:
-        done = train(recipe, given, out=Path(place) / "run")
+        done = train(recipe, [*given, *run, *quiet], out=Path(place) / "run")
         rows = [row for row in read(done.folder / "journal.jsonl") if row["event"] == "step"]
     assert done.evaluation is not None
     times = [float(str(row["wait_s"])) + float(str(row["step_s"])) for row in rows]
@@ -248,24 +251,32 @@ def difference(mine: NDArray[np.bool_], other: NDArray[np.bool_]) -> dict[str, f
     return {"mean": float(paired.mean()), "low": float(low), "high": float(high)}
 
 
+def share_of_warmup(recipe: Recipe) -> float:
+    """The part of the recipe's epochs that is warm-up."""
+    assert isinstance(recipe.schedule, Cosine) and recipe.schedule.epochs
+    return (recipe.schedule.warmup_epochs or 0.0) / recipe.schedule.epochs
+
+
 def main() -> None:
     """Time both, find their rates, run the seeds, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", choices=CASES)
     parser.add_argument("root")
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--threads", type=int, default=cores(), help="of the runs; the timing takes every core")
     parser.add_argument("--out", type=Path, help="default: results/minutes-CASE.json")
     args = parser.parse_args()
     import torchvision_beside_cpu_torch  # noqa: F401
 
     name = CASES[args.case]
-    recipe = load_recipe(name, [f"data.root={args.root}"])
+    given = [*MASKS, f"data.root={args.root}"]
+    recipe = load_recipe(name, given)
     source = open_source(recipe.data)
     kept = Kept(args.out or ROOT / "results" / f"minutes-{args.case}.json", args.minutes)
     torch.set_num_threads(cores())
     pace = kept.values["pace"]
     if not pace:
-        pace["ours"] = ours(name, args.root, TIMED, recipe.schedule.lr, 0)[1]
+        pace["ours"] = ours(name, given, TIMED, 0, cores())[1]
         for precision in ("fp32", "bf16"):
             pace[f"theirs {precision}"] = theirs(recipe, source, TIMED, 0, precision)[1]
         kept.write()
@@ -273,14 +284,21 @@ def main() -> None:
     steps = {side: math.floor(SPARE * 60 * args.minutes / pace[side]) for side in ("ours", f"theirs {precision}")}
     print(", ".join(f"{side}: {count} steps" for side, count in steps.items()), flush=True)
 
+    torch.set_num_threads(args.threads)
+
+    def shortened(side: str, times: float) -> list[str]:
+        """The recipe with another rate, and its warm-up as short as the run."""
+        warmup = share_of_warmup(recipe) * steps[side] * recipe.data.batch / len(source.training)
+        return [*given, f"schedule.lr={recipe.schedule.lr * times:.9f}", f"schedule.warmup_epochs={warmup:.9f}"]
+
     def mine(times: float, seed: int) -> Right:
-        lr = recipe.schedule.lr * times
-        return kept.run("ours", times, seed, lambda: ours(name, args.root, steps["ours"], lr, seed))
+        words = shortened("ours", times)
+        return kept.run("ours", times, seed, lambda: ours(name, words, steps["ours"], seed, args.threads))
 
     def peer(times: float, seed: int) -> Right:
-        other = load_recipe(name, [f"schedule.lr={recipe.schedule.lr * times:.9f}"])
-        count = steps[f"theirs {precision}"]
-        return kept.run("theirs", times, seed, lambda: theirs(other, source, count, seed, precision))
+        side = f"theirs {precision}"
+        other = load_recipe(name, shortened(side, times))
+        return kept.run("theirs", times, seed, lambda: theirs(other, source, steps[side], seed, precision))
 
     found: dict[str, list[Right]] = {}
     best: dict[str, dict[float, float]] = {}

@@ -31,6 +31,7 @@ HOW = (
 
 # Has its effect on other data than these made ones, where its tests are.
 ELSEWHERE = {
+    "checkpoint.sharded": "tests/ranks: several ranks",
     "data.held_out": "tests/data: sources with both a validation and a test part",
     "data.decode": "tests/pictures: JPEG files",
     "data.follow_outside": "tests/data: folders with links",

@@ -12,6 +12,7 @@ import numpy as np
 from vitrail import disk
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.training import checkpoint
+from vitrail.training.parts import part_name
 
 OLD, NEW = 10, 20
 
@@ -67,7 +68,29 @@ def mark_best(place: Path) -> Callable[[], object]:
     return lambda: checkpoint.save(folder, snapshot(NEW), keep=2, best=True).name
 
 
-SAVES = ("full_save", "weights_only", "best_copy", "prune", "mark_best")
+def in_parts(place: Path) -> Callable[[], object]:
+    """The parts of two ranks, written by one process, over an older generation."""
+    folder = place / "checkpoints"
+    checkpoint.save(folder, snapshot(OLD), keep=1)
+    new = snapshot(NEW)
+
+    def halves(tensors: Tensors, rank: int) -> Tensors:
+        cut = {name: tensor.array()[rank::2] for name, tensor in tensors.items()}
+        return {name: Stored.of(rows.copy()) for name, rows in cut.items()}
+
+    def act() -> object:
+        with checkpoint.Saving(folder, NEW, keep=1, best=False) as saving:
+            aside = saving.begin(checkpoint.size_of(new.files))
+            members: checkpoint.Members = {}
+            for rank in (0, 1):
+                mine = {part_name(name, rank, 2): halves(tensors, rank) for name, tensors in new.files.items()}
+                members |= checkpoint.written(aside, mine)
+            return saving.end(members, checkpoint.state_bytes(new)).name
+
+    return act
+
+
+SAVES = ("full_save", "weights_only", "best_copy", "prune", "mark_best", "in_parts")
 
 
 # Guards taken away on purpose: the tests must see each of these fail.

@@ -10,10 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.ranks import work
 from tests.verbs.small import hashes, small
+from vitrail import opening
 from vitrail.data.configs import Data
 from vitrail.data.sources import open_source
 from vitrail.models import build
@@ -21,9 +23,11 @@ from vitrail.models.classifier import Classifier
 from vitrail.ranks import Ranks
 from vitrail.recipe import load_recipe
 from vitrail.training import capture
+from vitrail.training.checkpoint import CHECKPOINTS, Snapshot, load, newest_good
 from vitrail.training.journal import read
 from vitrail.verbs.replay import replay
 from vitrail.verbs.sharing import evaluated
+from vitrail.verbs.show import show
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOSE = 1e-5  # relative, of each step's loss
@@ -68,6 +72,40 @@ def test_A13_the_same_world_again_gives_the_same_bits(place: Path) -> None:
     assert hashes(place / "stopped") == hashes(place / "noise")
     stops = [row for row in read(place / "stopped" / "journal.jsonl") if row["event"] == "stopped"]
     assert len(stops) == 1 and stops[0]["by"] == "SIGTERM"
+
+
+def saved(run: Path) -> tuple[set[str], Snapshot]:
+    path, passed_over = newest_good(run / CHECKPOINTS)
+    assert path is not None and not passed_over
+    return set(os.listdir(path)), load(path)
+
+
+def test_A13_a_checkpoint_in_parts_is_the_whole_one(place: Path) -> None:
+    """Stopped and resumed in between; read back, its tensors are those that rank 0 saved alone."""
+    names, parts = saved(place / "sharded")
+    parted = {f"{name}.part-000{n}-of-0002.safetensors" for name in ("weights", "optimizer", "ema") for n in (1, 2)}
+    assert names == {*parted, "state.json", "manifest.json"}
+    whole = saved(place / "fsdp")[1]
+    assert parts.files == whole.files
+    largest = max((place / "sharded" / CHECKPOINTS / "step-00000012" / name).stat().st_size for name in parted)
+    assert largest < 0.8 * sum(tensor.nbytes for tensor in whole.files["optimizer"].values())  # half, and names
+
+
+def test_A13_from_a_checkpoint_in_parts_to_one_process(place: Path, one: Path) -> None:
+    assert any("part-0001-of-0002" in name for name in saved(place / "shards_to_one")[0])
+    work.run(place / "shards_to_one", small(*work.QUIET), resume=True)
+    assert same(losses(place / "shards_to_one"), losses(one))
+
+
+def test_a_checkpoint_in_parts_opens_and_is_shown(place: Path) -> None:
+    path = place / "sharded" / CHECKPOINTS / "step-00000012"
+    batch = np.random.default_rng(0).random((2, 3, 16, 16), np.float32)
+    assert np.array_equal(opening.open(str(path)).logits(batch), opening.open(str(place / "sharded")).logits(batch))
+    assert show(str(path)).values["checkpoint"]["averaged"] is True
+
+
+def test_a_part_that_is_refused_leaves_no_checkpoint(place: Path) -> None:
+    assert os.listdir(place / "refused" / CHECKPOINTS) == []
 
 
 def test_A13_from_one_process_to_two_ranks(place: Path, one: Path) -> None:

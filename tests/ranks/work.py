@@ -16,11 +16,13 @@ import numpy as np
 from tests.verbs.small import small
 from vitrail.data.configs import Data
 from vitrail.data.sources import open_source
-from vitrail.errors import NumbersBroke, Stopped, VitrailError
+from vitrail.errors import NumbersBroke, Stopped, SystemFault, VitrailError
+from vitrail.formats.stored import Tensors
 from vitrail.models import build
 from vitrail.models.classifier import Classifier
-from vitrail.ranks import joined, world
+from vitrail.ranks import Ranks, joined, world
 from vitrail.recipe import Recipe
+from vitrail.training import across, checkpoint
 from vitrail.verbs import adapter
 from vitrail.verbs.sharing import evaluated
 from vitrail.verbs.train import train
@@ -108,6 +110,26 @@ def slow(place: Path) -> None:
     train(small(*QUIET, "train.patience=5"), out=place, listener=tell)
 
 
+def refused(place: Path, recipe: Recipe) -> None:
+    """The disk refuses rank 1 its part: nobody keeps any, and both leave with that error."""
+    whole = across._written
+
+    def fails(ranks: Ranks, aside: Path | None, files: Mapping[str, Tensors]) -> checkpoint.Members:
+        if ranks.rank:
+            raise SystemFault("V701", "the disk is full", hint="make room")
+        return whole(ranks, aside, files)
+
+    vars(across)["_written"] = fails
+    try:
+        train(recipe, out=place)
+    except SystemFault as error:
+        assert error.what == "the disk is full"
+    else:
+        raise AssertionError("it was saved")
+    finally:
+        vars(across)["_written"] = whole
+
+
 def breaks(place: Path) -> None:
     """A rate that no number bears: both ranks leave with the same error."""
     try:
@@ -130,6 +152,11 @@ def main(place: Path) -> None:
     run(place / "to_one", small(*QUIET), stop=5)
     run(place / "fsdp", small(*QUIET, "train.parallel=fsdp"), stop=5)
     run(place / "fsdp", small(*QUIET, "train.parallel=fsdp"), resume=True)
+    sharded = small(*QUIET, "train.parallel=fsdp", "checkpoint.sharded=true")
+    run(place / "sharded", sharded, stop=5)
+    run(place / "sharded", sharded, resume=True)
+    run(place / "shards_to_one", sharded, stop=5)
+    refused(place / "refused", sharded)
     run(place / "odd", small(*QUIET, "data.batch=7", "train.accumulate=3"))
     run(place / "fewer", small(*QUIET, "data.batch=2"))
     run(place / "each", small(*QUIET, "data.batch_per_device=32", "schedule.lr_rule=per_device"))

@@ -48,6 +48,15 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor if full is None else full()
 
 
+def own_rows(tensor: Tensor, rank: int) -> Tensor | None:
+    """The rows that this rank has of a tensor in parts; of any other tensor rank 0 has all."""
+    local = getattr(tensor, "to_local", None)
+    if local is None:
+        return None if rank else tensor
+    rows: Tensor = local()
+    return rows if len(rows) else None
+
+
 def in_parts(tensor: Tensor, like: Tensor) -> Tensor:
     """The whole `tensor`, which all ranks have, laid out as `like` is."""
     if not lies_in_parts(like):

@@ -181,6 +181,8 @@ def _telling_problems(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("watch.overflows", "has no effect without `captures` and a dynamic train.loss_scale"))
     if recipe.watch.dump is not None and recipe.watch.dump.what != "activations" and recipe.train.parallel == "fsdp":
         found.append(("watch.dump.what", "lies in parts on the ranks with train.parallel=fsdp: dump activations"))
+    if recipe.checkpoint.sharded and recipe.train.parallel != "fsdp":
+        found.append(("checkpoint.sharded", "needs train.parallel=fsdp: else every rank has the whole state"))
     looks = recipe.watch.activations or (recipe.watch.dump is not None and recipe.watch.dump.what == "activations")
     if looks and recipe.train.compile:
         found.append(("train.compile", "hides the layers that `watch` is to look into"))

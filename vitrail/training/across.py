@@ -5,14 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 from torch import nn
 
 from vitrail.data.batches import TrainBatch
+from vitrail.errors import SystemFault, VitrailError, write_fault
+from vitrail.formats.stored import Tensors
 from vitrail.ranks import Ranks
 from vitrail.ranks.alone import Parallel
+from vitrail.ranks.spread import own_rows
 from vitrail.training import checkpoint, journal
+from vitrail.training.parts import part_name
 from vitrail.training.signals import Stop
 from vitrail.training.state import TrainState, snapshot
 
@@ -73,20 +78,58 @@ class NoJournal(journal.Journal):
         """Nothing."""
 
 
-def save(ranks: Ranks, folder: Any, saved: checkpoint.Snapshot | None, *, keep: int, best: bool = False) -> None:
-    """`checkpoint.save` by rank 0; its error is raised on all."""
+def save(ranks: Ranks, folder: Path, saved: checkpoint.Snapshot | None, *, keep: int, best: bool = False) -> None:
+    """`checkpoint.save` by rank 0, or by all where each has its part; an error of one is raised on all."""
 
     def do() -> None:
         assert saved is not None
         checkpoint.save(folder, saved, keep=keep, best=best)
 
-    ranks.first(do)
+    if saved is not None and saved.in_parts:
+        _save_parts(ranks, saved, checkpoint.Saving(folder, saved.step, keep=keep, best=best))
+    else:
+        ranks.first(do)
 
 
-def snapshot_of(ranks: Ranks, state: TrainState, identity: Mapping[str, object]) -> checkpoint.Snapshot | None:
-    """The state to save, where it is saved. It says on how many ranks the run was, where there were several."""
+def _save_parts(ranks: Ranks, saved: checkpoint.Snapshot, saving: checkpoint.Saving) -> None:
+    state = checkpoint.state_bytes(saved)
+    size = ranks.total(checkpoint.size_of(saved.files)) + len(state)
+    with saving:
+        aside = ranks.first(lambda: saving.begin(size))
+        try:
+            found: checkpoint.Members | VitrailError = _written(ranks, aside, saved.files)
+        except VitrailError as error:
+            found = error
+        members: checkpoint.Members = {}
+        for theirs in ranks.gather(found):
+            if isinstance(theirs, VitrailError):
+                raise theirs
+            members |= theirs
+        ranks.first(lambda: saving.end(members, state))
+
+
+def _written(ranks: Ranks, aside: Path | None, files: Mapping[str, Tensors]) -> checkpoint.Members:
+    if aside is not None and not aside.is_dir():
+        raise SystemFault(
+            "V701",
+            f"rank {ranks.rank} does not see `{aside.parent}`, where its part of the checkpoint belongs",
+            hint="put the run folder where all machines see it, or set checkpoint.sharded=false",
+        )
+    try:
+        return checkpoint.written(aside, files)
+    except OSError as error:
+        raise write_fault(error, aside or Path()) from error
+
+
+def snapshot_of(
+    ranks: Ranks, state: TrainState, identity: Mapping[str, object], *, sharded: bool = False
+) -> checkpoint.Snapshot | None:
+    """The state to save, or this rank's part of it, where it is saved. It says on how many ranks the run was."""
     if ranks.size > 1:
         identity = {**identity, "ranks": ranks.size}
+    if sharded and ranks.size > 1:
+        own = snapshot(state, identity, lambda tensor: own_rows(tensor, ranks.rank))
+        return replace(own, files={part_name(name, ranks.rank, ranks.size): file for name, file in own.files.items()})
     if state.twin is not None:  # its tensors lie in parts: all put them together
         saved = snapshot(state, identity)
         return None if ranks.rank else saved

@@ -12,12 +12,15 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from vitrail import disk
 from vitrail.errors import NumbersBroke, RunError, SystemFault, UsageError, VitrailError, read_fault, write_fault
 from vitrail.formats import safetensors
+from vitrail.formats.stored import Tensors
 from vitrail.training.generation import (
     FORMAT,
     MANIFEST,
@@ -33,10 +36,12 @@ from vitrail.training.generation import (
     step_of,
     verify,
 )
+from vitrail.training.parts import base_name
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's generations
 RESERVE = 1.1  # space asked for, as a multiple of what is saved
-_FILE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_FILE = re.compile(r"[a-z][a-z0-9_.-]{0,100}")
+Members = dict[str, dict[str, object]]  # of a manifest: file -> its size and SHA-256
 _DAMAGE = ("V604", "V607")  # what a resume falls back over; another version (V605) is no damage and is refused
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)
 
@@ -49,25 +54,91 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int, best: bool = False) -> 
     SystemFault V701 when it does not fit, cannot be written or does not read back: what stood before still stands.
     RunError V601 when the step stands there with other tensors. NumbersBroke V811 for NaN in the state.
     """
-    if keep < 1 or not 0 <= snapshot.step < 10**12:
-        raise UsageError("V007", f"keep {keep}, step {snapshot.step}", hint="keep at least 1; steps count from 0")
-    assert all(_FILE.fullmatch(name) for name in snapshot.files), sorted(snapshot.files)
-    disk.make_folder(folder)
-    disk.remove_leftovers(folder)
-    state = _state_bytes(snapshot)
-    path = folder / step_name(snapshot.step)
-    if _is_good(path):
-        _accept(path, snapshot, best)
-    else:
-        _check_space(folder, snapshot, len(state))
-        _clear(path)
-        _write(path, snapshot, state, best)
-        _read_back(path)
-    disk.write_file(folder / "latest", f"{path.name}\n".encode())
-    if best:
-        disk.write_file(folder / "best", f"{path.name}\n".encode())
-    _prune(folder, snapshot.step, keep)
-    return path
+    with Saving(folder, snapshot.step, keep=keep, best=best) as saving:
+        state = state_bytes(snapshot)
+        aside = saving.begin(size_of(snapshot.files) + len(state))
+        return saving.end(written(aside, snapshot.files), state)
+
+
+class Saving:
+    """A generation on its way: `begin` makes room, `written` fills it, `end` gives it its name; or none of it stays."""
+
+    def __init__(self, folder: Path, step: int, *, keep: int, best: bool) -> None:
+        if keep < 1 or not 0 <= step < 10**12:
+            raise UsageError("V007", f"keep {keep}, step {step}", hint="keep at least 1; steps count from 0")
+        self._folder, self._step, self._keep, self._best = folder, step, keep, best
+        self._path = folder / step_name(step)
+        self._aside: Path | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def begin(self, size: int) -> Path | None:
+        """The folder to write `size` bytes into; None where the step stands already, whole."""
+        disk.make_folder(self._folder)
+        disk.remove_leftovers(self._folder)
+        if not _is_good(self._path):
+            _check_space(self._folder, size)
+            _clear(self._path)
+            self._aside = self._open.enter_context(disk.new_folder(self._path))
+        return self._aside
+
+    def end(self, members: Members, state: bytes) -> Path:
+        """The generation with these members: named, read back, and those that are old removed."""
+        if self._aside is None:
+            _accept(self._path, members, self._best)
+        else:
+            disk.write_new(self._aside / STATE, state)
+            disk.write_new(self._aside / MANIFEST, self._manifest({**members, STATE: _entry(state)}))
+            self._open.close()
+            _read_back(self._path)
+        disk.write_file(self._folder / "latest", f"{self._path.name}\n".encode())
+        if self._best:
+            disk.write_file(self._folder / "best", f"{self._path.name}\n".encode())
+        _prune(self._folder, self._step, self._keep)
+        return self._path
+
+    def _manifest(self, members: Members) -> bytes:
+        older = [entry.name for entry in _up_to(self._folder, self._step - 1)]
+        return sealed(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "step": self._step,
+                "previous": older[-1] if older else None,
+                "best": self._best,
+                "files": members,
+            }
+        )
+
+
+def written(aside: Path | None, files: Mapping[str, Tensors]) -> Members:
+    """The files as members, written into the folder that `begin` gave, where it gave one."""
+    assert all(_FILE.fullmatch(name) for name in files), sorted(files)
+    members: Members = {}
+    for name in sorted(files):
+        data = safetensors.dumps(files[name])
+        # Hashed before it is written: a disk that changes bytes is found when they are read back.
+        members[name + SUFFIX] = _entry(data)
+        if aside is not None:
+            disk.write_new(aside / (name + SUFFIX), data)
+    return members
+
+
+def _entry(data: bytes) -> dict[str, object]:
+    return {"size": len(data), "sha256": disk.sha256_bytes(data)}
+
+
+def size_of(files: Mapping[str, Tensors]) -> int:
+    """Bytes that the files will take, about."""
+    tensors = [(name, tensor) for file in files.values() for name, tensor in file.items()]
+    return sum(len(tensor.data) + len(name) + 128 for name, tensor in tensors)
 
 
 def _is_good(path: Path) -> bool:
@@ -109,7 +180,8 @@ def _clear(path: Path) -> None:
         raise write_fault(error, path) from error
 
 
-def _state_bytes(snapshot: Snapshot) -> bytes:
+def state_bytes(snapshot: Snapshot) -> bytes:
+    """The file of the state. NumbersBroke V811 for NaN in it."""
     try:
         return canonical(snapshot.state) + b"\n"
     except ValueError as error:
@@ -118,9 +190,7 @@ def _state_bytes(snapshot: Snapshot) -> bytes:
         ) from error
 
 
-def _check_space(folder: Path, snapshot: Snapshot, state: int) -> None:
-    tensors = [(name, tensor) for file in snapshot.files.values() for name, tensor in file.items()]
-    size = state + sum(len(tensor.data) + len(name) + 128 for name, tensor in tensors)
+def _check_space(folder: Path, size: int) -> None:
     need, free = int(size * RESERVE) + 4096, disk.free_space(folder)
     if need > free:
         raise SystemFault(
@@ -129,30 +199,6 @@ def _check_space(folder: Path, snapshot: Snapshot, state: int) -> None:
             evidence=[f"needed {need} bytes", f"free   {free} bytes", f"errno {errno.ENOSPC} (ENOSPC)"],
             hint="free some space, then run the same command again; nothing was written",
         )
-
-
-def _write(path: Path, snapshot: Snapshot, state: bytes, best: bool) -> None:
-    members: dict[str, dict[str, object]] = {}
-    older = [entry.name for entry in _up_to(path.parent, snapshot.step - 1)]
-    with disk.new_folder(path) as aside:
-
-        def put(name: str, data: bytes) -> None:
-            # Hashed before it is written: a disk that changes bytes is found when they are read back.
-            members[name] = {"size": len(data), "sha256": disk.sha256_bytes(data)}
-            disk.write_new(aside / name, data)
-
-        for name in sorted(snapshot.files):
-            put(name + SUFFIX, safetensors.dumps(snapshot.files[name]))
-        put(STATE, state)
-        rest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "step": snapshot.step,
-            "previous": older[-1] if older else None,
-            "best": best,
-            "files": members,
-        }
-        disk.write_new(aside / MANIFEST, sealed(rest))
 
 
 def _read_back(path: Path) -> None:
@@ -170,18 +216,24 @@ def _read_back(path: Path) -> None:
         ) from error
 
 
-def _accept(path: Path, snapshot: Snapshot, best: bool) -> None:
+def _accept(path: Path, members: Members, best: bool) -> None:
     with _read_in_save(path):
         manifest = manifest_of(path)
-    new = {name + SUFFIX: disk.sha256_bytes(safetensors.dumps(file)) for name, file in snapshot.files.items()}
+    new = {name: member["sha256"] for name, member in members.items()}
     old = {name: member.sha256 for name, member in manifest.files.items() if name.endswith(SUFFIX)}
-    if new != old:
+    # by a run on other ranks, which has not the same bits
+    in_other_parts = new.keys() != old.keys() and _bases(new) == _bases(old)
+    if new != old and not in_other_parts:
         raise RunError(
             "V601", f"`{path}` exists already and holds other tensors", hint="move it away, or use another run folder"
         )
     if best and not manifest.best:
         rest = {key: value for key, value in manifest.raw.items() if key != "digest"}
         disk.write_file(path / MANIFEST, sealed({**rest, "best": True}))
+
+
+def _bases(names: Iterable[str]) -> set[str]:
+    return {base_name(name.removesuffix(SUFFIX)) for name in names}
 
 
 def _prune(folder: Path, step: int, keep: int) -> None:
@@ -277,4 +329,7 @@ def _named(folder: Path) -> list[Path]:
     return [found[step] for step in sorted(found)]
 
 
-__all__ = ["Snapshot", "best_of", "generations", "load", "newest_good", "save", "verify"]
+__all__ = [
+    "Saving", "Snapshot", "best_of", "generations", "load", "newest_good", "save", "size_of", "state_bytes", "verify",
+    "written",
+]  # fmt: skip

@@ -366,6 +366,7 @@ class Checkpoint:
     # it is never the best (the model zoo's vit_base).
     best: Literal["first", "last"] = "first"
     on_error: Literal["stop", "continue"] = "stop"
+    sharded: bool = False  # with train.parallel=fsdp each rank writes its own part, into a folder that all see
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
     step-00001234/    weights.safetensors  optimizer.safetensors  ...  state.json  manifest.json
 
+In parts (`parts.py`) there are several files for one of those names.
 `manifest.json` names every member with its size and SHA-256, and `digest` is the SHA-256 of the canonical JSON of all
 the rest of the manifest. This rule for `digest` is the same in every version, so that a newer version and damage can
 be told apart.
@@ -22,6 +23,7 @@ from vitrail import disk
 from vitrail.errors import RunError, SystemFault, WeightsError, read_fault
 from vitrail.formats import json, safetensors
 from vitrail.formats.stored import Tensors
+from vitrail.training.parts import base_name, put_together
 
 FORMAT = "vitrail checkpoint"
 VERSION = "1.0"
@@ -49,6 +51,11 @@ class Snapshot:
     step: int
     files: Mapping[str, Tensors]
     state: Mapping[str, object]
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the files are one rank's parts."""
+        return any(base_name(name) != name for name in self.files)
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,11 @@ def load(path: Path) -> Snapshot:
         _check_size(path, name, member)
         if name.endswith(SUFFIX):
             files[name.removesuffix(SUFFIX)] = _tensors(path, name, member)
-    return Snapshot(manifest.step, files, _state(path, manifest.files[STATE]))
+    try:
+        whole = put_together(files)
+    except ValueError as error:
+        raise _damaged(path, MANIFEST, str(error), []) from error
+    return Snapshot(manifest.step, whole, _state(path, manifest.files[STATE]))
 
 
 def _tensors(path: Path, name: str, member: Member) -> Tensors:

@@ -95,7 +95,7 @@ def _save(run: Run, *, best: bool) -> None:
 
 
 def _snapshot(run: Run) -> checkpoint.Snapshot | None:
-    return across.snapshot_of(run.ranks, run.state, run.plan.identity)
+    return across.snapshot_of(run.ranks, run.state, run.plan.identity, sharded=run.plan.checkpoint.sharded)
 
 
 def stopped_by(run: Run) -> Stopped:

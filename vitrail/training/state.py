@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -96,11 +96,16 @@ def _averaged_tensors(state: TrainState) -> dict[str, Tensor]:
     return tensors if state.ema is None else tensors | dict(zip(_trainable_names(state.module), state.ema, strict=True))
 
 
-def snapshot(state: TrainState, identity: Mapping[str, object]) -> Snapshot:
-    """A copy of the state for a checkpoint. NumbersBroke V811 when NaN or Inf is in it: that is never saved."""
-    files = {"weights": _stored(state.module.state_dict()), "optimizer": _stored(_kept(state))}
+def snapshot(
+    state: TrainState, identity: Mapping[str, object], taken: Callable[[Tensor], Tensor | None] = whole
+) -> Snapshot:
+    """A copy of the state for a checkpoint, or of what is `taken` of each tensor.
+
+    NumbersBroke V811 when NaN or Inf is in it: that is never saved.
+    """
+    files = {"weights": _stored(state.module.state_dict(), taken), "optimizer": _stored(_kept(state), taken)}
     if state.ema is not None:
-        files["ema"] = _stored(_averaged_tensors(state))
+        files["ema"] = _stored(_averaged_tensors(state), taken)
     broken = _not_finite(files)
     if broken:
         raise NumbersBroke(
@@ -170,13 +175,14 @@ def _settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return settings
 
 
-def _stored(tensors: Mapping[str, Tensor]) -> Tensors:
-    return {name: Stored.of(_copy(tensor)) for name, tensor in tensors.items()}
+def _stored(tensors: Mapping[str, Tensor], taken: Callable[[Tensor], Tensor | None]) -> Tensors:
+    found = ((name, taken(tensor.detach())) for name, tensor in tensors.items())
+    return {name: Stored.of(_copy(tensor)) for name, tensor in found if tensor is not None}
 
 
 def _copy(tensor: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     assert tensor.dtype != torch.bfloat16, "master weights are float32; bf16 is autocast's alone"
-    array: np.ndarray[Any, np.dtype[Any]] = whole(tensor.detach()).to("cpu", copy=True).contiguous().numpy()
+    array: np.ndarray[Any, np.dtype[Any]] = tensor.to("cpu", copy=True).contiguous().numpy()
     return array
 
 

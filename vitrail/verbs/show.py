@@ -150,7 +150,8 @@ def _model(subject: str, kind: Kind) -> Shown:
 
 def _saved(path: Path) -> dict[str, Any]:
     """What a checkpoint that was read whole says of its run: how far, how good, how large."""
-    from vitrail.training.generation import STATE, manifest_of
+    from vitrail.training.generation import STATE, SUFFIX, manifest_of
+    from vitrail.training.parts import base_name
 
     manifest = manifest_of(path)
     state = json.loads((path / STATE).read_bytes())
@@ -166,7 +167,7 @@ def _saved(path: Path) -> dict[str, Any]:
         "skipped_steps": state["skipped"],
         "trained_s": round(state["elapsed_s"], 1),
         "optimizer": state["optimizer"]["name"],
-        "averaged": "ema.safetensors" in manifest.files,
+        "averaged": any(base_name(name.removesuffix(SUFFIX)) == "ema" for name in manifest.files),
         **({} if adapter is None else {"adapter": f"{adapter['name']} of rank {adapter['rank']}, merged when opened"}),
         **{key: identity[key] for key in ("ranks", "drift") if key in identity},
         **{name: f"{member.size:,} bytes" for name, member in sorted(manifest.files.items())},

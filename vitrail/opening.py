@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vitrail.errors import RunError, UsageError, WeightsError, nearest
 from vitrail.formats import folders
 from vitrail.models.catalog import VARIANTS, variant
+from vitrail.training.configs import RECIPE_FILE
 
 if TYPE_CHECKING:
     from vitrail.engines import Bundle
@@ -75,7 +76,7 @@ def kind_of(model: str | Path) -> Kind:
             return "checkpoint"
         if (path / "manifest.json").is_file():
             return "bundle"
-        if (path / "recipe.yaml").is_file():
+        if (path / RECIPE_FILE).is_file():
             return "run"
         if any((path / name).is_file() for name in (*folders.FILES, folders.TF_STATE)):
             return "weights"

@@ -53,6 +53,7 @@ def command(
     if out is not None:
         _refuse_unwritable(out)
     recipe, overrides = recipe_of(on_device(words, device), model=model, weights=weights, data=data)
+    say("a few steps are measured, of a large network for minutes")
     with Counter("rates") as counter:
         done = plan(recipe, overrides, lr_range=lr_range, largest_batch=largest_batch, progress=counter)
     for note in done.notes:

@@ -8,6 +8,7 @@ import click
 
 from vitrail.cli.options import Decorator
 from vitrail.errors import UsageError
+from vitrail.training.configs import RECIPE_FILE
 
 _OPTIONS = (
     click.option("--data", metavar="DATA", help="Pictures: stands for data.root=DATA, the source detected."),
@@ -50,8 +51,8 @@ def recipe_of(
         return names[0], given
     if resume and out is not None:
         bring_back(out)
-        if (local_folder(out) / "recipe.yaml").is_file():
-            return str(local_folder(out) / "recipe.yaml"), given
+        if (local_folder(out) / RECIPE_FILE).is_file():
+            return str(local_folder(out) / RECIPE_FILE), given
     if resume and model is None:
         where = "--resume needs --out" if out is None else f"no run lies in `{out}`"
         raise UsageError("V001", where, hint="name the run folder with --out, or the RECIPE it was started with")

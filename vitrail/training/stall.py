@@ -66,7 +66,7 @@ def stood_still(what: str, limit: float) -> SystemFault:
     return SystemFault(
         "V705",
         f"{what} stood still for {limit:g} seconds",
-        evidence=["where each thread stands is printed above; the last checkpoint is as it was"],
+        evidence=["where each thread stands is printed above; no checkpoint was touched"],
         hint="look at the disk, the device and the memory, then go on with --resume; watch.stall sets the limit",
     )
 

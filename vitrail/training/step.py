@@ -197,7 +197,7 @@ def broken(done: Step, batch: TrainBatch, *, in_row: int, kept: Path | None = No
             f"loss {done.loss:g}",
             f"gradient norm {done.norm:g}",
             f"pictures by index: {shown}{more}",
-            "nothing was updated with it; the last checkpoint is as it was",
+            "nothing was updated with it, and no checkpoint was touched",
             *([] if kept is None else [f"`vitrail replay {kept}` says where it broke first"]),
         ],
         hint="start again with a lower schedule.lr, a longer warm-up, train.clip or train.on_nan=skip",

@@ -19,6 +19,7 @@ from vitrail.recipe.devices import devices_before, for_devices
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, settle, started_from, taught_by
 from vitrail.recipe.write import to_plain, to_yaml
+from vitrail.training.configs import RECIPE_FILE
 from vitrail.verbs.before import Listener, probed, refuse_early, settled_device
 from vitrail.verbs.drift import Bits
 from vitrail.verbs.teacher import teacher_of
@@ -26,8 +27,6 @@ from vitrail.verbs.teacher import teacher_of
 if TYPE_CHECKING:
     from vitrail.training.checkpoint import Snapshot
     from vitrail.weights import Loaded
-
-RECIPE = "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,10 @@ class Beginning:
 
     def find(self, *, resume: bool, strict: bool) -> tuple[Recipe, Snapshot | None, str] | None:
         """The run's recipe, the state to go on from, and the hash of its pictures; None where it is finished."""
-        if (self.call.folder / RECIPE).is_file() and not resume:  # again: somebody was faster
+        if (self.call.folder / RECIPE_FILE).is_file() and not resume:  # again: somebody was faster
             raise exists_already(self.call.folder)
         remove_leftovers(self.call.folder)
-        if not (self.call.folder / RECIPE).is_file():
+        if not (self.call.folder / RECIPE_FILE).is_file():
             return self._settled(), None, self.call.source.fingerprint
         recipe = self._as_before()
         if (self.call.folder / "bundle" / "manifest.json").is_file():
@@ -78,7 +77,7 @@ class Beginning:
         if recipe.loss.teacher is not None:
             recipe = taught_by(recipe, teacher_of(recipe, self.call.source.classes).sha256)
         recipe = probed(recipe, self.call.ranks)
-        write_file(self.call.folder / RECIPE, to_yaml(recipe, version=__version__).encode())
+        write_file(self.call.folder / RECIPE_FILE, to_yaml(recipe, version=__version__).encode())
         return recipe
 
     def _newest(self, recipe: Recipe, strict: bool) -> Snapshot | None:
@@ -129,7 +128,7 @@ class Beginning:
 
     def _as_before(self) -> Recipe:
         """The recipe of the run that lies here, after making sure that it is the one that is wanted."""
-        path = self.call.folder / RECIPE
+        path = self.call.folder / RECIPE_FILE
         before = parse_recipe(path.read_text("utf-8"), str(path), name=self.call.wanted.name)
         devices = devices_before(self.call.wanted, before, self.call.ranks.size)
         now = settle(as_chosen(for_devices(self.call.wanted, devices), before), self.call.source)

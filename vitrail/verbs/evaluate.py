@@ -25,6 +25,7 @@ from vitrail.opening import kind_of
 from vitrail.opening import open as open_model
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.evaluating import EvaluationRecipe, PolicyChange
+from vitrail.training.configs import RECIPE_FILE
 from vitrail.weights import placeholders
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def run_data(run: Path) -> Data:
     """The data that a run was trained on."""
     from vitrail.recipe import load_recipe
 
-    return load_recipe(run / "recipe.yaml").data
+    return load_recipe(run / RECIPE_FILE).data
 
 
 def chosen_source(provenance: Mapping[str, object], data: Data, part: Part) -> tuple[Source, Part]:

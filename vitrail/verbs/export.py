@@ -15,6 +15,7 @@ from vitrail.errors import RunError, UsageError, VitrailError
 from vitrail.opening import classifier, kind_of
 from vitrail.proof.measure import CheckPicture
 from vitrail.proof.prove import Proof
+from vitrail.training.configs import RECIPE_FILE
 from vitrail.verbs.evaluate import chosen_source, matched, refuse_headless, run_data
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _draw_again(run: Path, proof: Proof) -> tuple[str, ...]:
 
     try:
         need("matplotlib", "train")
-        recipe = load_recipe(run / "recipe.yaml")
+        recipe = load_recipe(run / RECIPE_FILE)
         source = open_source(recipe.data, seed=recipe.train.seed)
         with locked(run):
             write_page(run, recipe, source, load_evaluation(run, source.classes), proof=proof.line())

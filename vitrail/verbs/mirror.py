@@ -17,12 +17,12 @@ from vitrail.remote import is_address
 from vitrail.remote.sending import Sent
 from vitrail.remote.web import How
 from vitrail.training.checkpoint import CHECKPOINTS, generations
+from vitrail.training.configs import RECIPE_FILE
 from vitrail.training.generation import MANIFEST
 from vitrail.training.journal import JOURNAL, LOG
 from vitrail.verbs.before import Listener
-from vitrail.verbs.begin import RECIPE
 
-TOLD = (RECIPE, JOURNAL, LOG)  # what a generation needs beside it to be resumed from
+TOLD = (RECIPE_FILE, JOURNAL, LOG)  # what a generation needs beside it to be resumed from
 _LIMIT = 64 << 20  # bytes of a manifest
 _PATIENCE = 3.0  # seconds for a call once a signal came: the run leaves within ten
 
@@ -47,7 +47,7 @@ def bring_back(out: str | Path, *, how: How | None = None) -> None:
         return
     folder, sent = local_folder(out), Sent(out, how)
     there = sent.listed()
-    if (folder / RECIPE).is_file():
+    if (folder / RECIPE_FILE).is_file():
         newest = max((path for path in there if _generation(path) and path.endswith(MANIFEST)), default="")
         mine = max((path.name for path in (folder / CHECKPOINTS).glob("step-????????")), default="")
         if newest and _generation(newest) > mine:
@@ -57,7 +57,7 @@ def bring_back(out: str | Path, *, how: How | None = None) -> None:
                 hint="move the local folder away: then --resume brings the later one back",
             )
         return
-    if RECIPE not in there:
+    if RECIPE_FILE not in there:
         return
     sealed = {_generation(path) for path in there if path.endswith(MANIFEST)} | {""}
     make_folder(folder.parent)
@@ -82,7 +82,7 @@ def copied(out: str | Path, listener: Listener, *, resume: bool, how: How | None
         yield listener
         return
     sent, folder = Sent(out, how), local_folder(out)
-    if not resume and RECIPE in sent.listed():
+    if not resume and RECIPE_FILE in sent.listed():
         raise RunError("V601", f"{out} holds a run already", hint="go on with --resume, or give another address")
     listener({"event": "note", "text": f"the run lies in `{folder}`, and is copied to {sent.url}"})
     mirror = Mirror(sent, folder, listener)

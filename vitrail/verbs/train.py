@@ -13,9 +13,10 @@ from vitrail.engines.table import need
 from vitrail.errors import UsageError
 from vitrail.ranks import Ranks, joined
 from vitrail.recipe import Recipe, load_recipe
+from vitrail.training.configs import RECIPE_FILE
 from vitrail.training.trackers import need_trackers
 from vitrail.verbs.before import Listener, look_through, silent
-from vitrail.verbs.begin import RECIPE, Call, exists_already
+from vitrail.verbs.begin import Call, exists_already
 from vitrail.verbs.drift import Bits
 from vitrail.verbs.mirror import bring_back, copied, local_folder
 from vitrail.verbs.outside import refuse_inside
@@ -82,13 +83,13 @@ def _opened(folder: Path, wanted: Recipe, ranks: Ranks, listener: Listener, *, r
 
 
 def _prepare(folder: Path, source: Source, wanted: Recipe, listener: Listener) -> None:
-    if not (folder / RECIPE).is_file():
+    if not (folder / RECIPE_FILE).is_file():
         look_through(source, wanted, listener)
     make_folder(folder)
 
 
 def _refuse_second_start(folder: Path, resume: bool) -> None:
-    if (folder / RECIPE).is_file() and not resume:
+    if (folder / RECIPE_FILE).is_file() and not resume:
         with locked(folder):  # a run that is still going on says so
             pass
         raise exists_already(folder)

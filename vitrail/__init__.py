@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vitrail.pictures.policy import Policy as Policy
     from vitrail.recipe import Recipe as Recipe
     from vitrail.recipe import load_recipe as load_recipe
+    from vitrail.verbs.compare import compare as compare
     from vitrail.verbs.convert import convert as convert
     from vitrail.verbs.evaluate import evaluate as evaluate
     from vitrail.verbs.export import export as export
@@ -37,6 +38,7 @@ _HOMES = {
     "Policy": "vitrail.pictures.policy",
     "Recipe": "vitrail.recipe",
     "VitrailError": "vitrail.errors",
+    "compare": "vitrail.verbs.compare",
     "convert": "vitrail.verbs.convert",
     "create": "vitrail.opening",
     "evaluate": "vitrail.verbs.evaluate",
@@ -55,6 +57,7 @@ __all__ = [
     "Policy",
     "Recipe",
     "VitrailError",
+    "compare",
     "convert",
     "create",
     "evaluate",

@@ -176,6 +176,7 @@ CODES: dict[str, tuple[type[VitrailError], str]] = {
     "V801": (OutsideBound, "the proof of an export failed"),
     "V802": (OutsideBound, "the bundle no longer gives the proven answers"),
     "V803": (OutsideBound, "a damaged checkpoint was passed over and --strict was asked for"),
+    "V804": (OutsideBound, "two compared models differ"),
     "V811": (NumbersBroke, "a loss, gradient, weight or logit is NaN or Inf"),
     "V901": (Stopped, "stopped by a signal after saving"),
 }

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from vitrail.engines import onnx
+from vitrail.evaluation.answers import CheckPicture
 from vitrail.models import build
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import CCTConfig
 from vitrail.pictures.policy import CIFAR10, Policy
 from vitrail.proof.export import export
-from vitrail.proof.measure import CheckPicture
 
 CLASSES = ("plane", "car", "bird", "cat", "deer")
 SIZE = (16, 20)

@@ -25,7 +25,21 @@ def test_import_costs_nothing() -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["", "train", "plan", "evaluate", "predict", "export", "verify", "show", "convert", "weights", "data", "replay"],
+    [
+        "",
+        "train",
+        "plan",
+        "evaluate",
+        "predict",
+        "export",
+        "verify",
+        "show",
+        "convert",
+        "weights",
+        "data",
+        "replay",
+        "compare",
+    ],
 )
 def test_help_is_cold(verb: str) -> None:
     code = f"from vitrail.cli import run; assert run([{verb!r}, '--help'] if {verb!r} else ['--help']) == 0"
@@ -45,8 +59,8 @@ def test_lists_are_shown_without_torch() -> None:
 def test_public_names() -> None:
     assert vitrail.__all__ == sorted(vitrail.__all__)
     assert vitrail.__all__ == [
-        "Bundle", "Classifier", "Policy", "Recipe", "VitrailError", "convert", "create", "evaluate", "export",
-        "load_recipe", "names", "open", "predict", "train", "verify", "weights",
+        "Bundle", "Classifier", "Policy", "Recipe", "VitrailError", "compare", "convert", "create", "evaluate",
+        "export", "load_recipe", "names", "open", "predict", "train", "verify", "weights",
     ]  # fmt: skip
     for name in vitrail.__all__:
         assert getattr(vitrail, name) is not None

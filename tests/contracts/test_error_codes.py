@@ -357,6 +357,7 @@ TABLE: dict[str, Provoke] = {
     "V801": lambda place, run: _sabotaged(run),
     "V802": lambda place, run: _other_answers(run),
     "V803": lambda place, run: _strict(run),
+    "V804": lambda place, run: vitrail.compare(run, run, engines=("torch", "onnx"), bound=0.0).raise_if_differ(),
     "V811": lambda place, run: _nan(place),
     "V901": lambda place, run: _stopped(place),
 }

@@ -18,10 +18,10 @@ from vitrail.bundle.write import write_bundle
 from vitrail.disk import sha256_bytes
 from vitrail.engines import bundle_classifier, onnx, open_bundle
 from vitrail.errors import BundleError, OutsideBound, PictureError, UsageError
+from vitrail.evaluation.answers import CheckPicture, digest
 from vitrail.formats.safetensors import read as read_tensors
 from vitrail.proof import export as export_file
 from vitrail.proof.export import describe, export
-from vitrail.proof.measure import CheckPicture, digest
 from vitrail.proof.prove import prove
 from vitrail.proof.verify import verify
 from vitrail.weights import native_tensors

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from vitrail.proof.measure import digest
+from vitrail.evaluation.answers import digest
 from vitrail.proof.pictures import generated
 
 FROZEN = {

@@ -19,11 +19,12 @@ from tests.bundle import tiny
 from vitrail.engines import graph as graphs
 from vitrail.engines import onnx
 from vitrail.errors import NumbersBroke, OutsideBound
+from vitrail.evaluation.answers import CheckPicture
+from vitrail.evaluation.speed import speed
 from vitrail.models import cct
 from vitrail.models.classifier import Classifier
 from vitrail.pictures.policy import Policy
 from vitrail.proof.export import Candidate
-from vitrail.proof.measure import CheckPicture, speed
 from vitrail.proof.prove import Proof, in_float64, prove
 
 

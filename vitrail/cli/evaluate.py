@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, batch
+from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, PART, batch
 from vitrail.errors import UsageError
 
 
@@ -14,13 +14,7 @@ from vitrail.errors import UsageError
 @MODEL
 @click.argument("settings", metavar="[data.key=value policy.key=value ...]", nargs=-1)
 @click.option("--data", metavar="DATA", help="Labelled pictures.  [default: a run's own held-out ones]")
-@click.option(
-    "--part",
-    type=click.Choice(["auto", "all", "held-out", "train"]),
-    default="auto",
-    show_default=True,
-    help="Which pictures of DATA; auto: the held-out ones, or all where DATA has no split.",
-)
+@PART
 @click.option("--knn", type=click.IntRange(1), metavar="K", help="Ask the K nearest training pictures, by features.")
 @batch(64)
 @ENGINE

@@ -37,9 +37,17 @@ def batch(default: int) -> Decorator:
     )
 
 
+PART: Decorator = click.option(
+    "--part",
+    type=click.Choice(["auto", "all", "held-out", "train"]),
+    default="auto",
+    show_default=True,
+    help="Which pictures of DATA; auto: the held-out ones, or all where DATA has no split.",
+)
+ENGINES = ("auto", "onnx", "openvino", "torch")
 ENGINE: Decorator = click.option(
     "--engine",
-    type=click.Choice(["auto", "onnx", "openvino", "torch"]),
+    type=click.Choice(ENGINES),
     default="auto",
     show_default=True,
     help="What runs a bundle.",

@@ -1,8 +1,10 @@
-"""How far a share of right answers may lie from the truth, given how many pictures were asked."""
+"""How far a share of right answers may lie from the truth, given how many pictures were asked; and which of two models
+is the better one.
+"""
 
 from __future__ import annotations
 
-from math import sqrt
+from math import exp, fsum, lgamma, log, sqrt
 from statistics import NormalDist
 
 
@@ -25,3 +27,18 @@ def wilson(correct: int, total: int, confidence: float = 0.95) -> tuple[float, f
     low = 0.0 if correct == 0 else max(0.0, middle - half)  # exact at both ends, where rounding would leave a trace
     high = 1.0 if correct == total else min(1.0, middle + half)
     return low, high
+
+
+def mcnemar(one: int, other: int) -> float:
+    """The probability of a split at least as uneven as `one` to `other` by chance alone: McNemar's exact test.
+
+    one, other: pictures that one of two models alone names rightly; those that both or neither do say nothing.
+    Source: Q. McNemar, Psychometrika 12 (1947) 153; the two-sided binomial test with a half.
+
+    >>> f"{mcnemar(5, 15):.4f}"
+    '0.0414'
+    """
+    assert one >= 0 and other >= 0, (one, other)
+    count, fewer = one + other, min(one, other)
+    terms = (lgamma(count + 1) - lgamma(i + 1) - lgamma(count - i + 1) - count * log(2) for i in range(fewer + 1))
+    return min(1.0, 2 * fsum(map(exp, terms)))

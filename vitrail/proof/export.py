@@ -18,10 +18,10 @@ from vitrail.engines import onnx
 from vitrail.engines.facts import facts as facts_of
 from vitrail.engines.table import Runner
 from vitrail.errors import BundleError, UsageError, nearest
+from vitrail.evaluation.answers import CheckPicture
 from vitrail.formats.safetensors import dumps
 from vitrail.formats.stored import Tensors
 from vitrail.pictures.policy import Policy
-from vitrail.proof.measure import CheckPicture
 from vitrail.proof.prove import Proof, in_float32, prove
 
 if TYPE_CHECKING:

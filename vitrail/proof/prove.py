@@ -22,11 +22,11 @@ from vitrail.engines.facts import facts as facts_of
 from vitrail.engines.graph import Graph
 from vitrail.engines.opened import first_difference
 from vitrail.errors import NumbersBroke, OutsideBound
+from vitrail.evaluation.answers import BATCHES, CheckPicture, Logits, answers
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Stored
 from vitrail.pictures.policy import Policy
 from vitrail.pictures.predict import Model
-from vitrail.proof.measure import BATCHES, CheckPicture, Logits, answers
 from vitrail.proof.pictures import generated
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from vitrail.bundle.read import Opened, check
 from vitrail.bundle.values import parse, refused
 from vitrail.engines.opened import Bundle
 from vitrail.errors import BundleError, OutsideBound
+from vitrail.evaluation.answers import BATCHES, CheckPicture, Logits, answers, digest
 from vitrail.formats import safetensors
-from vitrail.proof.measure import BATCHES, CheckPicture, Logits, answers, digest
 from vitrail.proof.pictures import generated
 from vitrail.proof.prove import FACTOR, FLOOR
 

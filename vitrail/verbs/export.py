@@ -12,8 +12,8 @@ import numpy as np
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
 from vitrail.errors import RunError, UsageError, VitrailError
+from vitrail.evaluation.answers import CheckPicture
 from vitrail.opening import classifier, kind_of
-from vitrail.proof.measure import CheckPicture
 from vitrail.proof.prove import Proof
 from vitrail.training.configs import RECIPE_FILE
 from vitrail.verbs.evaluate import chosen_source, matched, refuse_headless, run_data
@@ -64,8 +64,8 @@ def export(
     pictures for the proof beside the generated ones; for a run its own held-out ones by default.
     """
     from vitrail.engines import open_bundle
+    from vitrail.evaluation.speed import speed
     from vitrail.proof.export import export as write
-    from vitrail.proof.measure import speed
 
     source_model = classifier(model) if isinstance(model, (str, Path)) else model
     refuse_headless(source_model.classes, "prove")

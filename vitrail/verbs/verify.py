@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from vitrail.data.configs import Data
 from vitrail.engines import open_bundle
 from vitrail.errors import UsageError
+from vitrail.evaluation.answers import CheckPicture
 from vitrail.opening import kind_of
-from vitrail.proof.measure import CheckPicture
 from vitrail.verbs.evaluate import chosen_source, matched
 from vitrail.verbs.export import check_pictures
 

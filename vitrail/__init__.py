@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vitrail.pictures.policy import Policy as Policy
     from vitrail.recipe import Recipe as Recipe
     from vitrail.recipe import load_recipe as load_recipe
+    from vitrail.verbs.benchmark import benchmark as benchmark
     from vitrail.verbs.compare import compare as compare
     from vitrail.verbs.convert import convert as convert
     from vitrail.verbs.evaluate import evaluate as evaluate
@@ -38,6 +39,7 @@ _HOMES = {
     "Policy": "vitrail.pictures.policy",
     "Recipe": "vitrail.recipe",
     "VitrailError": "vitrail.errors",
+    "benchmark": "vitrail.verbs.benchmark",
     "compare": "vitrail.verbs.compare",
     "convert": "vitrail.verbs.convert",
     "create": "vitrail.opening",
@@ -57,6 +59,7 @@ __all__ = [
     "Policy",
     "Recipe",
     "VitrailError",
+    "benchmark",
     "compare",
     "convert",
     "create",

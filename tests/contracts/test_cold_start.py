@@ -39,6 +39,7 @@ def test_import_costs_nothing() -> None:
         "data",
         "replay",
         "compare",
+        "benchmark",
     ],
 )
 def test_help_is_cold(verb: str) -> None:
@@ -59,8 +60,8 @@ def test_lists_are_shown_without_torch() -> None:
 def test_public_names() -> None:
     assert vitrail.__all__ == sorted(vitrail.__all__)
     assert vitrail.__all__ == [
-        "Bundle", "Classifier", "Policy", "Recipe", "VitrailError", "compare", "convert", "create", "evaluate",
-        "export", "load_recipe", "names", "open", "predict", "train", "verify", "weights",
+        "Bundle", "Classifier", "Policy", "Recipe", "VitrailError", "benchmark", "compare", "convert", "create",
+        "evaluate", "export", "load_recipe", "names", "open", "predict", "train", "verify", "weights",
     ]  # fmt: skip
     for name in vitrail.__all__:
         assert getattr(vitrail, name) is not None

@@ -50,7 +50,7 @@ def without(absent: tuple[str, ...], *words: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("absent", [(*TRAINING, "openvino"), (*TRAINING, "onnxruntime", "onnx")])
-def test_predict_verify_evaluate_compare_show(place: Path, absent: tuple[str, ...]) -> None:
+def test_predict_verify_evaluate_compare_benchmark_show(place: Path, absent: tuple[str, ...]) -> None:
     bundle = str(place / "run" / "bundle")
     code, out, _ = without(absent, "predict", bundle, str(place / "pictures"), "--json")
     assert code == 0
@@ -64,6 +64,9 @@ def test_predict_verify_evaluate_compare_show(place: Path, absent: tuple[str, ..
     code, out, _ = without(absent, "compare", bundle, bundle, "--data", "digits", "--json")
     assert code == 0
     assert json.loads(out)["max_dlogit"] == 0.0
+    code, out, _ = without(absent, "benchmark", bundle, "--rounds", "2", "--json")
+    assert code == 0
+    assert json.loads(out)["rows"][0]["engine"] in ("onnx", "openvino")
     code, out, _ = without(absent, "show", bundle, "--json")
     assert code == 0
     assert json.loads(out)["engines"] == ["onnx-fp32"]

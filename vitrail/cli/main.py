@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "Write weights for another world, read back and compared."),
     "verify": ("verify", "Prove a bundle again, on any machine."),
     "compare": ("compare", "Say whether two models give the same answers, and which is right more often."),
+    "benchmark": ("benchmark", "Time models on this machine, in turns."),
     "replay": ("replay", "Repeat a training step that broke, and say where."),
     "show": ("show", "Say what a model, recipe, source or list holds."),
     "data": ("data", "Audit, pack and prepare sources of pictures."),

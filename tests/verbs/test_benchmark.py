@@ -1,0 +1,78 @@
+"""`benchmark`: a row for each model, engine and batch size, with what a fresh process took for its first answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import vitrail
+from tests.verbs.small import small
+from vitrail.cli import run as command
+from vitrail.errors import SystemFault, UsageError
+from vitrail.evaluation import speed
+from vitrail.verbs import benchmark as verb
+from vitrail.verbs.train import train
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("benchmark")
+    train(small("schedule.steps=3", "schedule.warmup_epochs=0"), out=place / "run")
+    return vitrail.export(place / "run").folder
+
+
+@pytest.fixture(autouse=True)
+def _no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "REST", 0.0)
+
+
+def test_every_model_engine_and_batch_has_its_row(bundle: Path) -> None:
+    done = vitrail.benchmark([bundle], engines=["onnx", "torch"], batches=[1, 3], rounds=3, threads=1)
+    assert [(row.engine, row.batch) for row in done.rows] == [("onnx", 1), ("torch", 1), ("onnx", 3), ("torch", 3)]
+    assert [row.faster is None for row in done.rows] == [True, False, True, False]
+    for row in done.rows:
+        assert 0 < row.p50_s <= row.p90_s <= row.p99_s
+        assert row.images_per_s == row.batch / row.mean_s
+        assert row.first_s > row.p50_s
+    onnx, torch = done.rows[:2]
+    assert 30e6 < onnx.peak_bytes < torch.peak_bytes  # a process of its own, that has not loaded torch
+    assert done.machine["threads"] == 1
+
+
+def test_what_is_printed_and_drawn(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["benchmark", str(bundle), "--engine", "onnx,openvino", "--batch", "2", "--rounds", "3"]
+    assert command([*words, "--out", str(tmp_path / "b.png")]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[1] for line in out.splitlines()[2:4]] == ["onnx", "openvino"]
+    assert out.splitlines()[0].split()[:4] == ["model", "engine", "batch", "p50"] and "3 rounds; " in out
+    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert command([*words, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert [row["engine"] for row in values["rows"]] == ["onnx", "openvino"]
+    assert values["rows"][1]["faster"][1] <= values["rows"][1]["faster"][0] <= values["rows"][1]["faster"][2]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--batch", "0"], "V001"), (["--batch", "1,x"], "V001"), (["--engine", "onnx,foo"], "V001"),
+        (["--batch", "2,2"], "V007"), (["--out", "nowhere/b.png"], "V001"), (["--out", "b.txt"], "V001"),
+    ],
+)  # fmt: skip
+def test_wrong_words_are_refused(bundle: Path, words: list[str], code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["benchmark", str(bundle), *words]) == 2
+    assert capsys.readouterr().err.startswith(f"error[{code}]")
+
+
+def test_numbers_below_one_are_refused(bundle: Path) -> None:
+    for more in ({"rounds": 0}, {"threads": 0}, {"batches": []}, {"engines": []}):
+        with pytest.raises(UsageError, match="V007"):
+            vitrail.benchmark([bundle], **more)  # type: ignore[arg-type]
+
+
+def test_a_fresh_process_that_dies_is_told(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb.sys, "executable", "/bin/false")
+    with pytest.raises(SystemFault, match="V703"):
+        vitrail.benchmark([bundle], rounds=1)

@@ -1,0 +1,108 @@
+"""`benchmark`: how fast models answer here, measured in turns; how soon, and with how much memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitrail.bundle.write import tools
+from vitrail.engines.opened import Bundle
+from vitrail.errors import SystemFault, UsageError
+from vitrail.evaluation.speed import ROUNDS, WARM, Ratio, in_turns, ratio
+from vitrail.machine import cores, cpu_name
+from vitrail.verbs.first_answer import ready
+
+LONGEST = 600.0  # seconds for the first answer of a fresh process
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One model on one engine at one batch size.
+
+    first_s, peak_bytes: of a fresh process, from its start of vitrail to its first answer. faster: than the first model
+    at this batch size, None for that one itself.
+    """
+
+    model: str
+    engine: str
+    batch: int
+    p50_s: float
+    p90_s: float
+    p99_s: float
+    mean_s: float
+    first_s: float
+    peak_bytes: int
+    faster: Ratio | None
+
+    @property
+    def images_per_s(self) -> float:
+        """Pictures in a second, by the mean."""
+        return self.batch / self.mean_s
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """What was timed, in the order of the batch sizes, and on what."""
+
+    rows: tuple[Timed, ...]
+    rounds: int
+    machine: dict[str, object]
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, object]:
+        """The result in plain values."""
+        rows = [{**asdict(row), "images_per_s": row.images_per_s} for row in self.rows]
+        return {"rows": rows, "rounds": self.rounds, "machine": self.machine, "versions": self.versions}
+
+
+def benchmark(
+    models: Sequence[str | Path],
+    *,
+    engines: Sequence[str] = ("auto",),
+    batches: Sequence[int] = (1,),
+    rounds: int = ROUNDS,
+    threads: int | None = None,
+) -> BenchmarkResult:
+    """Time every model on every engine at every batch size; in each round each has its turn, after ten warm-up rounds.
+
+    threads: of the engines; None takes every core. UsageError V007 for numbers below 1 or a model twice.
+    """
+    if not models or not engines or not batches or min(rounds, *batches, 1 if threads is None else threads) < 1:
+        raise UsageError("V007", "a benchmark takes models, engines, and numbers from 1", hint="give at least one each")
+    asked = [(str(model), engine) for model in models for engine in engines]
+    if len({*asked}) < len(asked) or len({*batches}) < len(batches):
+        raise UsageError("V007", "a model, an engine or a batch size stands twice", hint="name each once")
+    opened = [(name, ready(name, engine, threads)) for name, engine in asked]
+    rows: list[Timed] = []
+    for batch in batches:
+        times = in_turns([model for _, model in opened], batch=batch, rounds=rounds, warm=WARM)
+        for (name, model), seconds in zip(opened, times, strict=True):
+            engine = model.engine if isinstance(model, Bundle) else "torch"
+            first_s, peak = _first_answer(name, engine if isinstance(model, Bundle) else "auto", batch, threads)
+            p50, p90, p99 = np.percentile(seconds, [50, 90, 99]).tolist()
+            faster = None if seconds is times[0] else ratio(times[0], seconds)
+            rows.append(Timed(name, engine, batch, p50, p90, p99, float(np.mean(seconds)), first_s, peak, faster))
+    machine: dict[str, object] = {"processor": cpu_name(), "cores": cores(), "threads": threads or cores()}
+    return BenchmarkResult(tuple(rows), rounds, machine, tools(("numpy", "onnxruntime", "openvino", "torch")))
+
+
+def _first_answer(model: str, engine: str, batch: int, threads: int | None) -> tuple[float, int]:
+    words = [sys.executable, "-m", "vitrail.verbs.first_answer", model, engine, str(batch), str(threads or 0)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = (error.stderr or "").strip().splitlines()[-1:] if isinstance(error.stderr, str) else []
+        raise SystemFault(
+            "V703",
+            f"a fresh process gave no answer of `{model}`",
+            evidence=said,
+            hint="free memory, or a smaller batch",
+        ) from error
+    found = json.loads(done.stdout.splitlines()[-1])
+    return float(found["seconds"]), int(found["peak_bytes"])

@@ -1,0 +1,59 @@
+"""The first answer of a fresh process:  python -m vitrail.verbs.first_answer MODEL ENGINE BATCH THREADS
+
+Prints JSON: seconds from here to the answer, the model opened on the way, and the peak of the process's memory.
+"""
+
+from __future__ import annotations
+
+import time
+
+BEGAN = time.monotonic()
+
+import json  # noqa: E402
+import resource  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+from vitrail.engines.opened import Bundle  # noqa: E402
+from vitrail.opening import open as open_model  # noqa: E402
+
+if TYPE_CHECKING:
+    from vitrail.models.classifier import Classifier
+
+
+def ready(model: str, engine: str, threads: int | None) -> Classifier | Bundle:
+    """The model on an engine that computes on so many threads; None leaves the engine its own number."""
+    opened = open_model(model, engine=engine)
+    if threads is None:
+        return opened
+    if isinstance(opened, Bundle) and opened.engine != "torch":
+        return open_model(model, engine=opened.engine, threads=threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    return opened
+
+
+def main(model: str, engine: str, batch: str, threads: str) -> None:
+    """Open, answer once, tell."""
+    opened = ready(model, engine, int(threads) or None)
+    policy = opened.policy
+    opened.logits(policy.normalise(np.zeros((int(batch), *policy.size, policy.channels), np.uint8)))
+    seconds = time.monotonic() - BEGAN
+    print(json.dumps({"seconds": seconds, "peak_bytes": _peak()}))
+
+
+def _peak() -> int:
+    """Bytes of this process at its largest. Linux' ru_maxrss begins with those of the process that started it."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vitrail.errors import DataError, OutsideBound, UsageError
+from vitrail.errors import DataError, NumbersBroke, OutsideBound, UsageError
 from vitrail.evaluation.answers import WINDOW, CheckPicture
 from vitrail.evaluation.compare import Comparison, compare
 from vitrail.evaluation.intervals import mcnemar, wilson
@@ -79,10 +79,31 @@ def test_classes_are_matched_by_name() -> None:
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_never_agrees(broken: float) -> None:
-    found = compare(Table([[1, 0, 0]]), Table([[broken, 0, 0]]), pictures([None]), bound=1e9)
-    assert not found.same
-    assert found.to_json()["max_dlogit"] is None
+@pytest.mark.parametrize("second", [False, True])
+def test_what_is_no_number_is_refused(broken: float, second: bool) -> None:
+    models = [Table([[1, 0, 0], [2, 0, 0]]), Table([[1, 0, 0], [2, broken, 0]])]
+    with pytest.raises(NumbersBroke, match="V811") as caught:
+        compare(*(models if second else models[::-1]), pictures([None, None]))
+    assert caught.value.what == f"logits of the {'second' if second else 'first'} model are NaN or Inf, for picture 1"
+
+
+@pytest.mark.parametrize("bound", [-1.0, np.nan, np.inf])
+def test_a_bound_is_a_finite_number(bound: float) -> None:
+    with pytest.raises(UsageError, match="V007"):
+        compare(Table([[1, 0, 0]]), Table([[1, 0, 0]]), pictures([0]), bound=bound)
+
+
+def test_names_that_come_twice_are_only_taken_in_one_order() -> None:
+    twice = ("crane", "crane", "dog")
+    assert compare(Table([[1, 2, 3]], twice), Table([[1, 2, 3]], twice), pictures([0])).same
+    with pytest.raises(DataError, match="V405"):
+        compare(Table([[1, 2, 3]], twice), Table([[3, 1, 2]], ("dog", "crane", "crane")), pictures([0]))
+
+
+def test_other_words_for_the_classes_can_be_given() -> None:
+    numbered = Table([[3, 1, 2]], ("class_0", "class_1", "class_2"))
+    found = compare(Table([[1, 2, 3]]), numbered, pictures([2]), names=(CLASSES, ("owl", "cat", "dog")))
+    assert found.max_dlogit == 0.0
 
 
 def test_more_pictures_than_a_window() -> None:
@@ -99,7 +120,7 @@ def test_more_pictures_than_a_window() -> None:
 def test_other_classes_are_refused() -> None:
     with pytest.raises(UsageError, match="V007") as caught:
         compare(Table([[1, 0, 0]]), Table([[1, 0, 0]], ("cat", "dog", "wolf")), pictures([0]))
-    assert list(caught.value.evidence) == ["`owl` is a class of one alone"]
+    assert list(caught.value.evidence) == ["only in the first: owl", "only in the second: wolf"]
 
 
 def test_no_picture_is_refused() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitrail.models.dropout import Dropout, Masks, Rate, kept, unmarked
+from vitrail.models.dropout import Dropout, Masks, Rate, first_words, kept, next_words, unmarked
 
 DTYPES = [torch.bfloat16, torch.float32, torch.float64]
 RATES = [0.1, 0.25, 0.5, 0.9]
@@ -82,6 +82,53 @@ def test_masks_of_calls_steps_lanes_and_neighbours_are_independent(rate: float, 
         **{f"{by} apart": correlation(first[:, by:], first[:, :-by]) for by in (1, 2, 3, 4, 8, 64)},
     }
     assert max(found.values()) < 4.5, found
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rate", RATES)
+def test_the_masks_of_one_call_are_independent_of_each_other(rate: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(5)
+    masks = Masks(rate, dtype)
+    drawn = [(masks.draw(64, 4096) < 0).numpy() for _ in range(6)]
+    found = {
+        f"draws {i} and {j}, {by} apart": correlation(drawn[i][:, by:], drawn[j][:, : 4096 - by])
+        for i in range(6)
+        for j in range(i)
+        for by in (0, 1, 4)
+    }
+    assert max(found.values()) < 4.5, max(found, key=lambda pair: found[pair])
+    true = masks.rate.threshold / 2.0 ** (8 * dtype.itemsize - 1)
+    spread = (true * (1 - true) / drawn[0].size) ** 0.5
+    assert max(abs(mask.mean() - true) for mask in drawn) < 4.5 * spread
+
+
+def test_words_are_splitmix64_and_then_xorshift() -> None:
+    """By whole numbers of Python, from the papers."""
+    torch.manual_seed(6)
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    whole = (1 << 64) - 1
+    expected = []
+    for i in range(5):
+        x = (seed + i * 0x9E3779B97F4A7C15) & whole
+        x = ((x ^ x >> 30) * 0xBF58476D1CE4E5B9) & whole
+        x = ((x ^ x >> 27) * 0x94D049BB133111EB) & whole
+        expected.append(x ^ x >> 31)
+    torch.manual_seed(6)
+    words = first_words(5)
+    assert [int(word) & whole for word in words] == expected
+    for _ in range(3):
+        for i, x in enumerate(expected):
+            x ^= x << 13 & whole
+            x ^= x >> 7
+            expected[i] = x ^ x << 17 & whole
+        assert [int(word) & whole for word in next_words(words)] == expected
+
+
+def test_the_only_mask_of_a_call_is_the_first_one() -> None:
+    torch.manual_seed(7)
+    first = Masks(0.3, torch.bfloat16).draw(3, 5)
+    torch.manual_seed(7)
+    assert torch.equal(Masks(0.3, torch.bfloat16).only(3, 5), first)
 
 
 def test_runs_of_dropped_entries_are_as_long_as_independence_makes_them() -> None:

@@ -23,7 +23,7 @@ from vitrail.models.classifier import Classifier
 from vitrail.ranks import Ranks
 from vitrail.recipe import load_recipe
 from vitrail.training import capture
-from vitrail.training.checkpoint import CHECKPOINTS, Snapshot, load, newest_good
+from vitrail.training.checkpoint import CHECKPOINTS, Snapshot, generations, load, newest_good
 from vitrail.training.journal import read
 from vitrail.verbs.replay import replay
 from vitrail.verbs.sharing import evaluated
@@ -106,6 +106,13 @@ def test_a_checkpoint_in_parts_opens_and_is_shown(place: Path) -> None:
 
 def test_a_part_that_is_refused_leaves_no_checkpoint(place: Path) -> None:
     assert os.listdir(place / "refused" / CHECKPOINTS) == []
+
+
+def test_a_save_that_is_refused_at_its_end_is_refused_on_all_ranks(place: Path) -> None:
+    warnings = [row["code"] for row in read(place / "went_on" / "journal.jsonl") if row["event"] == "warning"]
+    assert warnings == ["V701"]
+    assert [path.name for path in generations(place / "went_on" / CHECKPOINTS)] == ["step-00000012"]
+    assert saved(place / "went_on")[1].files == saved(place / "sharded")[1].files
 
 
 def test_A13_from_one_process_to_two_ranks(place: Path, one: Path) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from tests.verbs.small import small
+from vitrail import disk
 from vitrail.data.configs import Data
 from vitrail.data.sources import open_source
 from vitrail.errors import NumbersBroke, Stopped, SystemFault, VitrailError
-from vitrail.formats.stored import Tensors
 from vitrail.models import build
 from vitrail.models.classifier import Classifier
 from vitrail.ranks import Ranks, joined, world
@@ -114,10 +116,10 @@ def refused(place: Path, recipe: Recipe) -> None:
     """The disk refuses rank 1 its part: nobody keeps any, and both leave with that error."""
     whole = across._written
 
-    def fails(ranks: Ranks, aside: Path | None, files: Mapping[str, Tensors]) -> checkpoint.Members:
+    def fails(ranks: Ranks, aside: Path | None, own: checkpoint.Snapshot) -> checkpoint.Members:
         if ranks.rank:
             raise SystemFault("V701", "the disk is full", hint="make room")
-        return whole(ranks, aside, files)
+        return whole(ranks, aside, own)
 
     vars(across)["_written"] = fails
     try:
@@ -128,6 +130,24 @@ def refused(place: Path, recipe: Recipe) -> None:
         raise AssertionError("it was saved")
     finally:
         vars(across)["_written"] = whole
+
+
+def refused_at_the_end(place: Path, recipe: Recipe) -> None:
+    """The disk refuses rank 0 the last file of the first checkpoint; the run goes on, and the second is saved."""
+    whole, calls = disk.write_new, []
+
+    def fails(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> None:
+        if path.name == "state.json":
+            calls.append(path)
+            if len(calls) == 1:
+                raise OSError(errno.ENOSPC, "no space left on device")
+        whole(path, data)
+
+    vars(disk)["write_new"] = fails
+    try:
+        train(recipe, out=place)
+    finally:
+        vars(disk)["write_new"] = whole
 
 
 def breaks(place: Path) -> None:
@@ -157,6 +177,9 @@ def main(place: Path) -> None:
     run(place / "sharded", sharded, resume=True)
     run(place / "shards_to_one", sharded, stop=5)
     refused(place / "refused", sharded)
+    saves = ("checkpoint.every=6", "checkpoint.unit=steps", "checkpoint.on_error=continue")
+    going_on = ("train.parallel=fsdp", "checkpoint.sharded=true", *saves)
+    refused_at_the_end(place / "went_on", small(*QUIET, *going_on))
     run(place / "odd", small(*QUIET, "data.batch=7", "train.accumulate=3"))
     run(place / "fewer", small(*QUIET, "data.batch=2"))
     run(place / "each", small(*QUIET, "data.batch_per_device=32", "schedule.lr_rule=per_device"))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from vitrail.errors import RunError
 from vitrail.formats.stored import Stored, Tensors
 from vitrail.training.checkpoint import Saving, load, written
-from vitrail.training.generation import MANIFEST, sealed
-from vitrail.training.parts import part_name, put_together
+from vitrail.training.generation import MANIFEST, manifest_of, sealed
+from vitrail.training.parts import base_name, part_name, put_together
 
 
 def cut(tensors: dict[str, np.ndarray], size: int) -> dict[str, Tensors]:
@@ -72,3 +72,24 @@ def test_rows_that_do_not_go_together_are_damaged(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="V604") as caught:
         load(generation(tmp_path, files))
     assert "the parts of `w` are F32 (2, 2), F32 (2, 3)" in caught.value.what
+
+
+def test_a_save_that_is_left_without_its_end_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="without `end`"), Saving(tmp_path, 3, keep=1, best=False) as saving:
+        written(saving.begin(1000), {"weights": {}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_parts_of_a_step_that_stands_are_no_best(tmp_path: Path) -> None:
+    files = {"w": np.arange(12, dtype=np.float32).reshape(6, 2)}
+    path = generation(tmp_path, {"weights": {"w": Stored.of(files["w"])}})
+    with Saving(tmp_path, 3, keep=1, best=True) as saving:
+        assert saving.begin(1000) is None
+        assert saving.end(written(None, cut(files, 2)), b"{}\n") == path
+    assert not manifest_of(path).best
+    assert load(path).files["weights"]["w"].shape == (6, 2)
+
+
+def test_a_great_many_ranks_have_names_too() -> None:
+    name = part_name("weights", 99_999, 100_000)
+    assert name == "weights.part-100000-of-100000" and base_name(name) == "weights"

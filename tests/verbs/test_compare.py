@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import vitrail
 from tests.verbs.small import small
 from vitrail.cli import run as command
+from vitrail.data.configs import Data
+from vitrail.errors import UsageError
+from vitrail.opening import classifier
+from vitrail.verbs.evaluate import chosen_source
 from vitrail.verbs.train import train
 
 
@@ -56,11 +63,67 @@ def test_two_models_differ(place: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert correct == evaluated
 
 
-def test_other_classes_and_no_model_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty pictures in two folders, without a split of their own, and two runs that hold out other ones of them."""
+    place = tmp_path_factory.mktemp("folder")
+    random = np.random.default_rng(0)
+    for name in ("bright", "dark"):
+        (place / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = random.integers(0, 128, (16, 16, 3), np.uint8) + (127 if name == "bright" else 0)
+            Image.fromarray(pixels.astype(np.uint8)).save(place / "photos" / name / f"{i:02d}.png")
+    for seed in (0, 1):
+        words = ("data.source=folder", f"data.root={place / 'photos'}", "data.holdout=0.5", "data.batch=8")
+        train(small(*words, "schedule.epochs=1", f"train.seed={seed}"), out=place / f"seed{seed}")
+    return place
+
+
+def test_no_picture_that_one_has_learnt_decides_which_is_better(folder: Path) -> None:
+    runs, photos = [folder / "seed0", folder / "seed1"], folder / "photos"
+    held_out = [
+        set(chosen_source(vitrail.open(run).provenance, Data(root=str(photos)), "auto")[0].held_out.tolist())
+        for run in runs
+    ]
+    assert held_out[0] != held_out[1]
+    done = vitrail.compare(*runs, data=photos)
+    assert set(done.indices.tolist()) == held_out[0] & held_out[1]
+    assert done.comparison.labelled == len(held_out[0] & held_out[1])
+    assert any("that are in the held-out part of A and in the held-out part of B" in note for note in done.notes)
+    assert len(vitrail.compare(runs[0], runs[0], data=photos).indices) == len(held_out[0])
+    assert len(vitrail.compare(*runs, data=photos, part="all").indices) == 40
+
+
+def test_each_part_is_that_part(place: Path) -> None:
+    for part, count in (("train", 1442), ("held-out", 355), ("all", 1797)):
+        done = vitrail.compare(place / "seed0", place / "seed0", data="digits", part=part)  # type: ignore[arg-type]
+        assert (done.comparison.labelled, done.to_json()["part"]) == (count, part)
+
+
+def test_a_model_without_names_takes_those_of_the_other(place: Path) -> None:
+    opened = vitrail.open(place / "seed0", engine="torch")
+    named = classifier(place / "seed0")
+    bare = replace(named, classes=tuple(f"class_{i}" for i in range(10)))
+    done = vitrail.compare(bare, opened, data="digits")
+    assert done.comparison.same and done.notes[0] == "A names no classes: they are taken in B's order"
+    assert done.comparison.correct[0] == done.comparison.correct[1] > 0
+
+
+def test_random_weights_and_an_engine_for_an_open_model_are_refused(place: Path) -> None:
+    with pytest.raises(UsageError, match="V005"):
+        vitrail.compare("cct_2_3x2_32", "cct_2_3x2_32")
+    with pytest.raises(UsageError, match="V007"):
+        vitrail.compare(vitrail.open(place / "seed0"), place / "seed0", engines=("onnx", "auto"))
+
+
+def test_random_weights_no_model_and_bounds_that_are_none_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command(["compare", str(place / "seed0"), "cct_2_3x2_32"]) == 2
+    assert command(["compare", str(place / "seed0"), str(place / "seed0"), "--bound", "inf"]) == 2
     assert command(["compare", str(place / "seed0"), str(place / "nothing")]) == 2
     assert command(["compare", str(place / "seed0"), str(place / "seed0"), "--bound", "-1"]) == 2
     err = capsys.readouterr().err
     assert [line.split(":")[0] for line in err.splitlines() if line.startswith("error")] == [
-        "error[V007]", "error[V002]", "error[V001]",
+        "error[V005]", "error[V007]", "error[V002]", "error[V001]",
     ]  # fmt: skip

@@ -43,15 +43,18 @@ def command(
     vitrail compare runs/photos runs/photos/bundle --engine-b openvino
     vitrail compare runs/a runs/b --data PHOTOS --bound 100
     """
+    from vitrail.cli.progress import Counter
     from vitrail.cli.render import result, say
     from vitrail.evaluation.compare import BOUND
     from vitrail.verbs.compare import compare
 
-    done = compare(
-        first, second, data=data, part=part, bound=BOUND if bound is None else bound,  # type: ignore[arg-type]
-        engines=(engine, engine_b or engine),
-    )  # fmt: skip
-    for note in () if done.source is None else done.source.notes:
+    engines = engine, engine_b or engine
+    with Counter("compare") as counter:
+        done = compare(
+            first, second, data=data, part=part, bound=BOUND if bound is None else bound, engines=engines,  # type: ignore[arg-type]
+            progress=counter,
+        )  # fmt: skip
+    for note in done.notes:
         say(note)
     result(_lines(done), done.to_json(), as_json=as_json)
     done.raise_if_differ()
@@ -71,12 +74,13 @@ def _lines(done: CompareResult) -> list[str]:
         for row, correct, (low, high), alone in zip(rows, found.correct, found.intervals, found.alone, strict=True):
             row += [percent(correct / found.labelled), f"{percent(low)} to {percent(high)}", f"{alone:,}"]
     norms = " and ".join(f"{norm:.6f}" for norm in found.norms)
+    of_data = "" if done.part is None else f", {done.part}"
     lines = [
         *table(rows, head=head, right=(3, 4, 6)),
         "",
         f"logits     max difference {found.max_dlogit:.1e}, bound {found.bound:.1e}; norms {norms}",
         f"decisions  {len(found.changed):,} of {found.pictures:,} changed "
-        f"({done.generated} generated pictures, {found.pictures - done.generated:,} of data)",
+        f"({done.generated} generated pictures, {found.pictures - done.generated:,} of data{of_data})",
     ]
     if found.labelled:
         lines.append(f"McNemar    p = {found.p_value:.3g} (exact, two-sided)")

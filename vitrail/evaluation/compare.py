@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vitrail.errors import DataError, OutsideBound, UsageError, nearest
+from vitrail.errors import DataError, NumbersBroke, OutsideBound, UsageError
 from vitrail.evaluation.answers import CheckPicture, Logits, in_windows
 from vitrail.evaluation.intervals import mcnemar, wilson
 from vitrail.pictures.predict import Model
@@ -15,6 +16,8 @@ from vitrail.pictures.predict import Model
 BATCH = 7  # a part of a window
 BOUND = 1e-3  # of a logit, between engines in float32: their rounding is a hundredth of that
 NAMED = 8  # changed decisions that an error names
+SIDES = ("first", "second")
+Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Changed:
 class Comparison:
     """What was measured of two models; pairs are (of the first, of the second).
 
-    max_dlogit: the greatest difference of a logit, inf where one is no number. norms: Euclidean, of all logits.
+    max_dlogit: the greatest difference of a logit. norms: Euclidean, of all logits.
     correct: of `labelled` pictures. alone: pictures that only that model names rightly.
     """
 
@@ -59,13 +62,13 @@ class Comparison:
         return first, second
 
     def to_json(self) -> dict[str, object]:
-        """Everything in plain values; None for an infinite difference, which JSON has not."""
+        """Everything in plain values."""
         return {
             "same": self.same,
             "pictures": self.pictures,
-            "max_dlogit": self.max_dlogit if np.isfinite(self.max_dlogit) else None,
+            "max_dlogit": self.max_dlogit,
             "bound": self.bound,
-            "norms": [norm if np.isfinite(norm) else None for norm in self.norms],
+            "norms": list(self.norms),
             "changed": [{"place": one.place, "classes": list(one.classes)} for one in self.changed],
             "labelled": self.labelled,
             "correct": list(self.correct),
@@ -89,37 +92,67 @@ class Comparison:
 
 
 def compare(
-    first: Model, second: Model, pictures: Sequence[CheckPicture], *, bound: float = BOUND, batch: int = BATCH
+    first: Model,
+    second: Model,
+    pictures: Sequence[CheckPicture],
+    *,
+    bound: float = BOUND,
+    names: Names | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Ask both models of every picture, each prepared by that model's own policy; classes are matched by name.
 
-    UsageError V007 where they do not name the same classes; DataError V401 without a picture. What a picture's `read`
-    raises passes through.
+    names: of both models' classes, where other words for them are to be matched. progress: called with pictures done
+    and in all. UsageError V007 where they do not name the same classes, or for a bound below 0; DataError V405 where a
+    model calls two classes by one name, V401 without a picture; NumbersBroke V811 for a logit that is NaN or Inf. What
+    a picture's `read` raises passes through.
     """
-    order = _matched(first.classes, second.classes)
+    if not (math.isfinite(bound) and bound >= 0):
+        raise UsageError("V007", f"the bound is {bound}", hint="give a finite number from 0")
+    ours, theirs = names or (first.classes, second.classes)
+    order = matched_classes(ours, theirs)
     if not pictures:
         raise DataError("V401", "no pictures to compare on", hint="give data that holds pictures")
-    tally = _Tally(first.classes)
-    for window in in_windows([(first, (batch,)), (second, (batch,))], pictures):
+    tally = _Tally(ours)
+    for window in in_windows([(first, (BATCH,)), (second, (BATCH,))], pictures):
         (a,), (b,) = window.logits
+        for which, rows in zip(SIDES, (a, b), strict=True):
+            _check_finite(rows, which, tally.pictures)
         tally.add(a, b[:, order], [one.label for one in pictures[tally.pictures : tally.pictures + len(a)]])
+        if progress is not None:
+            progress(tally.pictures, len(pictures))
     return tally.done(bound)
 
 
-def _matched(ours: tuple[str, ...], theirs: tuple[str, ...]) -> list[int]:
+def matched_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> list[int]:
     """Where each class of the first model stands in the second."""
+    if ours == theirs:
+        return list(range(len(ours)))
     if sorted(ours) != sorted(theirs):
-        stranger = next(iter(sorted({*ours} ^ {*theirs})), None)
+        pairs = zip(SIDES, ((ours, theirs), (theirs, ours)), strict=True)
+        only = [f"only in the {which}: {name}" for which, (a, b) in pairs for name in sorted({*a} - {*b})[:5]]
         raise UsageError(
             "V007",
             f"the two models name other classes: {len(ours)} and {len(theirs)}",
-            evidence=[] if stranger is None else [f"`{stranger}` is a class of one alone"],
-            hint=nearest(stranger or "", theirs if stranger in ours else ours) or "compare models of the same classes",
+            evidence=only,
+            hint="compare models of the same classes; `vitrail show MODEL` has their names",
         )
-    if len({*ours}) < len(ours):  # names that come twice cannot tell which is which
-        return list(range(len(ours)))
     place = {name: index for index, name in enumerate(theirs)}
+    if len(place) < len(theirs):
+        raise DataError(
+            "V405", "a model calls two of its classes by one name", hint="give it other names: train or convert again"
+        )
     return [place[name] for name in ours]
+
+
+def _check_finite(rows: Logits, which: str, before: int) -> None:
+    broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(broken):
+        raise NumbersBroke(
+            "V811",
+            f"logits of the {which} model are NaN or Inf, for picture {before + int(broken[0])}",
+            hint="the weights are broken, or overflow in their number type: take an earlier checkpoint",
+        )
 
 
 class _Tally:
@@ -132,8 +165,7 @@ class _Tally:
         self.changed: list[Changed] = []
 
     def add(self, a: Logits, b: Logits, labels: Sequence[int | None]) -> None:
-        gap = np.nan_to_num(np.abs(a - b), nan=np.inf, posinf=np.inf)
-        self.worst = max(self.worst, float(gap.max()))
+        self.worst = max(self.worst, float(np.abs(a - b).max()))
         self.squares += [float(np.square(a).sum()), float(np.square(b).sum())]
         named = np.stack([a.argmax(axis=1), b.argmax(axis=1)])
         for row in np.flatnonzero(named[0] != named[1]).tolist():

@@ -60,29 +60,25 @@ class Rate:
         self.scale = (self.rest + 1) / (self.rest + 1 - self.threshold)
 
 
-class Words:
-    """Random 64-bit words, as many at each draw as at the first."""
+def first_words(count: int) -> Tensor:
+    """Random 64-bit words, from one number of torch's generator: SplitMix64."""
+    x = torch.arange(count).mul_(GAMMA).add_(torch.empty((), dtype=torch.int64).random_())
+    x = _shifted(x, -30).mul_(MUL1)
+    x = _shifted(x, -27).mul_(MUL2)
+    return _shifted(x, -31)
 
-    def __init__(self, count: int) -> None:
-        x = torch.arange(count).mul_(GAMMA).add_(torch.empty((), dtype=torch.int64).random_())
-        self._spare = torch.empty_like(x)
-        x = self._shifted(x, -30).mul_(MUL1)
-        x = self._shifted(x, -27).mul_(MUL2)
-        self._next = self._shifted(x, -31)
 
-    def draw(self) -> Tensor:
-        """The next ones, which the draw after it overwrites."""
-        for by in (13, -7, 17):
-            self._shifted(self._next, by)
-        return self._next
+def next_words(words: Tensor) -> Tensor:
+    """The words after these, in place: each is a generator, xorshift."""
+    for by in (13, -7, 17):
+        _shifted(words, by)
+    return words
 
-    def _shifted(self, x: Tensor, by: int) -> Tensor:
-        """x ^= x << by, or where that is negative x >> -by, in place; torch's shift to the right repeats the sign."""
-        if by > 0:
-            torch.bitwise_left_shift(x, by, out=self._spare)
-        else:
-            torch.bitwise_right_shift(x, -by, out=self._spare).bitwise_and_((1 << 64 + by) - 1)
-        return x.bitwise_xor_(self._spare)
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """x ^= x << by, or where that is negative x >> -by, in place; torch's shift to the right repeats the sign."""
+    moved = x << by if by > 0 else (x >> -by).bitwise_and_((1 << 64 + by) - 1)
+    return x.bitwise_xor_(moved)
 
 
 class Masks:
@@ -90,15 +86,21 @@ class Masks:
 
     def __init__(self, rate: float, dtype: torch.dtype) -> None:
         self.rate = Rate(rate, dtype)
-        self._words: Words | None = None
+        self._words: Tensor | None = None
 
     def draw(self, *shape: int) -> Tensor:
         """Integers as wide as the entries, less than 0 where the entry is dropped."""
         count = math.prod(shape)
-        if self._words is None:
-            self._words = Words(-(-count * self.rate.lane.itemsize // 8))
-        lanes = self._words.draw().view(self.rate.lane)[:count].view(shape)
+        size = -(-count * self.rate.lane.itemsize // 8)
+        self._words = first_words(size) if self._words is None else next_words(self._words)
+        lanes = self._words.view(self.rate.lane)[:count].view(shape)
         return torch.bitwise_and(lanes, self.rate.rest).sub_(self.rate.threshold)
+
+    def only(self, *shape: int) -> Tensor:
+        """`draw` of a call that draws no more: with no memory beside the words."""
+        count = math.prod(shape)
+        lanes = first_words(-(-count * self.rate.lane.itemsize // 8)).view(self.rate.lane)[:count].view(shape)
+        return lanes.bitwise_and_(self.rate.rest).sub_(self.rate.threshold)
 
     def mark(self, values: Tensor) -> None:
         """Turn the sign of the dropped ones of some values, none of which is negative."""
@@ -125,7 +127,7 @@ class _Dropout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
         masks = Masks(rate, x.dtype)
         ctx.scale = masks.rate.scale
-        keep = masks.draw(*x.shape).bitwise_right_shift_(8 * x.dtype.itemsize - 1).bitwise_not_()  # all bits, or none
+        keep = masks.only(*x.shape).bitwise_right_shift_(8 * x.dtype.itemsize - 1).bitwise_not_()  # all bits, or none
         ctx.save_for_backward(keep)
         return _masked(x, keep, ctx.scale)
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import SystemFault, VitrailError, write_fault
-from vitrail.formats.stored import Tensors
 from vitrail.ranks import Ranks
 from vitrail.ranks.alone import Parallel
 from vitrail.ranks.spread import own_rows
 from vitrail.training import checkpoint, journal
+from vitrail.training.generation import step_name
 from vitrail.training.parts import part_name
 from vitrail.training.signals import Stop
 from vitrail.training.state import TrainState, snapshot
@@ -97,7 +97,7 @@ def _save_parts(ranks: Ranks, saved: checkpoint.Snapshot, saving: checkpoint.Sav
     with saving:
         aside = ranks.first(lambda: saving.begin(size))
         try:
-            found: checkpoint.Members | VitrailError = _written(ranks, aside, saved.files)
+            found: checkpoint.Members | VitrailError = _written(ranks, aside, saved)
         except VitrailError as error:
             found = error
         members: checkpoint.Members = {}
@@ -108,7 +108,7 @@ def _save_parts(ranks: Ranks, saved: checkpoint.Snapshot, saving: checkpoint.Sav
         ranks.first(lambda: saving.end(members, state))
 
 
-def _written(ranks: Ranks, aside: Path | None, files: Mapping[str, Tensors]) -> checkpoint.Members:
+def _written(ranks: Ranks, aside: Path | None, saved: checkpoint.Snapshot) -> checkpoint.Members:
     if aside is not None and not aside.is_dir():
         raise SystemFault(
             "V701",
@@ -116,9 +116,10 @@ def _written(ranks: Ranks, aside: Path | None, files: Mapping[str, Tensors]) -> 
             hint="put the run folder where all machines see it, or set checkpoint.sharded=false",
         )
     try:
-        return checkpoint.written(aside, files)
+        return checkpoint.written(aside, saved.files)
     except OSError as error:
-        raise write_fault(error, aside or Path()) from error
+        assert aside is not None
+        raise write_fault(error, aside.parent / step_name(saved.step)) from error
 
 
 def snapshot_of(

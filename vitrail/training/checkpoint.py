@@ -69,6 +69,7 @@ class Saving:
         self._folder, self._step, self._keep, self._best = folder, step, keep, best
         self._path = folder / step_name(step)
         self._aside: Path | None = None
+        self._ended = False
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -77,6 +78,10 @@ class Saving:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None and self._aside is not None and not self._ended:
+            kind, error = AssertionError, AssertionError("left without `end`")
+            self._open.__exit__(kind, error, trace)
+            raise error
         self._open.__exit__(kind, error, trace)
 
     def begin(self, size: int) -> Path | None:
@@ -94,10 +99,15 @@ class Saving:
         if self._aside is None:
             _accept(self._path, members, self._best)
         else:
-            disk.write_new(self._aside / STATE, state)
-            disk.write_new(self._aside / MANIFEST, self._manifest({**members, STATE: _entry(state)}))
+            try:
+                disk.write_new(self._aside / STATE, state)
+                disk.write_new(self._aside / MANIFEST, self._manifest({**members, STATE: _entry(state)}))
+            except OSError as error:
+                raise write_fault(error, self._path) from error
+            self._ended = True
             self._open.close()
             _read_back(self._path)
+        self._ended = True
         disk.write_file(self._folder / "latest", f"{self._path.name}\n".encode())
         if self._best:
             disk.write_file(self._folder / "best", f"{self._path.name}\n".encode())
@@ -221,9 +231,9 @@ def _accept(path: Path, members: Members, best: bool) -> None:
         manifest = manifest_of(path)
     new = {name: member["sha256"] for name, member in members.items()}
     old = {name: member.sha256 for name, member in manifest.files.items() if name.endswith(SUFFIX)}
-    # by a run on other ranks, which has not the same bits
-    in_other_parts = new.keys() != old.keys() and _bases(new) == _bases(old)
-    if new != old and not in_other_parts:
+    if new.keys() != old.keys() and _bases(new) == _bases(old):
+        return  # in other parts: a run on other ranks that began with it. No rank has all to compare, so it is no best
+    if new != old:
         raise RunError(
             "V601", f"`{path}` exists already and holds other tensors", hint="move it away, or use another run folder"
         )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from vitrail.formats.stored import Stored, Tensors
 
-_PART = re.compile(r"(.+)\.part-([0-9]{4})-of-([0-9]{4})")
+_PART = re.compile(r"(.+)\.part-([0-9]{4,7})-of-([0-9]{4,7})")
 
 
 def part_name(name: str, rank: int, size: int) -> str:

@@ -107,6 +107,8 @@ def snapshot(
     if state.ema is not None:
         files["ema"] = _stored(_averaged_tensors(state), taken)
     broken = _not_finite(files)
+    if taken is not whole:
+        broken = [f"{line} of the rows of this rank" for line in broken]
     if broken:
         raise NumbersBroke(
             "V811",

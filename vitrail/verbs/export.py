@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
@@ -108,8 +109,12 @@ def _pictures(model: object, opened: Classifier, data: str | Path | None) -> lis
 def check_pictures(source: Source, count: int) -> list[CheckPicture]:
     """Up to `count` held-out pictures of a source, spread evenly; each is decoded when its turn comes."""
     held_out = source.held_out
-    chosen = held_out[np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(np.int64)]
-    return [CheckPicture(partial(source.read, index), int(source.labels[index])) for index in chosen.tolist()]
+    return pictures_of(source, held_out[np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(np.int64)])
+
+
+def pictures_of(source: Source, indices: NDArray[np.int64]) -> list[CheckPicture]:
+    """Some pictures of a source; each is decoded when its turn comes."""
+    return [CheckPicture(partial(source.read, index), int(source.labels[index])) for index in indices.tolist()]
 
 
 def _finished_run(model: object) -> Path | None:

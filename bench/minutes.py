@@ -1,7 +1,7 @@
 """Accuracy in the same minutes, beside a peer's loop:  python bench/minutes.py tiny|cifar10 DIR --minutes M
 
 Both sides train the recipe's network from scratch on the same cores, with its augmentation, mixing, loss, batch,
-average, schedule (warm-up keeps its share) and SHI-Labs' own mask rates, for as many steps as fit the minutes. Each
+average, schedule (3/35 of it warm-up) and SHI-Labs' own mask rates, for as many steps as fit the minutes. Each
 side's step is timed first, on all cores, which must be quiet then; a run after that may share the machine (--threads),
 and keeps its own seconds. Ours is `vitrail train`. The peer is timm's loop: its transforms, Mixup, optimizer groups,
 schedule and ModelEmaV3 (with its warm-up; the weights without it where they are better), torch's DataLoader with two
@@ -17,6 +17,7 @@ import argparse
 import io
 import json
 import math
+import os
 import statistics
 import sys
 import tempfile
@@ -45,6 +46,7 @@ from vitrail.disk import write_file  # noqa: E402
 from vitrail.machine import cores, cpu_name  # noqa: E402
 from vitrail.models.configs import CCTConfig  # noqa: E402
 from vitrail.recipe import Recipe, load_recipe  # noqa: E402
+from vitrail.recipe.write import fingerprint  # noqa: E402
 from vitrail.training.configs import EMA, AdamW, Cosine  # noqa: E402
 from vitrail.training.journal import read  # noqa: E402
 from vitrail.verbs.train import train  # noqa: E402
@@ -54,14 +56,15 @@ MASKS = ["model.attention_dropout=0.1", "model.drop_path=0.1"]  # SHI-Labs'; the
 RATES, SEEDS = (0.5, 1.0, 2.0), 3  # times the recipe's rate
 TIMED, WARM = 24, 8  # steps by which a side's pace is found, after so many
 SPARE = 0.97  # of the minutes are planned
+WARMUP = 3 / 35  # of a run
 Right = NDArray[np.bool_]
 
 
 # ---------------------------------------------------------------- our side
 
 
-def ours(recipe: str, given: list[str], steps: int, seed: int, threads: int) -> tuple[Right, float]:
-    """Which held-out pictures were named rightly, and the seconds of the steps."""
+def ours(recipe: str, given: list[str], steps: int, seed: int, threads: int) -> tuple[Right, list[float]]:
+    """Which held-out pictures were named rightly, and the seconds of each step."""
     quiet = ["evaluation.every=0", "checkpoint.every=0", f"train.threads={threads}"]
     run = [f"schedule.steps={steps}", f"train.seed={seed}"]
     with tempfile.TemporaryDirectory() as place:
@@ -69,9 +72,7 @@ def ours(recipe: str, given: list[str], steps: int, seed: int, threads: int) -> 
         rows = [row for row in read(done.folder / "journal.jsonl") if row["event"] == "step"]
     assert done.evaluation is not None
     times = [float(str(row["wait_s"])) + float(str(row["step_s"])) for row in rows]
-    if steps == TIMED:
-        return np.empty(0, bool), statistics.median(times[WARM:])
-    return done.evaluation.predictions == done.evaluation.labels, sum(times)
+    return done.evaluation.predictions == done.evaluation.labels, times
 
 
 # ---------------------------------------------------------------- theirs
@@ -183,8 +184,8 @@ def fed(pictures: Pictures, batch: int, seed: int) -> Iterator[tuple[Tensor, Ten
         yield from loader
 
 
-def theirs(recipe: Recipe, source: Source, steps: int, seed: int, precision: str) -> tuple[Right, float]:
-    """As `ours`; with TIMED steps the seconds are the median of one."""
+def theirs(recipe: Recipe, source: Source, steps: int, seed: int, precision: str) -> tuple[Right, list[float]]:
+    """As `ours`."""
     from timm.scheduler import CosineLRScheduler
 
     schedule = recipe.schedule
@@ -205,9 +206,7 @@ def theirs(recipe: Recipe, source: Source, steps: int, seed: int, precision: str
         side.step(*next(batches))
         times.append(time.perf_counter() - began)
         began = time.perf_counter()
-    if steps == TIMED:
-        return np.empty(0, bool), statistics.median(times[WARM:])
-    return side.right(DataLoader(Pictures(source, source.held_out.tolist(), whole), 256)), sum(times)
+    return side.right(DataLoader(Pictures(source, source.held_out.tolist(), whole), 256)), times
 
 
 # ---------------------------------------------------------------- the campaign
@@ -216,26 +215,24 @@ def theirs(recipe: Recipe, source: Source, steps: int, seed: int, precision: str
 class Kept:
     """Finished runs, in their file at once."""
 
-    def __init__(self, path: Path, minutes: float) -> None:
+    def __init__(self, path: Path, of: dict[str, Any]) -> None:
         self.path = path
-        fresh: dict[str, Any] = {"minutes": minutes, "pace": {}, "runs": {}}
-        self.values = json.loads(path.read_text()) if path.exists() else fresh
-        if self.values["minutes"] != minutes:
-            sys.exit(f"{path} holds runs of {self.values['minutes']} minutes: move it away for others")
+        self.values = json.loads(path.read_text()) if path.exists() else {"of": of, "pace": {}, "runs": {}}
+        if self.values["of"] != of:
+            sys.exit(f"{path} holds runs of {self.values['of']}, these are of {of}: move it away")
 
     def write(self, **more: Any) -> None:
-        """The file, with the machine and the versions."""
-        machine = {"processor": cpu_name(), "cores": cores()}
-        versions = {"vitrail": __version__, **tools(("torch", "numpy", "pillow", "timm"))}
-        self.values |= {**more, "machine": machine, "versions": versions}
+        """The file, with what follows from the runs."""
+        self.values |= more
         write_file(self.path, (json.dumps(self.values, indent=1) + "\n").encode())
 
-    def run(self, side: str, times: float, seed: int, work: Callable[[], tuple[Right, float]]) -> Right:
+    def run(self, side: str, times: float, seed: int, work: Callable[[], tuple[Right, list[float]]]) -> Right:
         """One run, or what was kept of it."""
         name = f"{side}, rate x {times:g}, seed {seed}"
         if name not in self.values["runs"]:
             right, seconds = work()
-            kept = {"top1": float(right.mean()), "seconds": round(seconds, 1), "pictures": len(right)}
+            kept = {"top1": float(right.mean()), "seconds": round(sum(seconds), 1), "pictures": len(right)}
+            kept |= {"steps": len(seconds), "threads": torch.get_num_threads()}
             self.values["runs"][name] = {**kept, "right": np.packbits(right).tobytes().hex()}
             self.write()
         row = self.values["runs"][name]
@@ -255,10 +252,12 @@ def difference(mine: NDArray[np.bool_], other: NDArray[np.bool_]) -> dict[str, f
     return {"mean": float(paired.mean()), "low": float(low), "high": float(high)}
 
 
-def share_of_warmup(recipe: Recipe) -> float:
-    """The part of the recipe's epochs that is warm-up."""
-    assert isinstance(recipe.schedule, Cosine) and recipe.schedule.epochs
-    return (recipe.schedule.warmup_epochs or 0.0) / recipe.schedule.epochs
+def identity(name: str, given: list[str], minutes: float) -> dict[str, Any]:
+    """What runs must have in common to be compared; a length that is replaced anyway is not part of it."""
+    recipe = load_recipe(name, [*given, "schedule.steps=1000", "schedule.warmup_epochs=1"])
+    versions = {"vitrail": __version__, **tools(("torch", "numpy", "pillow", "timm"))}
+    machine = {"processor": cpu_name(), "cores": os.cpu_count()}
+    return {"minutes": minutes, "recipe": fingerprint(recipe), "machine": machine, "versions": versions}
 
 
 def main() -> None:
@@ -276,13 +275,13 @@ def main() -> None:
     given = [*MASKS, f"data.root={args.root}"]
     recipe = load_recipe(name, given)
     source = open_source(recipe.data)
-    kept = Kept(args.out or ROOT / "results" / f"minutes-{args.case}.json", args.minutes)
+    kept = Kept(args.out or ROOT / "results" / f"minutes-{args.case}.json", identity(name, given, args.minutes))
     torch.set_num_threads(cores())
     pace = kept.values["pace"]
     if not pace:
-        pace["ours"] = ours(name, given, TIMED, 0, cores())[1]
+        pace["ours"] = statistics.median(ours(name, given, TIMED, 0, cores())[1][WARM:])
         for precision in ("fp32", "bf16"):
-            pace[f"theirs {precision}"] = theirs(recipe, source, TIMED, 0, precision)[1]
+            pace[f"theirs {precision}"] = statistics.median(theirs(recipe, source, TIMED, 0, precision)[1][WARM:])
         kept.write()
     precision = min(("fp32", "bf16"), key=lambda word: float(pace[f"theirs {word}"]))
     steps = {side: math.floor(SPARE * 60 * args.minutes / pace[side]) for side in ("ours", f"theirs {precision}")}
@@ -292,7 +291,7 @@ def main() -> None:
 
     def shortened(side: str, times: float) -> list[str]:
         """The recipe with another rate, and its warm-up as short as the run."""
-        warmup = share_of_warmup(recipe) * steps[side] * recipe.data.batch / len(source.training)
+        warmup = WARMUP * steps[side] * recipe.data.batch / len(source.training)
         return [*given, f"schedule.lr={recipe.schedule.lr * times:.9f}", f"schedule.warmup_epochs={warmup:.9f}"]
 
     def mine(times: float, seed: int) -> Right:

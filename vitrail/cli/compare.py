@@ -37,7 +37,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Ask two MODELs of the same pictures: the greatest difference of a logit, the decisions that changed, the accuracy
-    of both, and whether one is better than chance (McNemar's exact test). Exit code 5 when they differ.
+    of both, and whether chance alone makes one the better (McNemar's exact test). Exit code 5 when they differ.
 
     \b
     vitrail compare runs/photos runs/photos/bundle --engine-b openvino

@@ -263,7 +263,7 @@ def test_the_checks_see_what_is_not_there() -> None:
         "torchrun -m vitrail tain x"
     )
     assert _is_variable("LOCAL_RANK") and not _is_variable("RANKS")
-    assert not _is_file("checkpoints.tar") and not _is_command("vitrail benchmark x") and "--nonsense" not in _options()
+    assert not _is_file("checkpoints.tar") and not _is_command("vitrail bench x") and "--nonsense" not in _options()
     assert _is_file("journal.jsonl") and not _is_file("journal")
     assert _is_python("weights.load(path, classes=10)") and not _is_python("weights.load(path, nothing=1)")
 

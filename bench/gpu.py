@@ -49,8 +49,9 @@ from vitrail.models import build, set_attention  # noqa: E402
 from vitrail.models.catalog import variant  # noqa: E402
 from vitrail.models.configs import ModelConfig  # noqa: E402
 from vitrail.models.count import macs  # noqa: E402
-from vitrail.training.configs import SGD, AdamW, CrossEntropy, Optimizer  # noqa: E402
+from vitrail.training.configs import CrossEntropy  # noqa: E402
 from vitrail.training.journal import read  # noqa: E402
+from vitrail.training.optimizer_configs import SGD, AdamW, Optimizer  # noqa: E402
 from vitrail.training.optimizers import make  # noqa: E402
 from vitrail.training.rehearsal import generated  # noqa: E402
 from vitrail.training.state import TrainState  # noqa: E402

@@ -47,8 +47,9 @@ from vitrail.machine import cores, cpu_name  # noqa: E402
 from vitrail.models.configs import CCTConfig  # noqa: E402
 from vitrail.recipe import Recipe, load_recipe  # noqa: E402
 from vitrail.recipe.write import fingerprint  # noqa: E402
-from vitrail.training.configs import EMA, AdamW, Cosine  # noqa: E402
+from vitrail.training.configs import EMA, Cosine  # noqa: E402
 from vitrail.training.journal import read  # noqa: E402
+from vitrail.training.optimizer_configs import AdamW  # noqa: E402
 from vitrail.verbs.train import train  # noqa: E402
 
 CASES = {"tiny": "tiny_imagenet/cct_6_3x3_64", "cifar10": "cifar10/cct_7_3x1_32_30minutes"}

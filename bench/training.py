@@ -36,7 +36,8 @@ from vitrail.machine import cores, cpu_flags, cpu_name, keep_fp32_true, keep_pag
 from vitrail.models import build, set_attention  # noqa: E402
 from vitrail.models.catalog import variant  # noqa: E402
 from vitrail.models.configs import CCTConfig, ModelConfig  # noqa: E402
-from vitrail.training.configs import AdamW, CrossEntropy  # noqa: E402
+from vitrail.training.configs import CrossEntropy  # noqa: E402
+from vitrail.training.optimizer_configs import AdamW  # noqa: E402
 from vitrail.training.optimizers import make  # noqa: E402
 from vitrail.training.probe import fastest_way  # noqa: E402
 from vitrail.training.state import TrainState  # noqa: E402

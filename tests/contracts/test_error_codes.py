@@ -191,7 +191,8 @@ def _memory(_: Path) -> object:
     from tests.training.tiny import batch
     from vitrail.training import memory
     from vitrail.training.average import start
-    from vitrail.training.configs import SGD, CrossEntropy
+    from vitrail.training.configs import CrossEntropy
+    from vitrail.training.optimizer_configs import SGD
     from vitrail.training.optimizers import make
     from vitrail.training.state import TrainState
     from vitrail.training.step import How

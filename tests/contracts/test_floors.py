@@ -19,7 +19,8 @@ FLOORS = {
     "formats": 1, "pictures": 1, "remote": 1, "class_names": 1,
     # configs and catalogue rows: values without torch, made of what floor 1 offers
     "models/configs.py": 1.5, "models/catalog.py": 1.5, "models/count.py": 1.5,
-    "training/configs.py": 1.5, "training/due.py": 1.5, "training/watch_configs.py": 1.5, "data/configs.py": 1.5,
+    "training/configs.py": 1.5, "training/optimizer_configs.py": 1.5, "training/watch_configs.py": 1.5,
+    "training/due.py": 1.5, "data/configs.py": 1.5,
     "models": 2, "machine.py": 2,
     "bundle": 3, "weights": 3, "data": 3, "ranks": 3,
     "engines": 4.0, "evaluation": 4.0,

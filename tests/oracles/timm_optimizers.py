@@ -12,7 +12,7 @@ from torch import nn
 import tests.oracles.torchvision_stub  # noqa: F401  before timm
 from vitrail.models import build
 from vitrail.models.catalog import variant
-from vitrail.training import configs
+from vitrail.training import configs, optimizer_configs
 from vitrail.training.groups import groups
 from vitrail.training.losses import loss_of
 from vitrail.training.optimizers import make
@@ -23,11 +23,11 @@ from timm.optim import Lamb, Lion, param_groups_layer_decay  # isort: skip
 
 BOUND, IN_FLOAT32 = 1e-12, 2e-6
 SHARED = {"betas": (0.9, 0.97)}
-CASES: dict[str, tuple[configs.Optimizer, Any]] = {
-    "lion": (configs.Lion(weight_decay=0.1, **SHARED), lambda p: Lion(p, lr=0.01, **SHARED)),  # type: ignore[arg-type]
+CASES: dict[str, tuple[optimizer_configs.Optimizer, Any]] = {
+    "lion": (optimizer_configs.Lion(weight_decay=0.1, **SHARED), lambda p: Lion(p, lr=0.01, **SHARED)),  # type: ignore[arg-type]
     **{
         f"lamb, always adapted {always}": (
-            configs.Lamb(weight_decay=0.1, eps=1e-6, always_adapt=always, **SHARED),  # type: ignore[arg-type]
+            optimizer_configs.Lamb(weight_decay=0.1, eps=1e-6, always_adapt=always, **SHARED),  # type: ignore[arg-type]
             lambda p, always=always: Lamb(p, lr=0.01, eps=1e-6, max_grad_norm=None, always_adapt=always, **SHARED),
         )
         for always in (False, True)
@@ -40,7 +40,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 3)).double()
 
 
-def farthest(config: configs.Optimizer, theirs: Any) -> float:
+def farthest(config: optimizer_configs.Optimizer, theirs: Any) -> float:
     """The greatest difference of a weight after any of ten steps."""
     one, other = network(), network()
     ours = make(config, one)
@@ -95,7 +95,7 @@ def farthest_layer() -> float:
         told = {id(p): key for key, p in peer.named_parameters()}
         parts = param_groups_layer_decay(peer, 0.05, peer.no_weight_decay(), layer_decay=0.75)
         wanted = {told[id(p)]: (g["lr_scale"], g["weight_decay"]) for g in parts for p in g["params"]}
-        config = configs.AdamW(layer_decay=0.75, decayed="weights")
+        config = optimizer_configs.AdamW(layer_decay=0.75, decayed="weights")
         names = {id(p): key for key, p in module.named_parameters()}
         for group in groups(module, config):
             for p in group["params"]:

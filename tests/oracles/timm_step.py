@@ -25,7 +25,8 @@ from vitrail import weights
 from vitrail.data.batches import TrainBatch
 from vitrail.models import set_attention
 from vitrail.models.catalog import VARIANTS
-from vitrail.training.configs import AdamW, CrossEntropy
+from vitrail.training.configs import CrossEntropy
+from vitrail.training.optimizer_configs import AdamW
 from vitrail.training.optimizers import make
 from vitrail.training.step import How, forward_backward
 

@@ -15,8 +15,8 @@ from vitrail.errors import RecipeError
 from vitrail.models import build
 from vitrail.models.catalog import variant
 from vitrail.models.configs import FAMILIES, BEiTConfig, CCTConfig, ModelConfig, ViTConfig
-from vitrail.training.configs import AdamW, Muon, Optimizer
 from vitrail.training.groups import NOWHERE, PLACES, decays, describe, freeze, groups, layers, place_of
+from vitrail.training.optimizer_configs import AdamW, Muon, Optimizer
 
 VIT = variant("vit_tiny_patch16_224").config
 BEIT = variant("beit_base_patch16_224").config

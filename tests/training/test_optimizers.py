@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tests.training.tiny import ADAMW, NETWORK, OPTIMIZERS, SGD
 from vitrail.models import build
-from vitrail.training import configs
-from vitrail.training.configs import Optimizer
+from vitrail.training import optimizer_configs
+from vitrail.training.optimizer_configs import Optimizer
 from vitrail.training.optimizers import make
 
 Array = NDArray[np.float64]
@@ -110,13 +110,13 @@ def lamb(w: Array, g: Array, kept: dict[str, Array], t: int, lr: float, decay: f
 
 BETAS = {"betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}
 CASES: dict[str, tuple[Optimizer, Formula, bool]] = {
-    "adam": (configs.Adam(**BETAS), adam, False),  # type: ignore[arg-type]
-    "adamw": (configs.AdamW(**BETAS), adamw, False),  # type: ignore[arg-type]
-    "adam_weight_decay": (configs.AdamWeightDecay(**BETAS), uncorrected, False),  # type: ignore[arg-type]
-    "sgd": (configs.SGD(momentum=0.7, nesterov=True, weight_decay=0.1), sgd, False),
-    "lion": (configs.Lion(betas=(0.8, 0.95), weight_decay=0.1), lion, False),
-    "lamb, decayed alone": (configs.Lamb(**BETAS), lamb, False),  # type: ignore[arg-type]
-    "lamb, always": (configs.Lamb(**BETAS, always_adapt=True), lamb, True),  # type: ignore[arg-type]
+    "adam": (optimizer_configs.Adam(**BETAS), adam, False),  # type: ignore[arg-type]
+    "adamw": (optimizer_configs.AdamW(**BETAS), adamw, False),  # type: ignore[arg-type]
+    "adam_weight_decay": (optimizer_configs.AdamWeightDecay(**BETAS), uncorrected, False),  # type: ignore[arg-type]
+    "sgd": (optimizer_configs.SGD(momentum=0.7, nesterov=True, weight_decay=0.1), sgd, False),
+    "lion": (optimizer_configs.Lion(betas=(0.8, 0.95), weight_decay=0.1), lion, False),
+    "lamb, decayed alone": (optimizer_configs.Lamb(**BETAS), lamb, False),  # type: ignore[arg-type]
+    "lamb, always": (optimizer_configs.Lamb(**BETAS, always_adapt=True), lamb, True),  # type: ignore[arg-type]
 }
 
 
@@ -135,7 +135,7 @@ def test_each_follows_its_paper(case: str) -> None:
 
 
 def test_lamb_leaves_a_tensor_of_zeros_its_own_length() -> None:
-    config = configs.Lamb(weight_decay=0.1, always_adapt=True)
+    config = optimizer_configs.Lamb(weight_decay=0.1, always_adapt=True)
     zeros = Pair(np.zeros((4, 3)), np.zeros(5))
     ((w, gamma),) = stepped(config, zeros, (0.1,))
     np.testing.assert_allclose(np.abs(w), 0.1, rtol=1e-4)
@@ -147,11 +147,11 @@ GIVEN = [(((0.5, -0.25),), (0.3,)), (((0.1, 0.2),), (-0.1,)), (((-0.3, 0.4),), (
 FLOAT32_BETAS = (float(np.float32(0.9)), float(np.float32(0.999)))  # it takes 1 - beta from these
 MINDSPORE: dict[str, tuple[Optimizer, list[tuple[float, float, float]]]] = {
     "momentum": (
-        configs.SGD(momentum=0.9, weight_decay=0.1),
+        optimizer_configs.SGD(momentum=0.9, weight_decay=0.1),
         [(0.94, -1.955, 0.97), (0.9033, -1.934975, 0.9615), (0.8942814, -1.9318961, 0.95444)],
     ),
     "adam_weight_decay": (
-        configs.AdamWeightDecay(weight_decay=0.1, eps=1e-8, betas=FLOAT32_BETAS),
+        optimizer_configs.AdamWeightDecay(weight_decay=0.1, eps=1e-8, betas=FLOAT32_BETAS),
         [(0.6737703, -1.6637706, 0.6837704), (0.4997706, -1.6431012, 0.5987316), (0.4779094, -1.6864295, 0.5390229)],
     ),
 }
@@ -174,7 +174,9 @@ def test_steps_without_correction_are_longer_at_first(step: int) -> None:
     if step > 10:
         return
     one = np.ones((4, 3)), np.ones(5)
-    moved = stepped(configs.AdamWeightDecay(weight_decay=0.0, eps=1e-12), Pair(*one), [1e-3] * step, [one] * step)
+    moved = stepped(
+        optimizer_configs.AdamWeightDecay(weight_decay=0.0, eps=1e-12), Pair(*one), [1e-3] * step, [one] * step
+    )
     last = (moved[-2][1] if step > 1 else one[1]) - moved[-1][1]
     np.testing.assert_allclose(last, 1e-3 * ratio, rtol=1e-6)
 
@@ -194,10 +196,10 @@ def orthogonalised(g: Array, steps: int) -> Array:
 
 def test_muon_orthogonalises_the_matrices_of_the_blocks_and_leaves_the_rest_to_adamw() -> None:
     module = build(NETWORK, seed=1)
-    config = configs.Muon(weight_decay=0.1, momentum=0.9, newton_schulz=4)
+    config = optimizer_configs.Muon(weight_decay=0.1, momentum=0.9, newton_schulz=4)
     optimizer = make(config, module)
     other = build(NETWORK, seed=1)
-    plain = make(configs.AdamW(weight_decay=0.1), other)
+    plain = make(optimizer_configs.AdamW(weight_decay=0.1), other)
     hidden = {
         f"classifier.blocks.{block}.{part}.weight"
         for block in range(NETWORK.depth)
@@ -228,8 +230,8 @@ def test_muon_orthogonalises_the_matrices_of_the_blocks_and_leaves_the_rest_to_a
 
 
 def test_muon_of_a_network_without_blocks_is_adamw() -> None:
-    ours = stepped(configs.Muon(weight_decay=0.1), Pair())
-    theirs = stepped(configs.AdamW(weight_decay=0.1), Pair())
+    ours = stepped(optimizer_configs.Muon(weight_decay=0.1), Pair())
+    theirs = stepped(optimizer_configs.AdamW(weight_decay=0.1), Pair())
     for a, b in zip(ours[-1], theirs[-1], strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -237,7 +239,7 @@ def test_muon_of_a_network_without_blocks_is_adamw() -> None:
 # ---- what reaches torch
 
 
-@pytest.mark.parametrize("config", [ADAMW, SGD, configs.Adam(weight_decay=0.1)])
+@pytest.mark.parametrize("config", [ADAMW, SGD, optimizer_configs.Adam(weight_decay=0.1)])
 def test_settings_reach_the_optimizer(config: Optimizer) -> None:
     optimizer = make(config, build(NETWORK))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [config.weight_decay, 0.0]

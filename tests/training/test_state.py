@@ -19,7 +19,8 @@ from vitrail.models import build
 from vitrail.pictures.policy import HALF, Policy
 from vitrail.training import average
 from vitrail.training.checkpoint import Snapshot, load, save
-from vitrail.training.configs import EMA, CrossEntropy, Optimizer
+from vitrail.training.configs import EMA, CrossEntropy
+from vitrail.training.optimizer_configs import Optimizer
 from vitrail.training.optimizers import make
 from vitrail.training.state import TrainState, final_module, restore, snapshot
 from vitrail.training.step import How, take_step

@@ -18,9 +18,10 @@ from vitrail.models import build
 from vitrail.ranks import Ranks, World
 from vitrail.training import average
 from vitrail.training.checkpoint import load, save
-from vitrail.training.configs import EMA, CrossEntropy, DynamicScale, HardTeacher, Optimizer, SoftTeacher
+from vitrail.training.configs import EMA, CrossEntropy, DynamicScale, HardTeacher, SoftTeacher
 from vitrail.training.loss_scale import Scale, first
 from vitrail.training.losses import loss_of
+from vitrail.training.optimizer_configs import Optimizer
 from vitrail.training.optimizers import make
 from vitrail.training.state import TrainState, restore, snapshot
 from vitrail.training.step import LARGEST_NORM, How, Mixer, Step, broken, forward_backward, take_step

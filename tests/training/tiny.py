@@ -18,7 +18,7 @@ from vitrail.data.configs import Mix
 from vitrail.data.mix import apply, draw
 from vitrail.models import build
 from vitrail.models.configs import CCTConfig
-from vitrail.training import configs
+from vitrail.training import configs, optimizer_configs
 from vitrail.training.checkpoint import CHECKPOINTS, Snapshot, load, newest_good
 from vitrail.training.journal import JOURNAL, read
 from vitrail.training.plan import Plan
@@ -29,16 +29,16 @@ TOTAL = STEPS_PER_EPOCH * EPOCHS
 NETWORK = CCTConfig(
     image_size=(8, 8), classes=CLASSES, dim=16, depth=2, heads=2, mlp_ratio=1.0, dropout=0.1, drop_path=0.2
 )
-ADAMW = configs.AdamW(weight_decay=0.05)
-SGD = configs.SGD(momentum=0.9, nesterov=True, weight_decay=1e-4)
-OPTIMIZERS: dict[str, configs.Optimizer] = {
+ADAMW = optimizer_configs.AdamW(weight_decay=0.05)
+SGD = optimizer_configs.SGD(momentum=0.9, nesterov=True, weight_decay=1e-4)
+OPTIMIZERS: dict[str, optimizer_configs.Optimizer] = {
     "adamw": ADAMW,
     "sgd": SGD,
-    "adam": configs.Adam(weight_decay=1e-3),
-    "adam_weight_decay": configs.AdamWeightDecay(layer_decay=0.7, layer_decay_grouping="unilm"),
-    "lion": configs.Lion(decayed="all_but_norms"),
-    "lamb": configs.Lamb(always_adapt=True),
-    "muon": configs.Muon(layer_decay=0.8),
+    "adam": optimizer_configs.Adam(weight_decay=1e-3),
+    "adam_weight_decay": optimizer_configs.AdamWeightDecay(layer_decay=0.7, layer_decay_grouping="unilm"),
+    "lion": optimizer_configs.Lion(decayed="all_but_norms"),
+    "lamb": optimizer_configs.Lamb(always_adapt=True),
+    "muon": optimizer_configs.Muon(layer_decay=0.8),
 }
 
 Hook = Callable[[TrainBatch], TrainBatch]

@@ -11,17 +11,7 @@ from vitrail.models.catalog import VARIANTS
 from vitrail.models.configs import BEiTConfig, CCTConfig, ViTConfig
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.schema import Recipe
-from vitrail.training.configs import (
-    DEVICES,
-    SWA,
-    TARGETS,
-    Constant,
-    Cosine,
-    DynamicScale,
-    LoRA,
-    MultiStep,
-    Schedule,
-)
+from vitrail.training.configs import DEVICES, SWA, TARGETS, Constant, Cosine, DynamicScale, LoRA, MultiStep, Schedule
 from vitrail.training.due import seconds
 from vitrail.training.trackers.table import TRACKERS
 

@@ -18,7 +18,8 @@ from vitrail.recipe.contradictions import cross_problems
 from vitrail.recipe.precision import in_plain_values
 from vitrail.recipe.ranges import RANGES
 from vitrail.recipe.schema import FORMAT, KEYS, PAIRS, PARTS, Recipe
-from vitrail.training.configs import AdamW, CrossEntropy
+from vitrail.training.configs import CrossEntropy
+from vitrail.training.optimizer_configs import AdamW
 
 LIMIT = 1 << 20
 EVALUATE = "/evaluate/"  # the folders of recipes that train nothing

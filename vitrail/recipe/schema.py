@@ -10,7 +10,6 @@ from vitrail.data.configs import Augment, Data, Mix
 from vitrail.models.configs import ModelConfig
 from vitrail.pictures.policy import Policy
 from vitrail.training.configs import (
-    AdamW,
     Average,
     Checkpoint,
     CrossEntropy,
@@ -18,11 +17,11 @@ from vitrail.training.configs import (
     Journal,
     LoRA,
     Loss,
-    Optimizer,
     Precision,
     Schedule,
     Train,
 )
+from vitrail.training.optimizer_configs import AdamW, Optimizer
 from vitrail.training.watch_configs import Watch
 
 

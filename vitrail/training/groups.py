@@ -10,7 +10,7 @@ from torch import nn
 
 from vitrail.errors import RecipeError
 from vitrail.models.configs import FAMILIES
-from vitrail.training.configs import Muon, Optimizer
+from vitrail.training.optimizer_configs import Muon, Optimizer
 from vitrail.training.patterns import matching
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from vitrail.ranks.spread import lies_in_parts
-from vitrail.training import configs, update_rules
+from vitrail.training import optimizer_configs as configs
+from vitrail.training import update_rules
 from vitrail.training.groups import groups
 
 # What an optimizer keeps for each parameter that it has updated; a checkpoint holds these, by parameter name.

@@ -15,9 +15,10 @@ from vitrail.models import set_recompute
 from vitrail.ranks import Ranks
 from vitrail.training import across, average, loss_scale, optimizers
 from vitrail.training.compiling import compile_blocks
-from vitrail.training.configs import Average, Checkpoint, Evaluation, Journal, Loss, Optimizer, Schedule, Train
+from vitrail.training.configs import Average, Checkpoint, Evaluation, Journal, Loss, Schedule, Train
 from vitrail.training.groups import freeze
 from vitrail.training.layers_in_fp32 import keep_in_fp32
+from vitrail.training.optimizer_configs import Optimizer
 from vitrail.training.state import TrainState
 from vitrail.training.step import How, Mixer, Settled
 from vitrail.training.watch_configs import Watch

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +31,7 @@ from bench.plain_cct import PlainCCT  # noqa: E402
 from vitrail import __version__  # noqa: E402
 from vitrail.bundle.write import tools  # noqa: E402
 from vitrail.data.batches import TrainBatch  # noqa: E402
+from vitrail.evaluation.speed import ratio  # noqa: E402
 from vitrail.machine import cores, cpu_flags, cpu_name, keep_fp32_true, keep_pages  # noqa: E402
 from vitrail.models import build, set_attention  # noqa: E402
 from vitrail.models.catalog import variant  # noqa: E402
@@ -149,14 +149,6 @@ def measured(ways: dict[str, Way], *, rounds: int, clock: Callable[[], float], u
     return times
 
 
-def ratio(peer: list[float], mine: list[float]) -> dict[str, float]:
-    """Median of the paired ratios, with bootstrap bounds of 95 %."""
-    paired: NDArray[np.float64] = np.array(peer) / np.array(mine)
-    picks = np.random.default_rng(0).integers(0, len(paired), (10_000, len(paired)))
-    low, high = np.percentile(np.median(paired[picks], axis=1), [2.5, 97.5])
-    return {"median": float(np.median(paired)), "low": float(low), "high": float(high)}
-
-
 def report(case: str, size: int, times: dict[str, list[float]]) -> dict[str, object]:
     """Print a table of a case; its figures in plain values."""
     print(f"\n{case}, batch {size}, {len(next(iter(times.values())))} rounds")
@@ -171,7 +163,7 @@ def report(case: str, size: int, times: dict[str, list[float]]) -> dict[str, obj
         best = min(forms, key=lambda name: float(np.median(times[name])))
         for mine in ("vitrail bf16", "vitrail fp32"):
             for form in forms:
-                found = ratio(times[form], times[mine])
+                found = ratio(times[form], times[mine])._asdict()
                 ratios[f"{mine} / {form}"] = found
                 mark = "   <- their faster form" if form == best else ""
                 print(f"  {mine} / {form:<18}{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f}){mark}")

@@ -44,7 +44,7 @@ PLACES = {
     "pyarrow": "formats/parquet.py",
     "datasets": "data/sources/huggingface.py",
     "fsspec": "remote/storage.py",
-    "matplotlib": "reports/plots.py",
+    "matplotlib": "reports/plots",
     "onnx": "engines/onnx.py",
     "onnxruntime": "engines/onnx.py",
     "onnxscript": "engines/onnx.py",

@@ -20,8 +20,8 @@ from PIL import Image
 from vitrail.data.batches import BadPicture
 from vitrail.errors import PictureError
 from vitrail.evaluation.evaluate import Evaluation
-from vitrail.reports import plots
 from vitrail.reports.html import Page, page, percent, render
+from vitrail.reports.plots import drawing
 from vitrail.reports.tiles import Tile, fit, png
 
 Make = Callable[..., Evaluation]
@@ -208,8 +208,8 @@ def test_page_and_plots_share_one_palette() -> None:
     css = (files("vitrail.reports") / "page.html").read_text("utf-8")
     light = css[css.index(":root") : css.index("@media")]
     for name, colour in [
-        ("ink", plots.INK), ("muted", plots.MUTED), ("hair", plots.HAIR), ("paper", plots.PAPER),
-        ("accent", plots.ACCENT), ("wrong", plots.WRONG),
+        ("ink", drawing.INK), ("muted", drawing.MUTED), ("hair", drawing.HAIR), ("paper", drawing.PAPER),
+        ("accent", drawing.ACCENT), ("wrong", drawing.WRONG),
     ]:  # fmt: skip
         assert f"--{name}: {colour};" in light
 

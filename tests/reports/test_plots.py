@@ -21,6 +21,7 @@ from PIL import Image
 from vitrail.errors import SystemFault
 from vitrail.evaluation.evaluate import Evaluation
 from vitrail.reports import plots
+from vitrail.reports.plots import drawing, run
 from vitrail.reports.tiles import Tile
 
 Make = Callable[..., Evaluation]
@@ -82,7 +83,7 @@ def test_the_numbers_below_a_small_panel_stand_apart(steps: int) -> None:
     figure = Figure(figsize=(9.2, 5.1), layout="constrained")
     axes = figure.add_gridspec(3, 4)[2, 0].subgridspec(1, 1)
     panel = figure.add_subplot(axes[0])
-    plots._figure_of_steps(panel, np.linspace(1, steps, 50), np.ones(50), ("Memory", " GB"))
+    run._figure_of_steps(panel, np.linspace(1, steps, 50), np.ones(50), ("Memory", " GB"))
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in panel.get_xticklabels() if label.get_text()]
     assert len(boxes) >= 2
@@ -102,9 +103,9 @@ def test_short_journals_are_drawn(tmp_path: Path, journal: list[dict[str, Any]],
 
 def test_no_accuracy_above_100_is_on_the_axis() -> None:
     axes = Figure().add_subplot()
-    plots._top1(axes, np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    run._top1(axes, np.array([1.0, 2.0]), np.array([1.0, 1.0]))
     assert axes.get_ylim() == (99, 100)
-    plots._top1(axes, np.array([1.0, 2.0]), np.array([0.0, 0.0]))
+    run._top1(axes, np.array([1.0, 2.0]), np.array([0.0, 0.0]))
     assert axes.get_ylim() == (0, 1)
 
 
@@ -170,12 +171,12 @@ def test_plots_load_matplotlib_late_and_never_pyplot(tmp_path: Path) -> None:
 def test_smoothing_is_the_mean_of_the_neighbours(values: list[float], window: int) -> None:
     half = window // 2
     expected = [np.mean(values[max(i - half, 0) : i + half + 1]) for i in range(len(values))]
-    np.testing.assert_allclose(plots.smoothed(np.array(values), window), expected, rtol=1e-9, atol=1e-5)
+    np.testing.assert_allclose(run.smoothed(np.array(values), window), expected, rtol=1e-9, atol=1e-5)
 
 
 @given(st.text(max_size=60), st.integers(3, 40))
 def test_elided_text_fits_and_keeps_both_ends(text: str, length: int) -> None:
-    out = plots.elide(text, length)
+    out = drawing.elide(text, length)
     assert len(out) <= max(length, 0)
     assert (out == text) == (len(text) <= length or text == out)
     if len(text) > length:

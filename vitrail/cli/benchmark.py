@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vitrail.cli.options import AS_JSON, ENGINES
-from vitrail.errors import UsageError
+from vitrail.cli.options import AS_JSON, ENGINES, refuse_unwritable
 
 if TYPE_CHECKING:
     from vitrail.verbs.benchmark import BenchmarkResult
@@ -63,8 +62,8 @@ def command(
     from vitrail.cli.render import result
     from vitrail.verbs.benchmark import benchmark
 
-    if out is not None and (out.suffix.lower() != ".png" or not out.parent.is_dir()):
-        raise UsageError("V001", f"--out is `{out}`, and draws a PNG", hint="name a file .png in a folder that exists")
+    if out is not None:
+        refuse_unwritable(out)
     done = benchmark(models, engines=engine, batches=batch, rounds=rounds, threads=threads)
     lines = _lines(done)
     if out is not None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+
+from vitrail.errors import UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -59,3 +62,13 @@ DEVICE: Decorator = click.option(
     show_default=True,
     help="cpu, cuda, cuda:3, mps, xpu or npu:0; auto: the accelerator where there is one.",
 )
+
+
+def refuse_unwritable(out: Path) -> None:
+    """UsageError V001 before anything is measured: it would be lost with the picture."""
+    if out.suffix.lower() != ".png":
+        raise UsageError("V001", f"--out is `{out}`, and draws a PNG", hint="name a file that ends in .png")
+    if out.is_dir():
+        raise UsageError("V001", f"--out is `{out}`, which is a folder", hint="name a file that ends in .png")
+    if not out.parent.is_dir():
+        raise UsageError("V001", f"--out is `{out}`, and `{out.parent}` is no folder", hint="make the folder first")

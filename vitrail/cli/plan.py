@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitrail.cli.options import AS_JSON, DEVICE, RECIPE
+from vitrail.cli.options import AS_JSON, DEVICE, RECIPE, refuse_unwritable
 from vitrail.cli.words import on_device, recipe_of, shorthand_options
 from vitrail.errors import UsageError
 
@@ -51,7 +51,7 @@ def command(
     if out is not None and not lr_range:
         raise UsageError("V001", "--out draws the rates of --lr-range, which is absent", hint="give both, or none")
     if out is not None:
-        _refuse_unwritable(out)
+        refuse_unwritable(out)
     recipe, overrides = recipe_of(on_device(words, device), model=model, weights=weights, data=data)
     say("a few steps are measured, of a large network for minutes")
     with Counter("rates") as counter:
@@ -69,16 +69,6 @@ def command(
             rates([(one.lr, one.loss, one.smoothed) for one in done.lr_range.tried], done.lr_range.suggested, out)
             lines.append(f"drawn in {out}")
     result(lines, done.to_json(), as_json=as_json)
-
-
-def _refuse_unwritable(out: Path) -> None:
-    """UsageError V001 before anything is measured: it would be lost with the picture."""
-    if out.suffix.lower() != ".png":
-        raise UsageError("V001", f"--out is `{out}`, and draws a PNG", hint="name a file that ends in .png")
-    if out.is_dir():
-        raise UsageError("V001", f"--out is `{out}`, which is a folder", hint="name a file that ends in .png")
-    if not out.parent.is_dir():
-        raise UsageError("V001", f"--out is `{out}`, and `{out.parent}` is no folder", hint="make the folder first")
 
 
 def _lines(done: PlanResult) -> list[str]:

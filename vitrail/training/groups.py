@@ -108,7 +108,7 @@ def groups(module: nn.Module, config: Optimizer) -> list[dict[str, Any]]:
 
     `lr_scale` multiplies the schedule's rate. `hidden` marks the matrices within the blocks, where Muon wants them.
 
-    >>> from vitrail.training.configs import AdamW
+    >>> from vitrail.training.optimizer_configs import AdamW
     >>> [(len(group["params"]), group["weight_decay"]) for group in groups(nn.Linear(2, 3), AdamW())]
     [(1, 0.05), (1, 0.0)]
     """
@@ -136,7 +136,7 @@ def _is_hidden(name: str, parameter: nn.Parameter, blocks: str) -> bool:
 def describe(module: nn.Module, config: Optimizer) -> str:
     """One line that says what is decayed, what is not, what is frozen, and what is trained otherwise than the rest.
 
-    >>> from vitrail.training.configs import AdamW
+    >>> from vitrail.training.optimizer_configs import AdamW
     >>> describe(nn.Linear(2, 3), AdamW())
     'decayed by 0.05: 1 tensor of 6 values; not decayed: 1 tensor of 3 values'
     """

@@ -160,6 +160,7 @@ CODES: dict[str, tuple[type[VitrailError], str]] = {
     "V506": (BundleError, "the bundle is of other weights, or holds this engine already"),
     "V507": (BundleError, "the bundle holds no proof to verify against"),
     "V508": (BundleError, "the network cannot be written for an engine"),
+    "V509": (BundleError, "the graph is a program that is not trusted"),
     "V601": (RunError, "the run folder exists already"),
     "V602": (RunError, "the run was made by another recipe or other data"),
     "V603": (RunError, "no good checkpoint is left"),

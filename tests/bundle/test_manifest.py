@@ -129,7 +129,7 @@ def test_C13_a_newer_minor_version_keeps_its_fields() -> None:
 def test_C13_a_newer_major_version_is_refused_naming_both() -> None:
     error = refused(edited(lambda v: v.update(format="2.0")))
     assert "2.0" in error.what
-    assert "1.0" in error.what
+    assert "1.1" in error.what
 
 
 @pytest.mark.parametrize(

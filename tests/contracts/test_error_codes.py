@@ -155,6 +155,16 @@ def _unwritable_network(_: Path) -> object:
     return onnx.write(Odd(), classes=("a", "b"), image=(3, 8, 8))
 
 
+def _program_from_elsewhere(run: Path) -> object:
+    from vitrail.engines import trust
+
+    out = run / "program"
+    vitrail.export(run, out, format="torchscript")
+    for path in trust.made_here().iterdir():
+        path.unlink()
+    return open_bundle(out, engine="torchscript")
+
+
 def _newest(run: Path) -> Path:
     return max((run / "checkpoints").glob("step-????????"))
 
@@ -342,6 +352,7 @@ TABLE: dict[str, Provoke] = {
     "V506": lambda place, run: _other_weights(run, place),
     "V507": lambda place, run: _no_proof(place),
     "V508": lambda place, run: _unwritable_network(place),
+    "V509": lambda place, run: _program_from_elsewhere(run),
     "V601": lambda place, run: train(small(), out=run),
     "V602": lambda place, run: train(small("schedule.lr=0.5"), out=run, resume=True),
     "V603": lambda place, run: _none_good(run),

@@ -20,6 +20,7 @@ from vitrail.bundle.values import canonical, parse
 from vitrail.disk import sha256_bytes
 from vitrail.engines import graph as graphs
 from vitrail.engines import onnx, open_bundle
+from vitrail.engines.facts import said as says
 from vitrail.errors import BundleError, OutsideBound
 from vitrail.models.configs import ModelConfig
 from vitrail.proof.export import Candidate, export
@@ -35,7 +36,7 @@ def candidate(name: str, data: bytes) -> Candidate:
 @pytest.mark.parametrize("name", KINDS)
 def test_C16_every_kind_passes(name: str) -> None:
     checked = onnx.check(graph(name))
-    proof = prove(classifier(name), candidate(name, graph(name)), graph=checked)
+    proof = prove(classifier(name), candidate(name, graph(name)), said=says(checked))
     proof.raise_if_failed()
     assert 0 < proof.max_dlogit <= proof.gate < 1e-4
     assert (proof.generated, proof.decisions_changed) == (64, 0)
@@ -97,7 +98,7 @@ def test_C16_sabotage_of_numerics_is_caught(name: str, fact: str, change: Callab
     for part in module.modules():
         change(part)
     data = onnx.write(module, classes=tiny.CLASSES, image=(source.config.channels, *source.config.image_size))
-    proof = prove(source, candidate(name, data), graph=graphs.read(data))
+    proof = prove(source, candidate(name, data), said=says(graphs.read(data)))
     with pytest.raises(OutsideBound) as caught:
         proof.raise_if_failed()
     assert (caught.value.code, caught.value.exit_code) == ("V801", 5)
@@ -115,7 +116,7 @@ def test_C16_sabotage_of_the_stem_is_caught_by_the_numbers() -> None:
         if hasattr(part, "numerics"):
             part.numerics = "timm"  # type: ignore[assignment]
     data = onnx.write(module, classes=tiny.CLASSES, image=(3, *source.config.image_size))
-    proof = prove(source, candidate("hybrid", data), graph=graphs.read(data))
+    proof = prove(source, candidate("hybrid", data), said=says(graphs.read(data)))
     assert proof.failures[0].startswith("logits: ")
 
 
@@ -134,7 +135,7 @@ def test_C16_the_config_is_held_against_source_and_graph(name: str, change: dict
     """A classifier whose network is not what its config says cannot be exported."""
     source = classifier(name)
     said: ModelConfig = replace(source.config, **change)
-    proof = prove(replace(source, config=said), candidate(name, graph(name)), graph=graphs.read(graph(name)))
+    proof = prove(replace(source, config=said), candidate(name, graph(name)), said=says(graphs.read(graph(name))))
     assert [line.split(":")[0] for line in proof.failures] == [fact]
     assert proof.failures[0].startswith(f"{fact}: config [")
 

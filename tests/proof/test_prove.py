@@ -18,6 +18,7 @@ from torch import nn
 from tests.bundle import tiny
 from vitrail.engines import graph as graphs
 from vitrail.engines import onnx
+from vitrail.engines.facts import said
 from vitrail.errors import NumbersBroke, OutsideBound
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.evaluation.speed import speed
@@ -35,8 +36,8 @@ def honest(kind: str = "cct") -> Candidate:
 
 def failures(candidate: Any, kind: str = "cct", graph: bytes | None = None) -> list[str]:
     """The parts that failed; and that the gate says so."""
-    read = None if graph is None else graphs.read(graph)
-    proof = prove(tiny.classifier(kind), candidate, pictures=tiny.pictures(), graph=read)
+    read = None if graph is None else said(graphs.read(graph))
+    proof = prove(tiny.classifier(kind), candidate, pictures=tiny.pictures(), said=read)
     with pytest.raises(OutsideBound) as caught:
         proof.raise_if_failed()
     assert caught.value.exit_code == 5
@@ -47,7 +48,7 @@ def failures(candidate: Any, kind: str = "cct", graph: bytes | None = None) -> l
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_C16_an_honest_export_passes(kind: str) -> None:
     source = tiny.classifier(kind)
-    proof = prove(source, honest(kind), pictures=tiny.pictures(), graph=graphs.read(tiny.graph(kind)))
+    proof = prove(source, honest(kind), pictures=tiny.pictures(), said=said(graphs.read(tiny.graph(kind))))
     proof.raise_if_failed()
     assert 0 < proof.source_error < 1e-5
     assert proof.gate == 4 * proof.source_error + 1e-6

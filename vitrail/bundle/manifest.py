@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vitrail.bundle.formats import PRECISIONS, TAKES
 from vitrail.bundle.values import canonical, parse, plain, refused, take
 from vitrail.disk import sha256_bytes
 from vitrail.formats.stored import Tensors
@@ -22,14 +23,14 @@ from vitrail.pictures.policy import Policy
 
 NAME = "manifest.json"
 WEIGHTS = "weights.safetensors"
-FORMAT = (1, 0)
+FORMAT = (1, 1)
 MAX_BYTES = 16 << 20
 MAX_FILES = 4096
 MAX_FILE_BYTES = 64 << 30
 MAX_CLASSES = 1 << 20
 MAX_IMAGE = 4096
 MAX_TEXT = 200
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+MAX_BATCH = 1 << 16
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})")
@@ -60,16 +61,22 @@ class Licences:
 
 @dataclass(frozen=True)
 class Engine:
-    """One graph in the bundle: its file, what it computes in, the names of its ends, and facts read from the graph."""
+    """One graph in the bundle: the file that is opened first, what it computes in, the names of its ends, facts of it.
+
+    opset: of ONNX. takes: `images` (B, C, H, W), float32 and normalised, or `pixels` (B, H, W, C) of 8 bits.
+    batch: how many pictures at once, None for any number.
+    """
 
     file: str
     format: str
     precision: str
-    opset: int
+    opset: int | None
     input: str
     output: str
     facts: Mapping[str, object]
     tools: Mapping[str, str]
+    takes: str = "images"
+    batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +149,11 @@ class Manifest:
         )
         _check(manifest)
         return manifest
+
+
+def at_least_ours(format: str) -> str:
+    """The format that a manifest gets when something is added to it: this vitrail's, or the newer minor one it has."""
+    return max(format, f"{FORMAT[0]}.{FORMAT[1]}", key=lambda text: [int(part) for part in text.split(".")])
 
 
 def weights_hash(tensors: Tensors) -> str:
@@ -247,9 +259,11 @@ def _licences(data: object) -> Licences:
 
 def _engine(name: str, data: object) -> Engine:
     where = f"engines.{name}"
-    item = take(data, where, ("file", "format", "precision", "opset", "input", "output", "facts", "tools"))
-    if type(item["opset"]) is not int or not 1 <= item["opset"] <= 1000:
-        raise refused(f"{where}.opset is {item['opset']!r}")
+    keys = ("file", "format", "precision", "opset", "input", "output", "facts", "tools", "takes", "batch")
+    item = take(data, where, keys, optional=("takes", "batch"))  # which format 1.0 did not have
+    for key, most in (("opset", 1000), ("batch", MAX_BATCH)):
+        if item.get(key) is not None and (type(item[key]) is not int or not 1 <= item[key] <= most):
+            raise refused(f"{where}.{key} is {item[key]!r}")
     return Engine(
         file=_text(item["file"], f"{where}.file"),
         format=_text(item["format"], f"{where}.format"),
@@ -259,6 +273,8 @@ def _engine(name: str, data: object) -> Engine:
         output=_text(item["output"], f"{where}.output"),
         facts=_object(item, "facts"),
         tools=_texts(item["tools"], f"{where}.tools"),
+        takes=_choice(item.get("takes", "images"), TAKES, f"{where}.takes"),
+        batch=item.get("batch"),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from vitrail import disk
-from vitrail.bundle.manifest import NAME, Engine, File, Manifest
+from vitrail.bundle.manifest import NAME, Engine, File, Manifest, at_least_ours
 from vitrail.bundle.read import check
 from vitrail.errors import BundleError, UsageError, read_fault, write_fault
 
@@ -70,7 +70,9 @@ def add_engine(folder: Path, name: str, *, engine: Engine, files: Mapping[str, b
         _remove_unlisted(folder, manifest.files)
         for path, data in sorted(files.items()):
             _write(folder, path, data)
-        added = replace(manifest, files={**manifest.files, **listed}, engines={**manifest.engines, name: engine})
+        engines = {**manifest.engines, name: engine}
+        files_now = {**manifest.files, **listed}
+        added = replace(manifest, files=files_now, engines=engines, format=at_least_ours(manifest.format))
         disk.write_file(folder / NAME, added.to_json())
     return added
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vitrail.cli.options import AS_JSON, ENGINES, refuse_unwritable
+from vitrail.cli.options import AS_JSON, TRUST, refuse_unwritable
 
 if TYPE_CHECKING:
     from vitrail.verbs.benchmark import BenchmarkResult
@@ -34,12 +34,13 @@ def _each(parse: Parse) -> Callable[[click.Context, click.Parameter, str], tuple
 )
 @click.option(
     "--engine",
-    callback=_each(click.Choice(ENGINES).convert),
+    callback=_each(click.STRING.convert),
     metavar="NAME,NAME",
     default="auto",
     show_default=True,
-    help="What runs a bundle: onnx, openvino, torch.",
+    help="What runs a bundle: onnx, openvino, openvino-bf16 ...",
 )
+@TRUST
 @click.option("--rounds", type=click.IntRange(1), default=100, show_default=True, help="Times that each is timed.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Of each engine.  [default: every core]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="PNG", help="Draw how many times faster each is.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitrail.cli.options import AS_JSON, ENGINE, ENGINES, PART
+from vitrail.cli.options import AS_JSON, ENGINE, PART, TRUST
 
 if TYPE_CHECKING:
     from vitrail.verbs.compare import CompareResult
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     help="The greatest difference of a logit that counts as the same.  [default: 0.001]",
 )
 @ENGINE
-@click.option("--engine-b", type=click.Choice(ENGINES), help="What runs B.  [default: as --engine]")
+@TRUST
+@click.option("--engine-b", metavar="ENGINE", help="What runs B.  [default: as --engine]")
 @AS_JSON
 def command(
     first: str,

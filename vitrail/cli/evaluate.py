@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, PART, batch
+from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, PART, TRUST, batch
 from vitrail.errors import UsageError
 
 
@@ -18,6 +18,7 @@ from vitrail.errors import UsageError
 @click.option("--knn", type=click.IntRange(1), metavar="K", help="Ask the K nearest training pictures, by features.")
 @batch(64)
 @ENGINE
+@TRUST
 @DEVICE
 @click.option("--out", type=click.Path(path_type=Path), help="Write a CSV file with one row a picture.")
 @AS_JSON

@@ -6,23 +6,56 @@ from pathlib import Path
 
 import click
 
+from vitrail.bundle.formats import FORMATS, PRECISIONS, TAKES, Form, Precision, Takes
 from vitrail.cli.options import AS_JSON, MODEL
+from vitrail.errors import UsageError
 
 
 @click.command("export")
 @MODEL
-@click.option("--format", "format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="The graph.")
+@click.option(
+    "--format", "format", type=click.Choice([*FORMATS]), default="onnx", show_default=True, help="What is written."
+)
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="What it computes in."
+)
+@click.option("--batch", metavar="N|free", default="free", show_default=True, help="How many pictures at once.")
+@click.option(
+    "--input",
+    "takes",
+    type=click.Choice(TAKES),
+    default="images",
+    show_default=True,
+    help="images: float32, normalised. pixels: 8 bits, normalised inside.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Bundle.  [default: that of a run or bundle]"
 )
 @click.option("--data", metavar="DATA", help="Pictures for the proof.  [default: a run's own held-out ones]")
 @AS_JSON
-def command(model: str, format: str, out: Path | None, data: str | None, as_json: bool) -> None:
-    """Write MODEL for an engine into a bundle, with a measured proof. A failed proof leaves nothing behind."""
+def command(
+    model: str,
+    format: str,
+    precision: Precision,
+    batch: str,
+    takes: Takes,
+    out: Path | None,
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Write MODEL for an engine into a bundle, with a measured proof. A failed proof leaves nothing behind.
+
+    \b
+    vitrail export runs/photos --format openvino --precision bf16
+    vitrail export vit_base_patch16_224 --format onnx --input pixels --batch 1 --out vit
+    """
     from vitrail.cli.render import result, say
     from vitrail.verbs.export import export
 
-    done = export(model, out, format=format, data=data)
+    if batch != "free" and not batch.isdecimal():
+        raise UsageError("V001", f"--batch is `{batch}`", hint="give a number, or `free`")
+    form = Form(precision, takes, None if batch == "free" else int(batch))
+    done = export(model, out, format=format, form=form, data=data)
     for note in done.notes:
-        say(f"warning: {note}")
+        say(note)
     result([f"{done.engine} in {done.folder}", done.line()], done.to_json(), as_json=as_json)

@@ -47,13 +47,28 @@ PART: Decorator = click.option(
     show_default=True,
     help="Which pictures of DATA; auto: the held-out ones, or all where DATA has no split.",
 )
-ENGINES = ("auto", "onnx", "openvino", "torch")
 ENGINE: Decorator = click.option(
     "--engine",
-    type=click.Choice(ENGINES),
+    metavar="ENGINE",
     default="auto",
     show_default=True,
-    help="What runs a bundle.",
+    help="What runs a bundle: onnx, openvino, torch ... `openvino-bf16`, or a graph that `show` names.",
+)
+
+
+def _trusting(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from vitrail.engines.trust import trusting
+
+        ctx.with_resource(trusting())
+
+
+TRUST: Decorator = click.option(
+    "--trust",
+    is_flag=True,
+    expose_value=False,
+    callback=_trusting,
+    help="Run programs (torchscript, torch-export, aoti) that were made elsewhere.",
 )
 DEVICE: Decorator = click.option(
     "--device",

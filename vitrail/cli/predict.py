@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, batch
+from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, TRUST, batch
 from vitrail.errors import UsageError, printable
 
 BAR = 24  # characters of a full bar
@@ -20,6 +20,7 @@ BAR = 24  # characters of a full bar
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to name.")
 @batch(32)
 @ENGINE
+@TRUST
 @DEVICE
 @AS_JSON
 @click.option("--csv", "as_csv", is_flag=True, help="Print one CSV row a picture and class.")

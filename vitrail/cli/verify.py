@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from vitrail.cli.options import AS_JSON, ENGINE
+from vitrail.cli.options import AS_JSON, ENGINE, TRUST
 
 
 @click.command("verify")
 @click.argument("bundle", metavar="BUNDLE")
 @click.option("--data", metavar="DATA", help="Pictures: those of the proof are held against it, others are counted.")
 @ENGINE
+@TRUST
 @AS_JSON
 def command(bundle: str, data: str | None, engine: str, as_json: bool) -> None:
     """Prove BUNDLE again on this machine, without torch; exit code 5 when its answers left the proven bound."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.engines.graph import Graph, Value, damaged
+from vitrail.engines.table import Said
 from vitrail.models.configs import CCT_EPS, GROUP_EPS, CCTConfig, ModelConfig, ViTConfig
 
 CLASSES_KEY = "vitrail.classes"
@@ -54,6 +55,21 @@ def wanted(config: ModelConfig) -> dict[str, object]:
     return found
 
 
+def said(graph: Graph) -> Said:
+    """What an ONNX graph says of itself."""
+    return Said(facts(graph), classes(graph))
+
+
+def norm_eps(said: Mapping[str, object]) -> list[float]:
+    """The epsilons of all norms together, for a graph that does not tell one kind from another.
+
+    >>> norm_eps({"gelu": ["erf"], "layernorm_eps": [1e-06], "groupnorm_eps": [1e-05]})
+    [1e-06, 1e-05]
+    """
+    lists = [value for name, value in said.items() if name.endswith("norm_eps") and isinstance(value, list)]
+    return sorted({float(eps) for found in lists for eps in found})
+
+
 def in_float32(number: float) -> float:
     """The number as a graph can hold it, in the shortest digits that mean it."""
     return float(str(np.float32(number)))
@@ -61,8 +77,13 @@ def in_float32(number: float) -> float:
 
 def classes(graph: Graph) -> tuple[str, ...]:
     """The class names that were written into the graph, in the order of the logits; none for a foreign graph."""
+    return class_names(graph.metadata.get(CLASSES_KEY, "[]"))
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """The names in a JSON list, as graphs carry them; BundleError V505 for another text."""
     try:
-        found = json.loads(graph.metadata.get(CLASSES_KEY, "[]"))
+        found = json.loads(text)
     except (ValueError, RecursionError):
         raise damaged(f"its {CLASSES_KEY} are no JSON") from None
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
@@ -71,18 +92,26 @@ def classes(graph: Graph) -> tuple[str, ...]:
 
 
 def _gelu_forms(graph: Graph) -> set[str]:
-    """Gelu nodes by their attribute, and the patterns by the operator together with the constant it comes with."""
-    forms = set()
+    """Gelu nodes by their attribute, and the patterns in which it is written out."""
+    forms = {
+        "tanh" if node.attributes.get("approximate") == b"tanh" else "erf"
+        for node in graph.nodes
+        if node.kind == "Gelu"
+    }
     numbers = [float(np.asarray(c, np.float64).reshape(-1)[0]) for c in _scalars(graph)]
-    for node in graph.nodes:
-        if node.kind == "Gelu":
-            forms.add("tanh" if node.attributes.get("approximate") == b"tanh" else "erf")
-        elif node.kind == "Erf":
-            forms.add("erf")
+    return forms | written_out({node.kind for node in graph.nodes}, numbers)
+
+
+def written_out(kinds: Collection[str], numbers: Sequence[float]) -> set[str]:
+    """Forms of GELU by the operator that they need together with the constant it comes with.
+
+    >>> written_out({"Tanh", "Mul"}, [0.5, 0.044715])
+    {'tanh'}
+    """
+    forms = {"erf"} if "Erf" in kinds else set()
     for name, kind in (("tanh", "Tanh"), ("quick", "Sigmoid")):
-        if any(node.kind == kind for node in graph.nodes) and any(
-            math.isclose(number, GELU_CONSTANTS[name], rel_tol=1e-3) for number in numbers
-        ):
+        close = (math.isclose(number, GELU_CONSTANTS[name], rel_tol=1e-3) for number in numbers)
+        if kind in kinds and any(close):
             forms.add(name)
     return forms
 

@@ -22,6 +22,8 @@ MAX_TENSORS = 65_536
 # TensorProto.DataType -> NumPy type, of the types that our graphs hold
 TYPES = {1: "<f4", 2: "|u1", 6: "<i4", 7: "<i8", 9: "|b1", 10: "<f2", 11: "<f8"}
 
+FLOAT, UINT8 = 1, 2
+
 Value = int | float | bytes | list[int] | list[float] | NDArray[np.generic] | None
 
 

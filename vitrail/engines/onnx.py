@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.bundle.formats import INPUT, OUTPUT, Form
 from vitrail.engines import graph
 from vitrail.engines.bounds import check_sizes
 from vitrail.engines.facts import CLASSES_KEY, facts
@@ -21,19 +22,26 @@ from vitrail.engines.table import Runner, need
 from vitrail.errors import BundleError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 OPSET = 18  # the lowest that has LayerNormalization and all else we need; every engine in use reads it
-INPUT, OUTPUT = "images", "logits"
 EXTRA = "onnx"
 LARGEST = (2 << 30) - (32 << 20)  # bytes of weights: an ONNX file is one protobuf, which ends below 2 GiB
 
 
-def write(module: nn.Module, *, classes: Sequence[str], image: tuple[int, int, int]) -> bytes:
-    """The network as an ONNX file in float32: `images` (batch, C, H, W) to `logits` (batch, K), batch free.
+def write(
+    module: nn.Module,
+    *,
+    classes: Sequence[str],
+    image: tuple[int, int, int],
+    form: Form = Form(),  # noqa: B008
+) -> bytes:
+    """The network as an ONNX file: `images` (batch, C, H, W), or as pixels (batch, H, W, C), to `logits` (batch, K).
 
-    image: (C, H, W). The same network gives the same bytes in every process. BundleError V508 when the exporter
-    refuses or the weights do not fit into one file; UsageError V003 when a package is absent.
+    image: (C, H, W). form: where it is not the usual one, `module` is a `Deployed` of that form. The same network gives
+    the same bytes in every process. BundleError V508 when the exporter refuses or the weights do not fit into one file;
+    UsageError V003 when a package is absent.
     """
     need("onnx", EXTRA)
     need("onnxscript", EXTRA)
@@ -43,19 +51,20 @@ def write(module: nn.Module, *, classes: Sequence[str], image: tuple[int, int, i
 
     _check_room(module)
     # A frozen copy: the exporter takes other paths where a gradient is wanted, and fails on some (BEiT's bias).
-    frozen = copy.deepcopy(module).to("cpu", torch.float32).eval().requires_grad_(False)
+    frozen = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+    frozen = frozen.float() if form.precision == "fp32" else frozen
     set_attention(frozen, "explicit")
     with torch.no_grad(), _quiet():
         try:
             program = torch.onnx.export(
                 frozen,
-                (torch.zeros(2, *image),),  # a batch of 1 would be taken for a constant
+                (_example(image, form),),
                 dynamo=True,
                 opset_version=OPSET,
                 external_data=False,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=({0: "batch"},),
+                dynamic_shapes=({0: "batch"},) if form.batch is None else None,
                 verbose=False,
             )
         except (torch.onnx.OnnxExporterError, RuntimeError, NotImplementedError) as error:
@@ -72,6 +81,15 @@ def write(module: nn.Module, *, classes: Sequence[str], image: tuple[int, int, i
     if found["opset"] != OPSET:  # the exporter has labelled files with another version than was asked for
         raise BundleError("V508", f"the exporter wrote opset {found['opset']}, {OPSET} was asked for", hint="report it")
     return data
+
+
+def _example(image: tuple[int, int, int], form: Form) -> torch.Tensor:
+    import torch
+
+    count, (channels, *size) = form.batch or 2, image  # a batch of 1 would be taken for a constant
+    if form.takes == "pixels":
+        return torch.zeros(count, *size, channels, dtype=torch.uint8)
+    return torch.zeros(count, *image)
 
 
 def _check_room(module: nn.Module) -> None:
@@ -119,12 +137,15 @@ def _quiet() -> Iterator[None]:
             logging.disable(disabled)
 
 
-def check(data: bytes) -> graph.Graph:
-    """The graph, once its operators and sizes are known to be harmless; BundleError V505 otherwise."""
+def check(data: bytes, form: Form = Form()) -> graph.Graph:  # noqa: B008
+    """The graph, once it has the form and its operators and sizes are known to be harmless; BundleError V505 else."""
     found = graph.read(data)
     ends = (*found.inputs, *found.outputs)
-    if [end.name for end in ends] != [INPUT, OUTPUT] or any(end.kind != 1 or end.shape[:1] != (None,) for end in ends):
-        raise graph.damaged(f"its ends are not float32 `{INPUT}` and `{OUTPUT}` with a free batch")
+    kinds = [graph.UINT8 if form.takes == "pixels" else graph.FLOAT, graph.FLOAT]
+    if [(end.name, end.kind) for end in ends] != list(zip((INPUT, OUTPUT), kinds, strict=True)):
+        raise graph.damaged(f"its ends are not `{INPUT}` and `{OUTPUT}` as {form.takes} and float32")
+    if any(end.shape[:1] != (form.batch,) for end in ends):
+        raise graph.damaged(f"its batch is not {form.batch or 'free'}")
     if len(found.inputs[0].shape) != 4 or len(found.outputs[0].shape) != 2:
         raise graph.damaged(f"its ends have the shapes {found.inputs[0].shape} and {found.outputs[0].shape}")
     check_sizes(found)
@@ -137,8 +158,8 @@ class _Session:
     def __init__(self, session: Any) -> None:
         self._session = session
 
-    def logits(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]:
-        (out,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch, np.float32)})
+    def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        (out,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch)})
         return np.asarray(out, np.float32)
 
 

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.bundle.manifest import WEIGHTS, Engine, Manifest, weights_hash
+from vitrail.bundle.formats import Takes
+from vitrail.bundle.manifest import WEIGHTS, Manifest, weights_hash
 from vitrail.bundle.read import Opened, check
-from vitrail.engines.facts import DECIDED, classes, facts, wanted
-from vitrail.engines.graph import Graph
-from vitrail.engines.table import ENGINES, Runner, installed, known, need
+from vitrail.bundle.write import tools
+from vitrail.engines import graphs
+from vitrail.engines.choice import Way, asked, choices
+from vitrail.engines.table import ENGINES, Runner, need
 from vitrail.errors import BundleError, UsageError
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Tensors
+from vitrail.machine import fastest
 from vitrail.pictures.decode import Picture
 from vitrail.pictures.policy import Policy
-from vitrail.pictures.predict import Failed, Prediction, predict
+from vitrail.pictures.predict import Failed, Prediction, given, predict
 
 if TYPE_CHECKING:
     from vitrail.engines.torch import Described
     from vitrail.models.classifier import Classifier
+
+LOG = logging.getLogger("vitrail")
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,14 @@ class Bundle:
         """Where the weights come from, in plain values."""
         return provenance(self.manifest)
 
-    def logits(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (B, K) of normalised pictures (B, C, H, W)."""
-        return self.runner.logits(batch)
+    @property
+    def takes(self) -> Takes:
+        """What the graph takes: normalised `images`, or `pixels` of 8 bits."""
+        return "images" if self.graph is None else graphs.form_of(self.manifest.engines[self.graph]).takes
+
+    def logits(self, batch: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits (B, K) of normalised pictures (B, C, H, W), or of pixels (B, H, W, C) of 8 bits."""
+        return self.runner.logits(given(batch, self.takes, self.policy))
 
     def predict(self, pictures: Iterable[Picture], *, top: int = 5, batch: int = 32) -> Iterator[Prediction | Failed]:
         """The `top` best classes of each picture, in order; a picture that cannot be read gives a `Failed`."""
@@ -70,29 +82,32 @@ def provenance(manifest: Manifest) -> dict[str, object]:
 
 
 def open_bundle(folder: Path, *, engine: str = "auto", threads: int | None = None, device: str = "cpu") -> Bundle:
-    """The bundle in `folder` on an engine. engine: a key of `ENGINES`; `auto` takes the first that can run here.
+    """The bundle in `folder` on an engine. engine: a key of `ENGINES`, where it should be with a precision
+    (`openvino-bf16`), or the name of a graph. Without a precision the most exact one that the bundle holds is taken. Of
+    engines that can run it as exactly `auto` takes the fastest on this machine, found once by a short probe.
     device: of torch, to which `auto` goes where an accelerator is named; the other engines run on the processor.
 
-    BundleError V501 to V505 for a bundle that cannot be trusted or run; UsageError V003 naming the pip command when
-    the engine's package is absent, V007 for an unknown engine or device, a device for another engine than torch, or
-    threads for torch, whose number is the process's own.
+    BundleError V501 to V505 for a bundle that cannot be trusted or run, V509 for a program; UsageError V003 naming the
+    pip command when the engine's package is absent, V007 for an unknown engine or device, a device for another engine
+    than torch, or threads for one of torch's, whose number is the process's own.
     """
-    known(engine)
     with check(folder) as opened:
+        wanted = asked(engine, opened.manifest)
         elsewhere = device not in ("auto", "cpu")
-        taken = engine if engine != "auto" else "torch" if elsewhere else _auto(opened)
-        if elsewhere and taken != "torch":
+        if elsewhere and wanted.engine not in ("auto", "torch"):
             raise UsageError(
-                "V007", f"{taken} runs on the processor here, not on `{device}`", hint="leave one of the two out"
+                "V007", f"{engine} runs on the processor here, not on `{device}`", hint="leave one of the two out"
             )
-        need(ENGINES[taken].package, ENGINES[taken].extra)
-        if taken == "torch" and threads is not None:
+        ways = choices(opened, wanted._replace(engine="torch") if elsewhere else wanted)
+        for way in ways:
+            need(ENGINES[way.engine].package, ENGINES[way.engine].extra)
+        if threads is not None and ENGINES[ways[0].engine].package == "torch":
             raise UsageError(
                 "V007", "torch takes no threads of one bundle's own", hint=f"torch.set_num_threads({threads})"
             )
-        name = _graph(opened.manifest, taken)
-        runner = _of_weights(opened, device) if name is None else _of_graph(opened, name, taken, threads)
-        return Bundle(folder, opened.manifest, taken, name, runner)
+        runners = {way: _runner(opened, way, threads, device) for way in ways}
+        taken = ways[0] if len(ways) == 1 else _soonest(opened, runners, threads)
+        return Bundle(folder, opened.manifest, taken.engine, taken.graph, runners[taken])
 
 
 def bundle_classifier(folder: Path) -> Classifier:
@@ -102,50 +117,39 @@ def bundle_classifier(folder: Path) -> Classifier:
 
     with check(folder) as opened:
         if WEIGHTS not in opened.files:
-            raise _cannot_run(opened, "torch", "it holds no weights")
+            raise BundleError(
+                "V504",
+                f"`{folder}` cannot run on torch: it holds no weights",
+                hint="export it again, or train it",
+            )
         return classifier(_described(opened.manifest), _weights(opened))
 
 
-def _auto(opened: Opened) -> str:
-    fitting = [name for name in ENGINES if _can_run(opened.manifest, name)]
-    if not fitting:
-        raise _cannot_run(opened, "any engine", "it holds neither a graph nor weights")
-    return next((name for name in fitting if installed(name)), fitting[0])
+def _soonest(opened: Opened, runners: Mapping[Way, Runner], threads: int | None) -> Way:
+    """The way that answers soonest for one picture on this machine; asked once for each bundle."""
+    policy, manifest = opened.manifest.policy, opened.manifest
+    black = np.zeros((1, *policy.size, policy.channels), np.uint8)
+    ways: dict[str, Callable[[], None]] = {}
+    for way, runner in runners.items():
+        takes = "images" if way.graph is None else manifest.engines[way.graph].takes
+        batch = black if takes == "pixels" else policy.normalise(black)
+        ways[way.engine] = partial(_answer, runner, batch)
+    versions = tools(sorted({ENGINES[way.engine].package for way in runners}))
+    name = fastest(ways, f"engine {manifest.digest} {sorted(versions.items())} {threads}")
+    LOG.info("%s answers soonest of %s on this machine", name, ", ".join(ways))
+    return next(way for way in runners if way.engine == name)
 
 
-def _can_run(manifest: Manifest, engine: str) -> bool:
-    return WEIGHTS in manifest.files if engine == "torch" else bool(_graphs(manifest, engine))
+def _answer(runner: Runner, batch: NDArray[np.generic]) -> None:
+    runner.logits(batch)
 
 
-def _graphs(manifest: Manifest, engine: str) -> list[str]:
-    """The bundle's graphs that an engine runs, float32 first."""
-    fitting = [name for name, entry in manifest.engines.items() if entry.format in ENGINES[engine].formats]
-    return sorted(fitting, key=lambda name: (manifest.engines[name].precision != "fp32", name))
-
-
-def _graph(manifest: Manifest, engine: str) -> str | None:
-    if not _can_run(manifest, engine):
-        held = ", ".join(manifest.engines) or "weights only"
-        raise BundleError(
-            "V504",
-            f"the bundle holds nothing that `{engine}` can run (it holds: {held})",
-            hint="take another engine, or add this one with `vitrail export`",
-        )
-    return None if engine == "torch" else _graphs(manifest, engine)[0]
-
-
-def _of_graph(opened: Opened, name: str, engine: str, threads: int | None) -> Runner:
-    from vitrail.engines import onnx
-
-    data = opened.read(opened.manifest.engines[name].file)
-    checked = onnx.check(data)
-    check_facts(opened.manifest, opened.manifest.engines[name], checked)
-    if engine == "onnx":
-        return onnx.open(data, threads=threads, checked=checked)
-    assert engine == "openvino", engine
-    from vitrail.engines import openvino
-
-    return openvino.open(data, threads=threads, checked=checked)
+def _runner(opened: Opened, way: Way, threads: int | None, device: str) -> Runner:
+    if way.graph is None:
+        return _of_weights(opened, device)
+    manifest = opened.manifest
+    graph = graphs.Stored(manifest.engines[way.graph], manifest.config, manifest.classes, opened.read)
+    return graphs.open(graph, way.engine, threads=threads)
 
 
 def _of_weights(opened: Opened, device: str) -> Runner:
@@ -170,38 +174,3 @@ def _weights(opened: Opened) -> Tensors:
             hint="copy or fetch the bundle again",
         )
     return tensors
-
-
-def check_facts(manifest: Manifest, engine: Engine, graph: Graph) -> None:
-    """BundleError V502 unless the graph itself says what the manifest says of it and of the network that it holds:
-    classes, GELU, epsilons, opset.
-    """
-    found = facts(graph)
-    wrong = [
-        f"{name}: {side} {said.get(name)}, graph {found.get(name)}"
-        for side, said, names in (("manifest", engine.facts, found), ("config", wanted(manifest.config), DECIDED))
-        for name in names
-        if said.get(name) != found.get(name)
-    ]
-    if classes(graph) != manifest.classes:
-        wrong.append(f"classes: {first_difference(manifest.classes, classes(graph))}")
-    if wrong:
-        raise BundleError(
-            "V502", f"`{engine.file}` is not the graph that the manifest describes", evidence=wrong, hint="export again"
-        )
-
-
-def first_difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
-    """Where two lists of classes first part.
-
-    >>> first_difference(("cat", "dog"), ("dog", "cat"))
-    'class 0 is `cat` and `dog`'
-    """
-    if len(ours) != len(theirs):
-        return f"{len(ours)} and {len(theirs)} classes"
-    place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), None)
-    return "the same" if place is None else f"class {place} is `{ours[place]}` and `{theirs[place]}`"
-
-
-def _cannot_run(opened: Opened, engine: str, why: str) -> BundleError:
-    return BundleError("V504", f"`{opened.folder}` cannot run on {engine}: {why}", hint="export it again, or train it")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.errors import UsageError, nearest
+from vitrail.errors import UsageError
 
 
 class Runner(Protocol):
     """A graph that is ready to answer; safe to call from several threads."""
 
-    def logits(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Logits (B, K) of normalised pictures (B, C, H, W), any B from 1."""
+    def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        """Logits (B, K) of what the graph takes, any B from 1 where its batch is free: float32 images (B, C, H, W)
+        that are normalised, or pixels (B, H, W, C) in 8 bits.
+        """
         ...
 
 
@@ -25,15 +28,37 @@ class Row(NamedTuple):
     package: str
     extra: str
     formats: tuple[str, ...]  # of `engines` in the manifest; () runs the weights themselves
+    program: bool = False  # what it opens is code, not data
 
 
-# In the order in which `auto` takes them.
 ENGINES: dict[str, Row] = {
-    #                  package        extra       formats
-    "onnx":     Row("onnxruntime", "onnx",     ("onnx",)),
-    "openvino": Row("openvino",    "openvino", ("onnx",)),
-    "torch":    Row("torch",       "train",    ()),
+    #                      package        extra       formats
+    "onnx":         Row("onnxruntime", "onnx",     ("onnx",)),
+    "openvino":     Row("openvino",    "openvino", ("openvino", "onnx")),
+    "torch":        Row("torch",       "train",    ()),
+    "torchscript":  Row("torch",       "train",    ("torchscript",), program=True),
+    "torch-export": Row("torch",       "train",    ("torch-export",), program=True),
+    "aoti":         Row("torch",       "train",    ("aoti",), program=True),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Written:
+    """A graph as bytes: its files by name, the first one first, and what it says of itself.
+
+    opset: of ONNX. facts: as `facts.wanted` names them.
+    """
+
+    files: dict[str, bytes]
+    facts: dict[str, object]
+    opset: int | None = None
+
+
+class Said(NamedTuple):
+    """What an opened graph says of itself: facts as `facts.wanted` names them, and the classes of its logits."""
+
+    facts: dict[str, object]
+    classes: tuple[str, ...]
 
 
 def installed(engine: str) -> bool:
@@ -47,10 +72,3 @@ def need(package: str, extra: str) -> None:
         raise UsageError(
             "V003", f"this needs {package}, which is not installed", hint=f'pip install "vitrail[{extra}]"'
         )
-
-
-def known(engine: str) -> str:
-    """`engine`; UsageError V007 with the nearest name when none is called so."""
-    if engine not in ("auto", *ENGINES):
-        raise UsageError("V007", f"no engine is called `{engine}`", hint=nearest(engine, ("auto", *ENGINES)))
-    return engine

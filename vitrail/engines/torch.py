@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -40,9 +40,9 @@ def classifier(described: Described, tensors: Tensors) -> Classifier:
 
 def open(described: Described, tensors: Tensors, *, device: str = "cpu") -> Runner:
     """The network ready to run on torch, on a device as `machine.device` names it."""
-    opened = classifier(described, tensors)
+    opened: Any = classifier(described, tensors)
     move(opened.module, device)
-    return opened
+    return cast(Runner, opened)
 
 
 def facts(module: nn.Module, *, image: tuple[int, int, int]) -> dict[str, list[Any]]:
@@ -50,9 +50,13 @@ def facts(module: nn.Module, *, image: tuple[int, int, int]) -> dict[str, list[A
 
     image: (C, H, W). The keys are those of `engines.facts.wanted`.
     """
-    frozen = copy.deepcopy(module).to("cpu", torch.float32).eval()
+    return seen(copy.deepcopy(module).to("cpu", torch.float32).eval(), torch.zeros(1, *image))
+
+
+def seen(program: Callable[[torch.Tensor], object], images: torch.Tensor) -> dict[str, list[Any]]:
+    """The same of anything that computes through torch, on these images."""
     with torch.no_grad(), _Watch() as watch:
-        frozen(torch.zeros(1, *image))
+        program(images)
     return {"gelu": watch.forms, **{name: sorted(values) for name, values in watch.epsilons.items()}}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.pictures.predict import Model
+from vitrail.pictures.predict import Model, logits_of
 
 Logits = NDArray[np.float64]
 
@@ -88,4 +88,4 @@ def in_windows(runs: Sequence[Run], pictures: Sequence[CheckPicture]) -> Iterato
 
 def _logits(model: Model, window: NDArray[np.uint8], batch: int) -> Logits:
     parts = (window[at : at + batch] for at in range(0, len(window), batch))
-    return np.concatenate([np.asarray(model.logits(model.policy.normalise(part)), np.float64) for part in parts])
+    return np.concatenate([np.asarray(logits_of(model, part), np.float64) for part in parts])

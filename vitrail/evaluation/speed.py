@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitrail.pictures.predict import Model
+from vitrail.pictures.predict import Model, taken
 
 REST = 0.02  # seconds: the threads of the other side spin for a while after their work, and would be measured too
 WARM, ROUNDS = 10, 100  # rounds that are not counted, and that are: the protocol of the model zoo's speed test
@@ -27,20 +27,18 @@ class Ratio(NamedTuple):
 
 def in_turns(models: Sequence[Model], *, batch: int = 1, rounds: int = FEW, warm: int = 2) -> list[list[float]]:
     """Seconds of each model for a batch of black pictures in each round; in every round each has its turn."""
-    inputs = [
-        model.policy.normalise(np.zeros((batch, *model.policy.size, model.policy.channels), np.uint8))
-        for model in models
-    ]
-    taken: list[list[float]] = [[] for _ in models]
+    black = (np.zeros((batch, *model.policy.size, model.policy.channels), np.uint8) for model in models)
+    inputs = [taken(model, pixels) for model, pixels in zip(models, black, strict=True)]
+    seconds: list[list[float]] = [[] for _ in models]
     for turn in range(rounds + warm):
-        for times, model, pictures in zip(taken, models, inputs, strict=True):
+        for times, model, pictures in zip(seconds, models, inputs, strict=True):
             time.sleep(REST)
             model.logits(pictures)
             start = time.perf_counter()
             model.logits(pictures)
             if turn >= warm:
                 times.append(time.perf_counter() - start)
-    return taken
+    return seconds
 
 
 def ratio(source: Sequence[float], candidate: Sequence[float]) -> Ratio:

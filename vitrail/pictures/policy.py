@@ -170,6 +170,15 @@ class Policy:
                 batch[part, channel] = values
         return batch
 
+    def levels(self, images: NDArray[np.float32]) -> Pixels | None:
+        """The pixels (B, H, W, C) that `normalise` made images (B, C, H, W) of; None for images that it never makes."""
+        import numpy as np
+
+        mean, std = (np.array(values, np.float64)[:, None, None] for values in (self.mean, self.std))
+        values = np.rint(np.clip(np.nan_to_num((images * std + mean) * 255), 0, 255)).astype(np.uint8)
+        pixels = np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+        return pixels if np.array_equal(self.normalise(pixels), images) else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for manifests and recipes; `from_json` reads them back."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from vitrail.errors import NumbersBroke, PictureError, UsageError
 from vitrail.pictures.decode import Picture, Pixels, name_of
 from vitrail.pictures.policy import Policy
 
-__all__ = ["Failed", "Model", "Picture", "Prediction", "predict", "probabilities"]
+__all__ = ["Failed", "Model", "Picture", "Prediction", "given", "logits_of", "predict", "probabilities", "taken"]
 
 
 class Model(Protocol):
@@ -26,8 +26,8 @@ class Model(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...
 
-    def logits(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Logits (B, classes) of a normalised batch (B, C, H, W)."""
+    def logits(self, batch: Any, /) -> NDArray[np.float32]:
+        """Logits (B, classes) of a normalised batch (B, C, H, W); where `takes` is `pixels`, of (B, H, W, C) also."""
         ...
 
 
@@ -98,7 +98,7 @@ def _flush(model: Model, waiting: list[tuple[str, Pixels | PictureError]], top: 
 
 
 def _logits(model: Model, pixels: Pixels, names: list[str]) -> NDArray[np.float32]:
-    logits = model.logits(model.policy.normalise(pixels))
+    logits = logits_of(model, pixels)
     assert logits.shape == (len(pixels), len(model.classes)), f"{logits.shape} logits, {len(model.classes)} classes"
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
@@ -109,6 +109,40 @@ def _logits(model: Model, pixels: Pixels, names: list[str]) -> NDArray[np.float3
             hint="check the weights and the precision",
         )
     return logits
+
+
+def taken(model: Model, pixels: Pixels) -> NDArray[np.generic]:
+    """Pixels (B, H, W, C) as the model takes them: as they are where its graph normalises, else normalised."""
+    return pixels if getattr(model, "takes", "images") == "pixels" else model.policy.normalise(pixels)
+
+
+def logits_of(model: Model, pixels: Pixels) -> NDArray[np.float32]:
+    """Logits (B, classes) of pixels (B, H, W, C)."""
+    return model.logits(taken(model, pixels))
+
+
+def given(batch: NDArray[np.generic], takes: str, policy: Policy) -> NDArray[np.generic]:
+    """A batch as a graph takes it: normalised images (B, C, H, W), or the pixels (B, H, W, C) that they came from.
+
+    UsageError V007 for images that no pixels of 8 bits give.
+
+    >>> policy = Policy(size=(1, 1), mean=(0.5,), std=(0.5,))
+    >>> given(np.full((1, 1, 1, 1), -1.0, np.float32), "pixels", policy).tolist()
+    [[[[0]]]]
+    """
+    if batch.dtype == np.uint8:
+        return batch if takes == "pixels" else policy.normalise(np.asarray(batch, np.uint8))
+    images = np.asarray(batch, np.float32)
+    if takes == "images":
+        return images
+    pixels = policy.levels(images)
+    if pixels is None:
+        raise UsageError(
+            "V007",
+            "the graph takes pixels of 8 bits, and these images are of none",
+            hint="give pixels (B, H, W, C), or export the model with --input images",
+        )
+    return pixels
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,23 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail import __version__
+from vitrail.bundle.formats import FORMATS, INPUT, OUTPUT, Form, Takes, check_form
 from vitrail.bundle.manifest import NAME, WEIGHTS, Engine, Licences, Manifest, weights_hash
 from vitrail.bundle.read import read_manifest
 from vitrail.bundle.write import add_engine, tools, write_bundle
-from vitrail.engines import onnx
-from vitrail.engines.facts import facts as facts_of
-from vitrail.engines.table import Runner
-from vitrail.errors import BundleError, UsageError, nearest
+from vitrail.disk import sha256_bytes
+from vitrail.engines import graphs, trust
+from vitrail.engines.table import ENGINES, Runner, Said
+from vitrail.errors import BundleError, UsageError
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.formats.safetensors import dumps
 from vitrail.formats.stored import Tensors
 from vitrail.pictures.policy import Policy
+from vitrail.pictures.predict import given
 from vitrail.proof.prove import Proof, in_float32, prove
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
-
-FORMATS = ("onnx",)
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ class Candidate:
     runner: Runner
     policy: Policy
     classes: tuple[str, ...]
+    takes: Takes = "images"
 
-    def logits(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Logits (B, K) of normalised pictures."""
-        return self.runner.logits(batch)
+    def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        """Logits (B, K) of normalised pictures, or of pixels."""
+        return self.runner.logits(given(batch, self.takes, self.policy))
 
 
 def export(
@@ -58,50 +59,71 @@ def export(
     out: Path,
     *,
     format: str = "onnx",
+    form: Form = Form(),  # noqa: B008
     pictures: Sequence[CheckPicture] = (),
     licences: Licences | None = None,
     with_weights: bool = True,
 ) -> Exported:
-    """A new bundle in `out`, or the engine added to the bundle of the same weights that lies there; all in float32.
+    """A new bundle in `out`, or the engine added to the bundle of the same weights that lies there.
 
-    pictures: of the model's own task, checked beside the generated ones. with_weights: a new bundle also holds the
-    weights, so that torch can open it.
+    form: what the graph computes in, takes, and for how many pictures. pictures: of the model's own task, checked
+    beside the generated ones. with_weights: a new bundle also holds the weights, so that torch can open it.
     OutsideBound V801 when the proof fails; nothing is then written. BundleError V506 for a bundle of other weights,
-    V508 when the network cannot be written; UsageError V006 when `out` is something else.
+    V508 when the network cannot be written; UsageError V006 when `out` is something else, V007 for a format or a form
+    that there is not.
     """
-    if format not in FORMATS:
-        raise UsageError("V007", f"no export is called `{format}`", hint=nearest(format, FORMATS))
+    row = check_form(format, form)
     from vitrail.weights import native_tensors
 
     classifier = in_float32(classifier)
     tensors = native_tensors(classifier.module)
     described = describe(classifier, tensors, licences or Licences())
     _check_place(out, described)
-    image = (classifier.policy.channels, *classifier.policy.size)
-    data = onnx.write(classifier.module, classes=classifier.classes, image=image)
-    read_back = Manifest.from_json(described.to_json())
-    graph = onnx.check(data)
-    candidate = Candidate(onnx.open(data, checked=graph), read_back.policy, read_back.classes)
-    proof = prove(classifier, candidate, pictures=pictures, graph=graph)
-    proof.raise_if_failed()
-    name = f"{format}-{proof.precision}"
+    written = graphs.write(classifier, format, form)
+    name = graph_name(format, form)
     engine = Engine(
-        file=f"engines/{name}/model.onnx",
+        file=f"engines/{name}/{row.file}",
         format=format,
-        precision=proof.precision,
-        opset=graph.opset,
-        input=onnx.INPUT,
-        output=onnx.OUTPUT,
-        facts=facts_of(graph),
-        tools=_tools(("torch", "onnx", "onnxscript", "onnxruntime")),
+        precision=form.precision,
+        opset=written.opset,
+        input=INPUT,
+        output=OUTPUT,
+        facts=written.facts,
+        tools=_tools(row.packages),
+        takes=form.takes,
+        batch=form.batch,
     )
-    files = {
-        engine.file: data,
-        f"proof/{name}/report.json": proof.report(),
-        f"proof/{name}/source.safetensors": proof.logits_file(),
-    }
+    files = {f"engines/{name}/{file}": data for file, data in written.files.items()}
+    proof = _proven(classifier, Manifest.from_json(described.to_json()), engine, files, pictures)
+    if ENGINES[row.engine].program:
+        trust.remember(sha256_bytes(files[engine.file]))
+    files |= {f"proof/{name}/report.json": proof.report(), f"proof/{name}/source.safetensors": proof.logits_file()}
     manifest = _write(out, described, (name, engine), files, tensors if with_weights else None)
     return Exported(out, name, manifest, proof)
+
+
+def graph_name(format: str, form: Form) -> str:
+    """How a bundle calls a graph.
+
+    >>> graph_name("onnx", Form()), graph_name("openvino", Form("bf16", "pixels", 1))
+    ('onnx-fp32', 'openvino-bf16-pixels-batch1')
+    """
+    batch = () if form.batch is None else (f"batch{form.batch}",)
+    return "-".join((format, form.precision, *(("pixels",) if form.takes == "pixels" else ()), *batch))
+
+
+def _proven(
+    source: Classifier, read_back: Manifest, engine: Engine, files: dict[str, bytes], pictures: Sequence[CheckPicture]
+) -> Proof:
+    """The proof of a graph that is opened as it will be from the bundle. OutsideBound V801 when it fails."""
+    row = FORMATS[engine.format]
+    stored = graphs.Stored(engine, read_back.config, read_back.classes, files.__getitem__)
+    runner = graphs.open(stored, row.engine)
+    said = Said(dict(engine.facts), read_back.classes)  # to which opening held the graph
+    candidate = Candidate(runner, read_back.policy, read_back.classes, stored.form.takes)
+    proof = prove(source, candidate, pictures=pictures, precision=stored.form.precision, said=said)
+    proof.raise_if_failed()
+    return proof
 
 
 def describe(classifier: Classifier, tensors: Tensors, licences: Licences) -> Manifest:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.bundle.formats import PRECISIONS
 from vitrail.bundle.manifest import Manifest
 from vitrail.bundle.read import Opened, check
 from vitrail.bundle.values import parse, refused
@@ -108,8 +109,8 @@ def verify(bundle: Bundle, *, pictures: Sequence[CheckPicture] = ()) -> Verifica
 
 
 def proof_name(manifest: Manifest, graph: str | None) -> str:
-    """The graph whose proof holds: the one in use; for the weights any, as all proofs are against the same source."""
-    names = sorted(manifest.engines)
+    """The graph whose proof holds: the one in use; for the weights one of the most exact, as all are of one source."""
+    names = sorted(manifest.engines, key=lambda name: (PRECISIONS.index(manifest.engines[name].precision), name))
     if graph is None and not names:
         raise BundleError(
             "V507", "the bundle holds no proof: it has weights alone", hint="add an engine with `vitrail export`"
@@ -146,7 +147,7 @@ def _gate(report: dict[str, Any], precision: str) -> float:
     """The gate, if it follows from the error that is stored beside it by the rule of the engine's precision."""
     if report.get("precision") != precision:
         raise refused(f"the report is of {str(report.get('precision'))[:40]}, the engine of {precision}")
-    if precision != "fp32":
+    if precision == "int8":
         raise refused(f"a proof in {precision} has no rule for its gate", hint="use a newer vitrail, or export in fp32")
     gate, error = report.get("gate"), report.get("source_error")
     if not isinstance(gate, float) or not isinstance(error, float) or not math.isfinite(error) or error < 0:

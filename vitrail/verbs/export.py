@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.bundle.formats import Form, check_form
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
+from vitrail.disk import write_file
 from vitrail.errors import RunError, UsageError, VitrailError
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.opening import classifier, kind_of
@@ -21,6 +23,7 @@ from vitrail.verbs.evaluate import chosen_source, matched, refuse_headless, run_
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
+    from vitrail.proof.export import Exported
 
 CHECKED = 512  # labelled pictures that a proof takes, spread evenly over the held-out ones
 
@@ -57,13 +60,16 @@ def export(
     out: str | Path | None = None,
     *,
     format: str = "onnx",
+    form: Form = Form(),  # noqa: B008
     data: str | Path | None = None,
 ) -> ExportResult:
     """Write `model` for an engine into a bundle, after the proof has passed; OutsideBound V801 leaves nothing behind.
 
-    out: a new folder, or a bundle of the same weights; for a run or a bundle itself by default. data: labelled
-    pictures for the proof beside the generated ones; for a run its own held-out ones by default.
+    out: a new folder, or a bundle of the same weights; for a run or a bundle itself by default. format: a key of
+    `engines.FORMATS`. form: what the graph computes in, takes, and for how many pictures. data: labelled pictures for
+    the proof beside the generated ones; for a run its own held-out ones by default.
     """
+    check_form(format, form)
     from vitrail.engines import open_bundle
     from vitrail.evaluation.speed import speed
     from vitrail.proof.export import export as write
@@ -72,11 +78,22 @@ def export(
     refuse_headless(source_model.classes, "prove")
     place = Path(out) if out is not None else _own_bundle(model)
     pictures = _pictures(model, source_model, data)
-    done = write(source_model, place, format=format, pictures=pictures)
+    done = write(source_model, place, format=format, form=form, pictures=pictures)
     run = _finished_run(model)
     notes = () if run is None else _draw_again(run, done.proof)
-    faster = speed(source_model, open_bundle(place, engine=format))
+    notes += _beside(place, done)
+    faster = speed(source_model, open_bundle(place, engine=done.engine))
     return ExportResult(place, done.engine, done.proof, faster, notes)
+
+
+def _beside(place: Path, done: Exported) -> tuple[str, ...]:
+    """A copy of a TorchScript program next to the bundle's manifest, where those look for it who know no bundles."""
+    entry = done.manifest.engines[done.engine]
+    if entry.format != "torchscript":
+        return ()
+    copy = place.parent / f"{done.manifest.variant or place.name}.ts"
+    write_file(copy, (place / entry.file).read_bytes())
+    return (f"the program alone: {copy}",)
 
 
 def _own_bundle(model: object) -> Path:

@@ -1,0 +1,197 @@
+"""Every format in every form: written, proven, opened again; programs only where they are trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.bundle import tiny
+from vitrail.bundle.formats import FORMATS, Form
+from vitrail.bundle.manifest import NAME
+from vitrail.engines import graphs, open_bundle, torch_export, torchscript, trust
+from vitrail.errors import BundleError, OutsideBound, UsageError
+from vitrail.pictures.predict import taken
+from vitrail.proof.export import export, graph_name
+from vitrail.proof.verify import verify
+
+QUICK = ("openvino", "torchscript", "torch-export")
+FORMS = (Form(), Form(takes="pixels"), Form(batch=3))
+SHORT = {"onnx": ("fp16",), "openvino": ("bf16",), "torchscript": ("bf16", "fp16"), "torch-export": ("bf16",)}
+CASES = [(name, form) for name in QUICK for form in FORMS] + [
+    *(("onnx", form) for form in FORMS[1:]),
+    *((name, Form(precision)) for name, precisions in SHORT.items() for precision in precisions),  # type: ignore[arg-type]
+]
+
+
+@functools.cache
+def everything() -> dict[str, bytes]:
+    """A bundle with a graph for each case."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "bundle"
+        for name, form in CASES:
+            export(tiny.classifier("vit_lite"), folder, format=name, form=form, pictures=tiny.pictures())
+        return tiny.contents(folder)
+
+
+def bundle(folder: Path, files: dict[str, bytes] | None = None) -> Path:
+    for name, data in (files or everything()).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize(("name", "form"), CASES, ids=[graph_name(*case) for case in CASES])
+def test_C16_every_format_gives_the_proven_answers(tmp_path: Path, name: str, form: Form) -> None:
+    opened = open_bundle(bundle(tmp_path), engine=graph_name(name, form))
+    assert (opened.engine, opened.graph, opened.takes) == (FORMATS[name].engine, graph_name(name, form), form.takes)
+    assert verify(opened, pictures=tiny.pictures()).failures == ()
+    pixels = np.stack([opened.policy.pixels(picture.read()) for picture in tiny.pictures()])
+    source = tiny.classifier("vit_lite").logits(opened.policy.normalise(pixels))
+    error = {"fp32": 2e-5, "fp16": 2e-2, "bf16": 1e-1}[form.precision]
+    for asked in (taken(opened, pixels), opened.policy.normalise(pixels), pixels):
+        assert np.abs(opened.logits(asked) - source).max() <= error
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_C15_the_same_bytes_in_every_process(name: str) -> None:
+    code = (
+        "import sys, hashlib; from tests.bundle import tiny; from vitrail.engines import graphs;"
+        "from vitrail.bundle.formats import Form;"
+        "written = graphs.write(tiny.classifier('vit_lite'), sys.argv[1], Form());"
+        "print(*(hashlib.sha256(data).hexdigest() for data in written.files.values()))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    out = subprocess.run([sys.executable, "-c", code, name], cwd=root, capture_output=True, text=True, check=True)
+    ours = graphs.write(tiny.classifier("vit_lite"), name, Form())
+    assert out.stdout.split() == [hashlib.sha256(data).hexdigest() for data in ours.files.values()]
+    assert not any(str(root).encode() in data for data in ours.files.values())
+
+
+def test_auto_keeps_the_precision_that_is_asked_for(tmp_path: Path) -> None:
+    folder = bundle(tmp_path)
+    assert open_bundle(folder).manifest.engines[str(open_bundle(folder).graph)].precision == "fp32"
+    short = open_bundle(folder, engine="auto-bf16")
+    assert short.manifest.engines[str(short.graph)].precision == "bf16"
+    with pytest.raises(BundleError) as caught:
+        open_bundle(folder, engine="auto-int8")
+    assert (caught.value.code, "int8" in caught.value.what) == ("V504", True)
+
+
+def test_the_weights_are_held_to_a_proof_in_float32(tmp_path: Path) -> None:
+    found = verify(open_bundle(bundle(tmp_path), engine="torch"))
+    assert found.gate < 1e-4  # that of bf16 is a thousand times wider
+
+
+def test_pixels_are_found_again_in_images_or_refused(tmp_path: Path) -> None:
+    opened = open_bundle(bundle(tmp_path), engine="openvino-fp32-pixels")
+    with pytest.raises(UsageError) as caught:
+        opened.logits(np.full((1, 3, *tiny.SIZE), 0.123, np.float32))
+    assert caught.value.code == "V007"
+
+
+@pytest.mark.parametrize("name", ["torchscript", "torch-export"])
+def test_C18_a_program_made_elsewhere_is_run_only_when_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = bundle(tmp_path / "bundle")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    with pytest.raises(BundleError) as caught:
+        open_bundle(folder, engine=name)
+    assert caught.value.code == "V509"
+    assert open_bundle(folder).engine in ("onnx", "openvino")  # auto takes data then
+    with trust.trusting():
+        assert open_bundle(folder, engine=name).engine == name
+    assert trust.remember(open_bundle(folder).manifest.files[f"engines/{name}-fp32/{FORMATS[name].file}"].sha256)
+    assert open_bundle(folder, engine=name).engine == name
+
+
+class Deletes(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.inv(x)
+
+
+def test_C18_an_operation_that_no_network_of_ours_has_is_refused() -> None:
+    buffer = io.BytesIO()
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        torch.jit.save(torch.jit.script(Deletes()), buffer)
+    with pytest.raises(BundleError) as caught:
+        torchscript.open(buffer.getvalue())
+    assert (caught.value.code, "linalg_inv" in caught.value.what) == ("V505", True)
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(Deletes(), (torch.eye(3),)), buffer)
+    with pytest.raises(BundleError) as caught:
+        torch_export.open(buffer.getvalue())
+    assert (caught.value.code, "linalg_inv" in caught.value.what) == ("V505", True)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_C11_damaged_graphs_are_refused(tmp_path: Path, name: str) -> None:
+    graph = graph_name(name, Form())
+    first = f"engines/{graph}/{FORMATS[name].file}"
+    whole = everything()[first]
+    for damaged in (b"", whole[: len(whole) // 2], bytes(reversed(whole))):
+        stored = open_bundle(bundle(tmp_path)).manifest
+        files = {**everything(), first: damaged}
+        with pytest.raises(BundleError) as caught:
+            graphs.open(
+                graphs.Stored(stored.engines[graph], stored.config, stored.classes, files.__getitem__),
+                FORMATS[name].engine,
+            )
+        assert caught.value.code == "V505"
+        bundle(tmp_path, {first: damaged})
+        with pytest.raises(BundleError) as caught:
+            open_bundle(tmp_path)
+        assert caught.value.code == "V502"
+        bundle(tmp_path)
+
+
+def test_C16_a_wrong_network_is_not_exported_in_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tiny.classifier("vit_lite")
+    honest = graphs.write
+
+    def scaled(given: object, format: str, form: Form) -> object:
+        other = dataclasses.replace(source, module=torch.nn.Sequential(source.module, Scaled()))
+        return honest(other, format, form)
+
+    monkeypatch.setattr(graphs, "write", scaled)
+    with pytest.raises(OutsideBound) as caught:
+        export(source, tmp_path / "bundle", format="openvino", form=Form("bf16"))
+    assert caught.value.code == "V801"
+    assert not (tmp_path / "bundle").exists()
+
+
+class Scaled(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 1.2 * x
+
+
+@pytest.mark.parametrize(("name", "form"), [("torchscript", Form("int8")), ("onnx", Form("bf16")), ("onx", Form())])
+def test_V007_a_form_that_there_is_not(tmp_path: Path, name: str, form: Form) -> None:
+    with pytest.raises(UsageError) as caught:
+        export(tiny.classifier(), tmp_path / "bundle", format=name, form=form)
+    assert caught.value.code == "V007"
+
+
+def test_a_bundle_of_format_1_0_is_read(tmp_path: Path) -> None:
+    from tests.bundle.test_manifest import edited
+
+    def older(values: dict[str, object]) -> None:
+        values["format"] = "1.0"
+        for entry in values["engines"].values():  # type: ignore[attr-defined]
+            del entry["takes"], entry["batch"]
+
+    folder = tiny.bundle(tmp_path)
+    (folder / NAME).write_bytes(edited(older))
+    assert open_bundle(folder, engine="onnx").takes == "images"
+    export(tiny.classifier(), folder, format="torchscript")
+    assert open_bundle(folder, engine="torchscript").manifest.format == "1.1"

@@ -1,0 +1,57 @@
+"""What graphs a bundle may hold: formats, what they can compute in, what they take. Without NumPy, for `--help`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from vitrail.errors import UsageError, nearest
+
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Takes = Literal["images", "pixels"]
+TAKES: tuple[Takes, ...] = get_args(Takes)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)  # in the order in which a bundle's graphs are preferred
+INPUT, OUTPUT = "images", "logits"
+
+
+class Format(NamedTuple):
+    """What `export` writes: the engine that proves it, the file that is opened first, what it can compute in."""
+
+    engine: str
+    file: str
+    precisions: tuple[Precision, ...]
+    packages: tuple[str, ...]  # distributions that make it, for the manifest
+
+
+_ONNX = ("torch", "onnx", "onnxscript")
+FORMATS: dict[str, Format] = {
+    #                         engine          file           precisions                packages
+    "onnx":         Format("onnx",         "model.onnx", ("fp32", "fp16"),         (*_ONNX, "onnxruntime")),
+    "openvino":     Format("openvino",     "model.xml",  ("fp32", "bf16", "fp16"), (*_ONNX, "openvino")),
+    "torchscript":  Format("torchscript",  "model.ts",   ("fp32", "bf16", "fp16"), ("torch",)),
+    "torch-export": Format("torch-export", "model.pt2",  ("fp32", "bf16", "fp16"), ("torch",)),
+    "aoti":         Format("aoti",         "model.pt2",  ("fp32", "bf16", "fp16"), ("torch",)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a graph is written: what it computes in, what it takes, and for how many pictures at once (None: any)."""
+
+    precision: Precision = "fp32"
+    takes: Takes = "images"
+    batch: int | None = None
+
+
+def check_form(format: str, form: Form) -> Format:
+    """The row of a format; UsageError V007 where none is called so or it cannot be written in that form."""
+    if format not in FORMATS:
+        raise UsageError("V007", f"no export is called `{format}`", hint=nearest(format, FORMATS))
+    row = FORMATS[format]
+    if form.precision not in row.precisions:
+        raise UsageError(
+            "V007", f"{format} is not written in {form.precision}", hint=f"it can be: {', '.join(row.precisions)}"
+        )
+    if form.batch is not None and form.batch < 1:
+        raise UsageError("V007", f"batch {form.batch} is below 1", hint="give batch 1 or more, or leave it free")
+    return row

@@ -1,0 +1,167 @@
+"""The graph of a manifest's entry, in a bundle or not yet: written, opened, held against what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.bundle.formats import FORMATS, Form
+from vitrail.bundle.manifest import Engine
+from vitrail.engines.facts import DECIDED, facts, norm_eps, said, wanted
+from vitrail.engines.table import Runner, Said, Written
+from vitrail.errors import BundleError
+from vitrail.models.configs import ModelConfig
+
+if TYPE_CHECKING:
+    from vitrail.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A graph with what must be true of it. read: the bytes of its files, by their names in the bundle."""
+
+    entry: Engine
+    config: ModelConfig
+    classes: tuple[str, ...]
+    read: Callable[[str], bytes]
+
+    @property
+    def form(self) -> Form:
+        """What it computes in, takes, and for how many pictures."""
+        return form_of(self.entry)
+
+    def beside(self, name: str) -> str:
+        """The name in the bundle of a file next to the first one."""
+        return f"{self.entry.file.rpartition('/')[0]}/{name}"
+
+
+def form_of(entry: Engine) -> Form:
+    """The form of a manifest's entry, whose words were checked when it was read."""
+    return Form(entry.precision, entry.takes, entry.batch)  # type: ignore[arg-type]
+
+
+def write(source: Classifier, format: str, form: Form) -> Written:
+    """The classifier's network in a format that `table.check_form` allows. Errors as each format's own `write`."""
+    about: dict[str, object] = {
+        "classes": list(source.classes),
+        "policy": source.policy.to_json(),
+        "takes": form.takes,
+        "batch": form.batch,
+    }
+    if format == "torchscript":
+        from vitrail.engines import torchscript
+
+        return torchscript.write(source, form, about=about)
+    if format in ("torch-export", "aoti"):
+        from vitrail.engines import torch_export
+
+        made = torch_export.write if format == "torch-export" else torch_export.write_compiled
+        return made(source, form, about=about)
+    from vitrail.engines import onnx
+    from vitrail.engines.deployed import deployed
+
+    computed = form if format == "onnx" else Form("fp32", form.takes, form.batch)
+    network = deployed(source, computed, attention="explicit")
+    image = (source.policy.channels, *source.policy.size)
+    data = onnx.write(network, classes=source.classes, image=image, form=computed)
+    if format == "openvino":
+        from vitrail.engines import openvino
+
+        return openvino.write(data, form)
+    found = facts(onnx.check(data, form))
+    return Written({FORMATS["onnx"].file: data}, found, onnx.OPSET)
+
+
+def open(graph: Stored, engine: str, *, threads: int | None = None) -> Runner:
+    """The graph ready to run on an engine that knows its format. A program is run: it must be trusted already.
+
+    BundleError V502 unless the graph itself says what the manifest says of it and of the network that it holds; V505
+    when it is refused; UsageError V007 for a precision that this machine does not compute in.
+    """
+    runner, words = _opened(graph, engine, threads)
+    if words is not None:
+        check_said(graph, words)
+    return runner if graph.entry.batch is None else _InBatches(runner, graph.entry.batch)
+
+
+def _opened(graph: Stored, engine: str, threads: int | None) -> tuple[Runner, Said | None]:
+    form, data = graph.form, graph.read(graph.entry.file)
+    if graph.entry.format == "torchscript":
+        from vitrail.engines import torchscript
+
+        runner, about = torchscript.open(data)
+        names = about.get("classes")
+        return runner, Said(dict(graph.entry.facts), tuple(map(str, names)) if isinstance(names, list) else ())
+    if graph.entry.format in ("torch-export", "aoti"):
+        from vitrail.engines import torch_export
+
+        return (torch_export.open if graph.entry.format == "torch-export" else torch_export.open_compiled)(data), None
+    if graph.entry.format == "openvino":
+        from vitrail.engines import openvino
+
+        return openvino.open_ir((data, graph.read(graph.beside(openvino.BIN))), form, threads=threads)
+    from vitrail.engines import onnx
+
+    checked = onnx.check(data, form)
+    if engine == "onnx":
+        return onnx.open(data, threads=threads, checked=checked), said(checked)
+    from vitrail.engines import openvino
+
+    return openvino.open(data, threads=threads, checked=checked), said(checked)
+
+
+def check_said(graph: Stored, words: Said) -> None:
+    """BundleError V502 unless manifest, config and graph say the same: classes, GELU, epsilons, opset."""
+    asked = wanted(graph.config)
+    if "norm_eps" in words.facts:
+        asked = {"gelu": asked["gelu"], "norm_eps": norm_eps(asked)}
+    wrong = [
+        f"{name}: {side} {told.get(name)}, graph {words.facts.get(name)}"
+        for side, told, names in (("manifest", graph.entry.facts, words.facts), ("config", asked, decided(words.facts)))
+        for name in names
+        if told.get(name) != words.facts.get(name)
+    ]
+    if words.classes != graph.classes:
+        wrong.append(f"classes: {first_difference(graph.classes, words.classes)}")
+    if wrong:
+        raise BundleError(
+            "V502",
+            f"`{graph.entry.file}` is not the graph that the manifest describes",
+            evidence=wrong,
+            hint="export again",
+        )
+
+
+def decided(found: Mapping[str, object]) -> tuple[str, ...]:
+    """Of a graph's facts those that a config decides."""
+    return ("gelu", "norm_eps") if "norm_eps" in found else DECIDED
+
+
+def first_difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+    """Where two lists of classes first part.
+
+    >>> first_difference(("cat", "dog"), ("dog", "cat"))
+    'class 0 is `cat` and `dog`'
+    """
+    if len(ours) != len(theirs):
+        return f"{len(ours)} and {len(theirs)} classes"
+    place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), None)
+    return "the same" if place is None else f"class {place} is `{ours[place]}` and `{theirs[place]}`"
+
+
+class _InBatches:
+    """A graph of a fixed batch that answers for any number: the last batch is filled up with zeros."""
+
+    def __init__(self, runner: Runner, size: int) -> None:
+        self._runner = runner
+        self._size = size
+
+    def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        missing = -len(batch) % self._size
+        filled = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch
+        parts = [self._runner.logits(filled[at : at + self._size]) for at in range(0, len(filled), self._size)]
+        return np.concatenate(parts)[: len(batch)]

@@ -1,0 +1,139 @@
+"""TorchScript, for what still asks for it: the only file that knows `torch.jit`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrail.bundle.formats import Form
+from vitrail.engines.deployed import deployed, example
+from vitrail.engines.table import Runner, Written
+from vitrail.engines.torch import seen
+from vitrail.errors import BundleError
+from vitrail.models.classifier import Classifier
+
+_jit: Any = torch.jit  # which has no types
+_NUMBER = rb"[./]___torch_mangle_\d+"
+FILE, ABOUT = "model.ts", "vitrail.json"
+# Every operation that a network of ours is traced to; reading and writing of files, for one, is none of them.
+OPERATIONS = frozenset(
+    f"aten::{name}"
+    for name in (
+        "_convolution", "add", "add_", "adaptive_avg_pool2d", "arange", "cat", "chunk", "constant_pad_nd", "contiguous",
+        "conv2d", "div", "dropout", "dropout_", "expand", "expand_as", "feature_dropout", "flatten", "floor_divide",
+        "gelu", "group_norm", "index", "Int", "layer_norm", "linear", "matmul", "max_pool2d", "mean", "mul", "neg",
+        "new_full", "new_zeros", "numel", "ones", "pad", "permute", "pow", "relu", "relu_", "repeat", "reshape", "rsub",
+        "scaled_dot_product_attention", "select", "sigmoid", "size", "slice", "softmax", "split", "split_with_sizes",
+        "sqrt", "squeeze", "stack", "sub", "sum", "t", "tanh", "tensor_split", "to", "transpose", "type_as", "unbind",
+        "unflatten", "unsqueeze", "var_mean", "view", "zeros", "zeros_like", "batch_norm", "ScalarImplicit",
+        "remainder",
+    )
+) | frozenset(
+    f"prim::{name}"
+    for name in (
+        "Constant", "GetAttr", "ListConstruct", "ListUnpack", "TupleConstruct", "TupleUnpack", "NumToTensor", "If",
+        "unchecked_cast", "device", "dtype",
+    )
+)  # fmt: skip
+
+
+def write(source: Classifier, form: Form, *, about: dict[str, object]) -> Written:
+    """The network as one TorchScript file, the same bytes in every process; `about` travels in it as JSON.
+
+    BundleError V508 when it cannot be traced.
+    """
+    network, images = deployed(source, form, attention="fused"), example(source, form)
+    buffer = io.BytesIO()
+    with torch.no_grad(), _quiet():
+        try:
+            traced = _jit.freeze(_jit.trace(network, images, check_trace=False), optimize_numerics=False)
+            _jit.save(traced, buffer, _extra_files={ABOUT: json.dumps(about, sort_keys=True)})
+        except RuntimeError as error:
+            raise BundleError(
+                "V508",
+                f"the network cannot be written as TorchScript: {str(error).strip().splitlines()[0][:200]}",
+                hint="report the variant and the version of torch; the weights are untouched",
+            ) from error
+    data = _without_places(buffer)
+    with _quiet():
+        return Written({FILE: data}, dict(seen(_jit.load(io.BytesIO(data)), images)))
+
+
+def _without_places(written: io.BytesIO) -> bytes:
+    """The archive without the notes of which line of which file made an operation, and without the number that the one
+    class in it has among all classes of this process.
+    """
+    written.seek(0)
+    reader, out = torch._C.PyTorchFileReader(written), io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(out)
+    for name in sorted(reader.get_all_records()):
+        if not name.endswith(".debug_pkl") and not name.startswith(".data/") and name not in ("version", "byteorder"):
+            record = reader.get_record(name)
+            if name == "data.pkl" or name.startswith("code/"):
+                record = re.sub(_NUMBER, b"", record)
+            writer.write_record(re.sub(_NUMBER.decode(), "", name), record, len(record))
+    writer.write_end_of_file()
+    return out.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch tells at each step that TorchScript is old; that is known, and the exporters are two others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class _Script:
+    """A loaded TorchScript program."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            out: NDArray[np.float32] = self._module(torch.from_numpy(np.ascontiguousarray(batch))).numpy()
+        return out
+
+
+def open(data: bytes) -> tuple[Runner, dict[str, object]]:
+    """The program ready to run, and what it says about itself ({} for one that is not ours). Run it only if trusted.
+
+    BundleError V505 when it cannot be read, or holds an operation that no network of ours has.
+    """
+    said = {ABOUT: ""}
+    try:
+        with _quiet():
+            module = _jit.load(io.BytesIO(data), map_location="cpu", _extra_files=said).eval()
+            about = json.loads(said[ABOUT] or "{}")
+    except (RuntimeError, ValueError) as error:
+        raise refused(f"torch {torch.__version__} cannot open it", str(error)) from error
+    if foreign := sorted(_operations(module) - OPERATIONS):
+        raise refused(f"the operation `{foreign[0]}` is not on the list of allowed ones", "")
+    return _Script(module), about if isinstance(about, dict) else {}
+
+
+def _operations(module: Any) -> set[str]:
+    """Every operation of the program, of all its methods and of what they branch to."""
+    found: set[str] = set()
+    waiting = [module.inlined_graph]
+    while waiting:
+        for node in waiting.pop().nodes():
+            found.add(node.kind())
+            waiting.extend(node.blocks())
+    return found
+
+
+def refused(why: str, said: str) -> BundleError:
+    """BundleError V505 for a program of torch."""
+    evidence = [said.strip().splitlines()[0][:200]] if said.strip() else ()
+    return BundleError("V505", f"the program is refused: {why}", evidence=evidence, hint="export the model again")

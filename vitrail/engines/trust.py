@@ -1,0 +1,59 @@
+"""Which programs may be run: those that this user's exports made on this machine, and those he says to trust.
+
+A program (TorchScript, a graph of torch.export, machine code of AOTInductor) does whatever its maker wants once it is
+loaded. A bundle's hashes say that it is whole, not who made it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+from vitrail.disk import make_folder, write_file
+from vitrail.errors import BundleError, SystemFault
+
+_TRUSTING: ContextVar[bool] = ContextVar("trusting", default=False)
+
+
+def made_here() -> Path:
+    """The folder with an empty file for each program that was made here: `$XDG_STATE_HOME/vitrail/made-here`."""
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "vitrail" / "made-here"
+
+
+def remember(sha256: str) -> bool:
+    """Note that the program with this hash was made here; False where the home cannot be written to."""
+    try:
+        make_folder(made_here())
+        write_file(made_here() / sha256, b"")
+    except SystemFault:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def trusting() -> Iterator[None]:
+    """Within it every program may be run: what `--trust` means."""
+    token = _TRUSTING.set(True)
+    try:
+        yield
+    finally:
+        _TRUSTING.reset(token)
+
+
+def trusted(sha256: str) -> bool:
+    """Whether the program with this hash was made here, or is trusted all the same."""
+    return _TRUSTING.get() or (made_here() / sha256).is_file()
+
+
+def check(name: str, sha256: str) -> None:
+    """BundleError V509 for a program that is not trusted."""
+    if not trusted(sha256):
+        raise BundleError(
+            "V509",
+            f"`{name}` is a program, and was not made on this machine",
+            hint="run it with --trust if you know its maker, or take another engine: onnx and openvino hold data alone",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,14 +124,21 @@ def local(model: str | Path) -> Path:
 
 
 def open(
-    model: str | Path, *, engine: str = "auto", threads: int | None = None, device: str = "cpu"
+    model: str | Path,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+    once: bool = False,
 ) -> Classifier | Bundle:
     """A MODEL, ready to answer: `.logits(batch)`, `.predict(pictures)`, `.policy`, `.classes`, `.provenance`.
 
     A bundle and a finished run open as a `Bundle` on the named engine; a checkpoint, weights (a file, a folder, a
     published name, `hf:OWNER/NAME`) and a variant's name as a `Classifier` on torch. threads: of the engine; None takes
     what the machine gives. device: of what torch runs; `cuda`, `cuda:3` and such open a bundle on torch, `auto` takes
-    the accelerator where there is one and torch is what runs.
+    the accelerator where there is one and torch is what runs. trust: run a program that was not made on this machine.
+    once: a few answers are wanted, as soon as can be.
     """
     model = here(model)
     found = kind_of(model)
@@ -139,8 +147,10 @@ def open(
         found, path = "bundle", path / "bundle"
     if found == "bundle":
         from vitrail.engines import open_bundle
+        from vitrail.engines.trust import trusting
 
-        return open_bundle(path, engine=engine, threads=threads, device=device)
+        with trusting() if trust else nullcontext():
+            return open_bundle(path, engine=engine, threads=threads, device=device, once=once)
     if engine not in ("auto", "torch") or threads is not None:
         raise UsageError(
             "V007",

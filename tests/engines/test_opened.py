@@ -11,9 +11,10 @@ import pytest
 
 from tests.bundle import tiny
 from tests.bundle.test_manifest import edited
+from vitrail.bundle import read
 from vitrail.bundle.manifest import NAME, WEIGHTS, Manifest
 from vitrail.bundle.write import write_bundle
-from vitrail.engines import bundle_classifier, choice, onnx, open_bundle, opened
+from vitrail.engines import bundle_classifier, choice, graph, onnx, open_bundle, opened
 from vitrail.errors import BundleError, UsageError, WeightsError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,3 +153,46 @@ def test_C9_a_forged_config_allocates_nothing(
     with pytest.raises(WeightsError) as caught:
         bundle_classifier(folder)
     assert caught.value.code == "V204"
+
+
+def test_a_large_graph_is_hashed_and_opened_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.bundle(tmp_path)
+    small = {engine: open_bundle(folder, engine=engine, threads=1).logits(images()) for engine in ("onnx", "openvino")}
+    monkeypatch.setattr(read, "IN_MEMORY", 1)
+    monkeypatch.setattr(graph, "NEAR", 64)
+    monkeypatch.setattr(read.OpenFile, "read", lambda file: pytest.fail(f"{file.name} was read into memory"))
+    for engine, logits in small.items():
+        np.testing.assert_array_equal(open_bundle(folder, engine=engine, threads=1).logits(images()), logits)
+    np.testing.assert_allclose(
+        open_bundle(folder, engine="onnx", threads=1, once=True).logits(images()), small["onnx"], atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_C11_a_large_graph_that_changes_while_it_is_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    folder = tiny.bundle(tmp_path)
+    monkeypatch.setattr(read, "IN_MEMORY", 1)
+    honest = onnx.check
+
+    def and_then_written_to(*given: object) -> object:
+        with (folder / "engines/onnx-fp32/model.onnx").open("r+b") as file:
+            file.write(tiny.graph()[:1])
+        return honest(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(onnx, "check", and_then_written_to)
+    with pytest.raises(BundleError) as caught:
+        open_bundle(folder, engine=engine, threads=1)
+    assert caught.value.code == "V502"
+
+
+def test_bytes_far_away_read_as_those_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "NEAR", 16)
+    monkeypatch.setattr(graph, "WINDOW", 7)
+    data = tiny.graph()
+    far = graph.read(graph.Far(lambda at, count: data[at : at + count], 0, len(data)))
+    near = graph.read(data)
+    assert (far.nodes, far.inputs, far.outputs, far.metadata) == (near.nodes, near.inputs, near.outputs, near.metadata)
+    for name, tensor in near.constants.items():
+        np.testing.assert_array_equal(far.constants[name].array(), tensor.array())

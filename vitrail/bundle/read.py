@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from vitrail import disk
 from vitrail.bundle.manifest import MAX_BYTES, NAME, File, Manifest
 from vitrail.bundle.values import refused
 from vitrail.errors import BundleError, read_fault
+from vitrail.machine import cores
 
 IN_MEMORY = 64 << 20  # smaller files are read once; the bytes that were hashed are the bytes handed on
 COPY_AGAIN = "copy or fetch the bundle again"
@@ -32,20 +34,46 @@ class OpenFile:
         self.entry = entry
         self._descriptor = descriptor
         self._kept: bytes | None = None
+        self._hashed: tuple[int, ...] = ()
 
     def check(self) -> None:
         """Hash the file; BundleError V502 when size or SHA-256 are not the manifest's."""
         if self.entry.size < IN_MEMORY:
             self._kept = self._read_and_hash()
             return
+        self._hashed = _state(self._descriptor)
         digest = hashlib.sha256()
         for chunk in self._chunks():
             digest.update(chunk)
         self._compare(digest)
+        self.unchanged()
 
     def read(self) -> bytes:
         """The bytes, which were hashed after they were read: what is used is what was checked."""
         return self._kept if self._kept is not None else self._read_and_hash()
+
+    @property
+    def large(self) -> bool:
+        """Whether it stays on the disk: give its readers `path` or `part`, and ask `unchanged` when they are done."""
+        return self.entry.size >= IN_MEMORY
+
+    def part(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`; BundleError V502 when the file ends before."""
+        found = b""
+        while len(found) < length:
+            try:
+                chunk = os.pread(self._descriptor, length - len(found), offset + len(found))
+            except OSError as error:
+                raise read_fault(error, self.name) from error
+            if not chunk:
+                raise _differs(self.name, f"size     {self.entry.size}", f"found    {offset + len(found)}")
+            found += chunk
+        return found
+
+    def unchanged(self) -> None:
+        """BundleError V502 when the file was written to after it was hashed."""
+        if _state(self._descriptor) != self._hashed:
+            raise _differs(self.name, "it changed while it was read")
 
     def path(self) -> Path:
         """A path to this very file for readers that need one; give them `entry.sha256` to hash what they read."""
@@ -122,8 +150,13 @@ def check(folder: Path) -> Opened:
     try:
         for name, entry in opened.manifest.files.items():  # sizes first: they cost nothing
             opened.files[name] = OpenFile(name, entry, _open_inside(folder, name, entry.size))
-        for file in opened.files.values():
-            file.check()
+        with ThreadPoolExecutor(cores()) as threads:  # hashing leaves the interpreter to others
+            large = [threads.submit(file.check) for file in opened.files.values() if file.large]
+            for file in opened.files.values():
+                if not file.large:
+                    file.check()
+            for done in large:
+                done.result()
     except BaseException:
         opened.close()
         raise
@@ -178,6 +211,12 @@ def _walk(folder: Path, parts: list[str]) -> int:
             os.close(current)
         current = following
     return current
+
+
+def _state(descriptor: int) -> tuple[int, ...]:
+    """What changes when a file is written to."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _differs(name: str, *evidence: str) -> BundleError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.engines.graph import Graph, Node, Value, damaged
+from vitrail.engines.graph import Graph, Node, Tensor, Value, damaged
 
 BATCH = 8
 LARGEST = BATCH << 27  # elements of one value: half a gibibyte of float32 for one picture
@@ -35,7 +35,7 @@ Rule = Callable[[Node, list[Known]], list[Known]]
 def check_sizes(graph: Graph) -> None:
     """BundleError V505 for an operator that is not in `RULES`, shapes that do not fit, or a value beyond the limits."""
     known = {"": Known(())}
-    known |= {name: _constant(tensor.array()) for name, tensor in graph.constants.items()}
+    known |= {name: _stored(tensor) for name, tensor in graph.constants.items()}
     for end in graph.inputs:
         known[end.name] = Known(tuple(BATCH if side is None else side for side in end.shape))
     total = 0
@@ -61,6 +61,10 @@ def _outputs(node: Node, place: int, known: dict[str, Known]) -> list[Known]:
     if len(found) < len(node.outputs) or any(side < 0 for item in found for side in item.shape):
         raise damaged(f"the shapes at node {place} ({node.kind}) do not fit")
     return found
+
+
+def _stored(tensor: Tensor) -> Known:
+    return _constant(tensor.array()) if math.prod(tensor.shape) <= FOLLOWED else Known(tensor.shape)
 
 
 def _constant(array: NDArray[np.generic]) -> Known:

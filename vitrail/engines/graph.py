@@ -7,7 +7,7 @@ data, subgraphs, functions, foreign operator domains.  Field numbers are those o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from vitrail.errors import BundleError
 
 MAX_NODES = 65_536
 MAX_TENSORS = 65_536
+WINDOW, NEAR = 4096, 1 << 16  # bytes of a large file that are read at a time; larger parts stay where they are
 
 # TensorProto.DataType -> NumPy type, of the types that our graphs hold
 TYPES = {1: "<f4", 2: "|u1", 6: "<i4", 7: "<i8", 9: "|b1", 10: "<f2", 11: "<f8"}
@@ -27,17 +28,48 @@ FLOAT, UINT8 = 1, 2
 Value = int | float | bytes | list[int] | list[float] | NDArray[np.generic] | None
 
 
+class Far:
+    """Bytes of a held file, read when they are looked at: a graph's weights never are, only what stands around them."""
+
+    def __init__(self, read: Callable[[int, int], bytes], start: int, end: int) -> None:
+        self._read = read  # (offset, length) -> bytes
+        self._start, self._end = start, end
+        self._window, self._window_at = b"", start
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __bytes__(self) -> bytes:
+        return self._read(self._start, len(self))
+
+    def byte(self, at: int) -> int:
+        """One of them."""
+        place = self._start + at
+        if not 0 <= place - self._window_at < len(self._window):
+            self._window_at, self._window = place, self._read(place, min(WINDOW, self._end - place))
+        return self._window[place - self._window_at]
+
+    def part(self, start: int, end: int) -> View:
+        """Some of them: a small part is read, of a large one not a byte."""
+        if end - start > NEAR:
+            return Far(self._read, self._start + start, self._start + end)
+        return memoryview(self._read(self._start + start, end - start))
+
+
+View = memoryview | Far
+
+
 class Tensor(NamedTuple):
     """A constant of the graph: type number, shape, and its bytes in the file."""
 
     name: str
     kind: int
     shape: tuple[int, ...]
-    data: memoryview
+    data: View
 
     def array(self) -> NDArray[np.generic]:
         """The constant as a read-only array."""
-        return np.frombuffer(self.data, TYPES[self.kind]).reshape(self.shape)
+        return np.frombuffer(_near(self.data), TYPES[self.kind]).reshape(self.shape)
 
 
 class Ends(NamedTuple):
@@ -75,11 +107,11 @@ def damaged(what: str) -> BundleError:
     return BundleError("V505", f"the graph is refused: {what}", hint="export the model again")
 
 
-def read(data: bytes) -> Graph:
-    """The graph in the bytes of an ONNX file; BundleError V505 for everything that our exporter does not write."""
+def read(data: bytes | Far) -> Graph:
+    """The graph in an ONNX file; BundleError V505 for everything that our exporter does not write."""
     graph = Graph()
     bodies = []
-    for number, value in _fields(memoryview(data)):
+    for number, value in _fields(data if isinstance(data, Far) else memoryview(data)):
         if number == 7:
             bodies.append(_message(value))
         elif number == 8:
@@ -95,7 +127,7 @@ def read(data: bytes) -> Graph:
     return graph
 
 
-def _opset(graph: Graph, view: memoryview) -> None:
+def _opset(graph: Graph, view: View) -> None:
     domain, version = "", 0
     for number, value in _fields(view):
         if number == 1:
@@ -107,7 +139,7 @@ def _opset(graph: Graph, view: memoryview) -> None:
     graph.opset = version
 
 
-def _entry(graph: Graph, view: memoryview) -> None:
+def _entry(graph: Graph, view: View) -> None:
     texts = {number: _text(value) for number, value in _fields(view)}
     key = texts.get(1, "")
     if key in graph.metadata:
@@ -115,7 +147,7 @@ def _entry(graph: Graph, view: memoryview) -> None:
     graph.metadata[key] = texts.get(2, "")
 
 
-def _body(graph: Graph, view: memoryview) -> None:
+def _body(graph: Graph, view: View) -> None:
     for number, value in _fields(view):
         if number == 1:
             graph.nodes.append(_node(_message(value)))
@@ -151,7 +183,7 @@ def _check_names(graph: Graph) -> None:
         raise damaged("its output is never made")
 
 
-def _node(view: memoryview) -> Node:
+def _node(view: View) -> Node:
     inputs, outputs, kind, domain = [], [], "", ""
     attributes: dict[str, Value] = {}
     for number, value in _fields(view):
@@ -173,7 +205,7 @@ def _node(view: memoryview) -> Node:
     return Node(kind, tuple(inputs), tuple(outputs), attributes)
 
 
-def _attribute(view: memoryview) -> tuple[str, Value]:
+def _attribute(view: View) -> tuple[str, Value]:
     name = ""
     content: Value = None
     floats: list[float] = []
@@ -192,7 +224,7 @@ def _attribute(view: memoryview) -> tuple[str, Value]:
         elif number == 5:
             content = _tensor(_message(value)).array()
         elif number == 7:
-            floats += np.frombuffer(_packed(value), "<f4").tolist()
+            floats += np.frombuffer(_near(_packed(value)), "<f4").tolist()
         elif number == 8:
             integers += _integers(value)
         elif number not in (13, 20):  # doc string, type: all else are graphs, references, sparse tensors, lists of them
@@ -200,9 +232,9 @@ def _attribute(view: memoryview) -> tuple[str, Value]:
     return name, (floats or integers) if content is None else content
 
 
-def _tensor(view: memoryview) -> Tensor:
+def _tensor(view: View) -> Tensor:
     name, kind, shape = "", 0, list[int]()
-    parts: list[bytes | memoryview] = []
+    parts: list[bytes | View] = []
     for number, value in _fields(view):
         if number == 1:
             shape += _integers(value)
@@ -220,7 +252,8 @@ def _tensor(view: memoryview) -> Tensor:
             raise damaged(f"the constant `{name[:40]}` lies in another file")
         elif number in (3, 5, 6, 10, 11):
             raise damaged(f"the constant `{name[:40]}` is split, or stored in a way that our exporter does not use")
-    data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+    data = parts[0] if len(parts) == 1 else b"".join(map(_near, parts))
+    data = memoryview(data) if isinstance(data, bytes) else data
     if kind not in TYPES or len(shape) > 8 or any(side < 0 for side in shape):
         raise damaged(f"the constant `{name[:40]}` has the type {kind} and the shape {shape[:9]}")
     if math.prod(shape) * np.dtype(TYPES[kind]).itemsize != len(data):
@@ -228,7 +261,7 @@ def _tensor(view: memoryview) -> Tensor:
     return Tensor(name, kind, tuple(shape), data)
 
 
-def _ends(view: memoryview) -> Ends:
+def _ends(view: View) -> Ends:
     name, kind, shape = "", 0, list[int | None]()
     for number, value in _fields(view):
         if number == 1:
@@ -245,11 +278,15 @@ def _ends(view: memoryview) -> Ends:
     return Ends(name, kind, tuple(shape))
 
 
-def _side(view: memoryview) -> int | None:
+def _side(view: View) -> int | None:
     return next((_integer(value) for number, value in _fields(view) if number == 1), None)
 
 
-def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _near(view: bytes | View) -> bytes | memoryview:
+    return bytes(view) if isinstance(view, Far) else view
+
+
+def _fields(view: View) -> Iterator[tuple[int, int | View]]:
     """The fields of one message: (number, value), value an integer for varints and a view for all else."""
     at, end = 0, len(view)
     while at < end:
@@ -267,16 +304,16 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise damaged(f"no wire type is called {wire}")
         if number == 0 or length > end - at:
             raise damaged("a field leads beyond its end")
-        yield number, view[at : at + length]
+        yield number, view.part(at, at + length) if isinstance(view, Far) else view[at : at + length]
         at += length
 
 
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
+def _varint(view: View, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(view):
             break
-        byte = view[at]
+        byte = view.byte(at) if isinstance(view, Far) else view[at]
         at += 1
         value |= (byte & 127) << shift
         if byte < 128:
@@ -284,26 +321,26 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
     raise damaged("a number leads beyond its end")
 
 
-def _message(value: int | memoryview) -> memoryview:
+def _message(value: int | View) -> View:
     if isinstance(value, int):
         raise damaged("a number stands where a message is needed")
     return value
 
 
-def _text(value: int | memoryview) -> str:
+def _text(value: int | View) -> str:
     try:
         return bytes(_message(value)).decode()
     except UnicodeDecodeError:
         raise damaged("a name is no UTF-8") from None
 
 
-def _integer(value: int | memoryview) -> int:
+def _integer(value: int | View) -> int:
     if not isinstance(value, int):
         raise damaged("a message stands where a number is needed")
     return value - (1 << 64) if value >> 63 else value
 
 
-def _integers(value: int | memoryview) -> list[int]:
+def _integers(value: int | View) -> list[int]:
     if isinstance(value, int):
         return [_integer(value)]
     found, at = [], 0
@@ -313,15 +350,15 @@ def _integers(value: int | memoryview) -> list[int]:
     return found
 
 
-def _packed(value: int | memoryview) -> memoryview:
+def _packed(value: int | View) -> View:
     view = _message(value)
     if len(view) % 4:
         raise damaged("a list of numbers is cut")
     return view
 
 
-def _single(value: int | memoryview) -> float:
+def _single(value: int | View) -> float:
     view = _message(value)
     if len(view) != 4:
         raise damaged("a number is cut")
-    return float(np.frombuffer(view, "<f4")[0])
+    return float(np.frombuffer(_near(view), "<f4")[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from vitrail.bundle.formats import FORMATS, Form
 from vitrail.bundle.manifest import Engine
+from vitrail.bundle.read import OpenFile
 from vitrail.engines.facts import DECIDED, facts, norm_eps, said, wanted
+from vitrail.engines.graph import Far
 from vitrail.engines.table import Runner, Said, Written
 from vitrail.errors import BundleError
 from vitrail.models.configs import ModelConfig
@@ -22,12 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stored:
-    """A graph with what must be true of it. read: the bytes of its files, by their names in the bundle."""
+    """A graph with what must be true of it. read: the bytes of its files, by their names in the bundle.
+
+    held: the file of a bundle, where the graph is in one; a large one is not read into memory, but opened in its place.
+    """
 
     entry: Engine
     config: ModelConfig
     classes: tuple[str, ...]
     read: Callable[[str], bytes]
+    held: Callable[[str], OpenFile] | None = None
 
     @property
     def form(self) -> Form:
@@ -76,19 +83,44 @@ def write(source: Classifier, format: str, form: Form) -> Written:
     return Written({FORMATS["onnx"].file: data}, found, onnx.OPSET)
 
 
-def open(graph: Stored, engine: str, *, threads: int | None = None) -> Runner:
+def open(graph: Stored, engine: str, *, threads: int | None = None, once: bool = False) -> Runner:
     """The graph ready to run on an engine that knows its format. A program is run: it must be trusted already.
+
+    once: for a few answers, where an engine can be ready sooner for them.
 
     BundleError V502 unless the graph itself says what the manifest says of it and of the network that it holds; V505
     when it is refused; UsageError V007 for a precision that this machine does not compute in.
     """
-    runner, words = _opened(graph, engine, threads)
+    runner, words = _of_onnx(graph, engine, threads, once) if graph.entry.format == "onnx" else _opened(graph, threads)
     if words is not None:
         check_said(graph, words)
     return runner if graph.entry.batch is None else _InBatches(runner, graph.entry.batch)
 
 
-def _opened(graph: Stored, engine: str, threads: int | None) -> tuple[Runner, Said | None]:
+def _of_onnx(graph: Stored, engine: str, threads: int | None, once: bool) -> tuple[Runner, Said]:
+    from vitrail.engines import onnx
+
+    file = None if graph.held is None else graph.held(graph.entry.file)
+    large = file is not None and file.large
+    data: bytes | Path = file.path() if file is not None and large else graph.read(graph.entry.file)
+    checked = onnx.check(data if isinstance(data, bytes) else _far(file), graph.form)
+    if engine == "onnx":
+        runner = onnx.open(data, threads=threads, checked=checked, once=once)
+    else:
+        from vitrail.engines import openvino
+
+        runner = openvino.open(data, threads=threads, checked=checked)
+    if file is not None and large:
+        file.unchanged()  # the engine read it again, after it was hashed
+    return runner, said(checked)
+
+
+def _far(file: OpenFile | None) -> Far:
+    assert file is not None
+    return Far(file.part, 0, file.entry.size)
+
+
+def _opened(graph: Stored, threads: int | None) -> tuple[Runner, Said | None]:
     form, data = graph.form, graph.read(graph.entry.file)
     if graph.entry.format == "torchscript":
         from vitrail.engines import torchscript
@@ -100,18 +132,10 @@ def _opened(graph: Stored, engine: str, threads: int | None) -> tuple[Runner, Sa
         from vitrail.engines import torch_export
 
         return (torch_export.open if graph.entry.format == "torch-export" else torch_export.open_compiled)(data), None
-    if graph.entry.format == "openvino":
-        from vitrail.engines import openvino
-
-        return openvino.open_ir((data, graph.read(graph.beside(openvino.BIN))), form, threads=threads)
-    from vitrail.engines import onnx
-
-    checked = onnx.check(data, form)
-    if engine == "onnx":
-        return onnx.open(data, threads=threads, checked=checked), said(checked)
     from vitrail.engines import openvino
 
-    return openvino.open(data, threads=threads, checked=checked), said(checked)
+    assert graph.entry.format == "openvino", graph.entry.format
+    return openvino.open_ir((data, graph.read(graph.beside(openvino.BIN))), form, threads=threads)
 
 
 def check_said(graph: Stored, words: Said) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def _quiet() -> Iterator[None]:
             logging.disable(disabled)
 
 
-def check(data: bytes, form: Form = Form()) -> graph.Graph:  # noqa: B008
+def check(data: bytes | graph.Far, form: Form = Form()) -> graph.Graph:  # noqa: B008
     """The graph, once it has the form and its operators and sizes are known to be harmless; BundleError V505 else."""
     found = graph.read(data)
     ends = (*found.inputs, *found.outputs)
@@ -163,14 +164,18 @@ class _Session:
         return np.asarray(out, np.float32)
 
 
-def open(data: bytes, *, threads: int | None = None, checked: graph.Graph | None = None) -> Runner:
+def open(
+    data: bytes | Path, *, threads: int | None = None, checked: graph.Graph | None = None, once: bool = False
+) -> Runner:
     """The graph ready to run on ONNX Runtime, on the CPU. threads: None takes every core.
-    checked: what `check` gave for these bytes, where that was called already.
+    checked: what `check` gave for these bytes, where that was called already; it must have been for a path.
+    once: for a few answers: ready sooner and in less memory, but each takes longer.
 
     BundleError V505 when the graph is refused, by us or by the engine; UsageError V003 without onnxruntime.
     """
     need("onnxruntime", EXTRA)
     if checked is None:
+        assert isinstance(data, bytes), "the bytes behind a path are checked by their holder"
         check(data)
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -178,13 +183,19 @@ def open(data: bytes, *, threads: int | None = None, checked: graph.Graph | None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
+    if once:  # weights as they are, not packed anew for the processor
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 4  # its errors are raised; its warnings are about our own graph
     refusals = (
         state.EPFail, state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf,
         state.NoModel, state.NoSuchFile, state.NotImplemented, state.RuntimeException,
     )  # fmt: skip
     try:
-        return _Session(onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
+        return _Session(
+            onnxruntime.InferenceSession(
+                data if isinstance(data, bytes) else str(data), options, providers=["CPUExecutionProvider"]
+            )
+        )
     except refusals as error:
         raise BundleError(
             "V505", f"ONNX Runtime {onnxruntime.__version__} cannot open the graph", evidence=[str(error)[:200]],

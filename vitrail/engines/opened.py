@@ -81,11 +81,14 @@ def provenance(manifest: Manifest) -> dict[str, object]:
     return {**manifest.provenance, "weights": manifest.weights, "variant": manifest.variant}
 
 
-def open_bundle(folder: Path, *, engine: str = "auto", threads: int | None = None, device: str = "cpu") -> Bundle:
+def open_bundle(
+    folder: Path, *, engine: str = "auto", threads: int | None = None, device: str = "cpu", once: bool = False
+) -> Bundle:
     """The bundle in `folder` on an engine. engine: a key of `ENGINES`, where it should be with a precision
     (`openvino-bf16`), or the name of a graph. Without a precision the most exact one that the bundle holds is taken. Of
     engines that can run it as exactly `auto` takes the fastest on this machine, found once by a short probe.
     device: of torch, to which `auto` goes where an accelerator is named; the other engines run on the processor.
+    once: a few answers are wanted: `auto` probes nothing and takes what is ready soonest.
 
     BundleError V501 to V505 for a bundle that cannot be trusted or run, V509 for a program; UsageError V003 naming the
     pip command when the engine's package is absent, V007 for an unknown engine or device, a device for another engine
@@ -99,13 +102,14 @@ def open_bundle(folder: Path, *, engine: str = "auto", threads: int | None = Non
                 "V007", f"{engine} runs on the processor here, not on `{device}`", hint="leave one of the two out"
             )
         ways = choices(opened, wanted._replace(engine="torch") if elsewhere else wanted)
+        ways = ways[:1] if once else ways
         for way in ways:
             need(ENGINES[way.engine].package, ENGINES[way.engine].extra)
         if threads is not None and ENGINES[ways[0].engine].package == "torch":
             raise UsageError(
                 "V007", "torch takes no threads of one bundle's own", hint=f"torch.set_num_threads({threads})"
             )
-        runners = {way: _runner(opened, way, threads, device) for way in ways}
+        runners = {way: _runner(opened, way, threads=threads, device=device, once=once) for way in ways}
         taken = ways[0] if len(ways) == 1 else _soonest(opened, runners, threads)
         return Bundle(folder, opened.manifest, taken.engine, taken.graph, runners[taken])
 
@@ -144,12 +148,12 @@ def _answer(runner: Runner, batch: NDArray[np.generic]) -> None:
     runner.logits(batch)
 
 
-def _runner(opened: Opened, way: Way, threads: int | None, device: str) -> Runner:
+def _runner(opened: Opened, way: Way, *, threads: int | None, device: str, once: bool) -> Runner:
     if way.graph is None:
         return _of_weights(opened, device)
     manifest = opened.manifest
-    graph = graphs.Stored(manifest.engines[way.graph], manifest.config, manifest.classes, opened.read)
-    return graphs.open(graph, way.engine, threads=threads)
+    graph = graphs.Stored(manifest.engines[way.graph], manifest.config, manifest.classes, opened.read, opened.file)
+    return graphs.open(graph, way.engine, threads=threads, once=once)
 
 
 def _of_weights(opened: Opened, device: str) -> Runner:

@@ -62,14 +62,15 @@ def write(onnx: bytes, form: Form) -> Written:
     return Written(files, _facts(openvino.Core().read_model(files[FILE], _tensor(files[BIN]))))
 
 
-def open(data: bytes, *, threads: int | None = None, checked: Graph | None = None) -> Runner:
+def open(data: bytes | Path, *, threads: int | None = None, checked: Graph | None = None) -> Runner:
     """One of our ONNX graphs ready to run on the CPU, in true float32. threads: None takes every core.
-    checked: what `onnx.check` gave for these bytes, where that was called already.
+    checked: what `onnx.check` gave for these bytes, where that was called already; it must have been for a path.
 
     BundleError V505 when the graph is refused, by us or by the engine; UsageError V003 without openvino.
     """
     need("openvino", EXTRA)
     if checked is None:
+        assert isinstance(data, bytes), "the bytes behind a path are checked by their holder"
         check(data)
     return _compiled(_read(data, None), "fp32", threads)
 
@@ -93,10 +94,12 @@ def _tensor(data: bytes) -> Any:
     return openvino.Tensor(np.frombuffer(data, np.uint8))
 
 
-def _read(data: bytes, weights: bytes | None) -> Any:
+def _read(data: bytes | Path, weights: bytes | None) -> Any:
     import openvino
 
     try:
+        if isinstance(data, Path):
+            return openvino.Core().read_model(str(data))
         return openvino.Core().read_model(data, b"" if weights is None else _tensor(weights))
     except RuntimeError as error:
         raise _refused(error) from error

@@ -14,6 +14,8 @@ from vitrail.opening import open as open_model
 from vitrail.pictures.predict import Failed, Prediction
 from vitrail.verbs.evaluate import refuse_headless, refuse_random
 
+FEW = 8  # pictures for which it does not pay to pack weights for the processor
+
 if TYPE_CHECKING:
     from vitrail.engines import Bundle
     from vitrail.models.classifier import Classifier
@@ -37,10 +39,12 @@ def predict(
         raise UsageError("V007", f"top is {top} and batch {batch}", hint="both must be 1 or more")
     if isinstance(pictures, (str, Path)):
         pictures = [pictures]
-    opened = open_model(model, engine=engine, device=device) if isinstance(model, (str, Path)) else model
+    files = found_pictures(pictures)
+    once = len(files) <= FEW
+    opened = open_model(model, engine=engine, device=device, once=once) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "predict with")
     refuse_headless(opened.classes, "predict")
-    return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)
+    return opened.predict(files, top=min(top, len(opened.classes)), batch=batch)
 
 
 def found_pictures(places: Sequence[str | Path]) -> list[Path]:

@@ -19,7 +19,9 @@ from vitrail.disk import sha256_bytes
 from vitrail.engines import bundle_classifier, onnx, open_bundle
 from vitrail.errors import BundleError, OutsideBound, PictureError, UsageError
 from vitrail.evaluation.answers import CheckPicture, digest
+from vitrail.formats.safetensors import dumps
 from vitrail.formats.safetensors import read as read_tensors
+from vitrail.formats.stored import Stored
 from vitrail.proof import export as export_file
 from vitrail.proof.export import describe, export
 from vitrail.proof.prove import prove
@@ -180,6 +182,31 @@ def test_a_widened_gate_is_refused(tmp_path: Path, change: dict[str, Any], engin
     (folder / NAME).write_bytes(edited(forge))
     with pytest.raises(BundleError) as caught:
         verify(open_bundle(folder))
+    assert caught.value.code == "V501"
+
+
+def with_encoded(folder: Path, rows: Any) -> Path:
+    """The bundle with other logits of the encoded pictures in its proof, or none, as older versions wrote it."""
+    tensors = {k: v for k, v in read_tensors(folder / LOGITS)[0].items() if k != "encoded.float64"}
+    data = dumps(tensors if rows is None else {**tensors, "encoded.float64": Stored.of(rows)})
+    (folder / LOGITS).write_bytes(data)
+    entry = {"size": len(data), "sha256": sha256_bytes(data)}
+    (folder / NAME).write_bytes(edited(lambda values: values["files"].update({LOGITS: entry})))
+    return folder
+
+
+def test_a_bundle_of_before_the_encoded_pictures_still_verifies(tmp_path: Path) -> None:
+    found = verify(open_bundle(with_encoded(tiny.bundle(tmp_path), None)))
+    found.raise_if_failed()
+    assert (found.generated, found.encoded) == (64, 0)
+
+
+def test_encoded_pictures_are_held_against_the_proof(tmp_path: Path) -> None:
+    right = read_tensors(tiny.bundle(tmp_path / "a") / LOGITS)[0]["encoded.float64"].array()
+    with pytest.raises(OutsideBound):
+        verify(open_bundle(with_encoded(tmp_path / "a", right[::-1].copy()))).raise_if_failed()
+    with pytest.raises(BundleError) as caught:
+        verify(open_bundle(with_encoded(tiny.bundle(tmp_path / "b"), right[:3].copy())))
     assert caught.value.code == "V501"
 
 

@@ -21,12 +21,12 @@ from vitrail.engines import onnx
 from vitrail.engines.facts import said
 from vitrail.errors import NumbersBroke, OutsideBound
 from vitrail.evaluation.answers import CheckPicture
-from vitrail.evaluation.speed import speed
+from vitrail.evaluation.intervals import wilson
 from vitrail.models import cct
 from vitrail.models.classifier import Classifier
 from vitrail.pictures.policy import Policy
 from vitrail.proof.export import Candidate
-from vitrail.proof.prove import Proof, in_float64, prove
+from vitrail.proof.prove import Proof, Top1, in_float64, prove
 
 
 @functools.cache
@@ -55,7 +55,7 @@ def test_C16_an_honest_export_passes(kind: str) -> None:
     assert 0 < proof.max_dlogit <= proof.gate
     assert (proof.generated, proof.given, proof.decisions_changed) == (64, 5, 0)
     assert proof.line().startswith("proof: max |dlogit| ")
-    assert "over 64 + 5 pictures at batch 1, 2, 7; 0 decisions changed; top-1 " in proof.line()
+    assert "over 64 + 16 + 5 pictures at batch 1, 2, 7; 0 decisions changed; top-1 " in proof.line()
 
 
 def test_the_reference_is_the_source_in_float64() -> None:
@@ -214,8 +214,6 @@ def test_top1_counts_labelled_pictures_only() -> None:
     assert proof.top1 is not None
     assert proof.top1.labelled == 5
     assert proof.top1.source == proof.top1.candidate
+    assert proof.top1.to_json()["intervals"]["source"] == [round(x, 6) for x in wilson(proof.top1.source, 5)]  # type: ignore[index]
+    assert str(Top1(352, 351, 355)) == "top-1 99.2 % / 98.9 % (95 %: 97.1 to 99.6 %)"
     assert prove(tiny.classifier(), honest()).top1 is None
-
-
-def test_speed_is_a_ratio() -> None:
-    assert speed(tiny.classifier(), honest(), rounds=2) > 0

@@ -14,7 +14,7 @@ import vitrail
 from tests.verbs.small import small
 from vitrail.cli import run as command
 from vitrail.data.configs import Data
-from vitrail.errors import UsageError
+from vitrail.errors import OutsideBound, UsageError
 from vitrail.opening import classifier
 from vitrail.verbs.evaluate import chosen_source
 from vitrail.verbs.train import train
@@ -61,6 +61,27 @@ def test_two_models_differ(place: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert all(one["picture"].startswith(("generated picture ", "digit-")) for one in values["changed"])
     evaluated = [vitrail.evaluate(place / f"seed{seed}", "digits").evaluation.correct for seed in (0, 1)]
     assert correct == evaluated
+
+
+def test_one_mistake_between_two_models_is_named_first(place: Path) -> None:
+    right = classifier(place / "seed0")
+    other = replace(right, policy=replace(right.policy, interpolation="nearest"))
+    done = vitrail.compare(vitrail.open(place / "seed0", engine="onnx"), other)
+    with pytest.raises(OutsideBound) as caught:
+        done.raise_if_differ()
+    assert caught.value.what == (
+        "the two models differ: B answers as if interpolation were nearest in place of bicubic"
+    )
+    assert caught.value.evidence[0].startswith("if interpolation were nearest in place of bicubic: max |dlogit| ")
+    assert caught.value.evidence[1].startswith("max |dlogit| ")
+    assert done.to_json()["why"] == [caught.value.what.split(": ")[1], caught.value.evidence[0]]
+
+
+def test_no_mistake_is_named_between_models_that_were_trained_apart(place: Path) -> None:
+    apart = vitrail.compare(place / "seed0", place / "seed1")
+    assert not apart.comparison.same
+    assert apart.why == ()
+    assert vitrail.compare(place / "seed0", place / "seed0").why == ()
 
 
 @pytest.fixture(scope="module")

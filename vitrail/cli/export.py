@@ -58,4 +58,4 @@ def command(
     done = export(model, out, format=format, form=form, data=data)
     for note in done.notes:
         say(note)
-    result([f"{done.engine} in {done.folder}", done.line()], done.to_json(), as_json=as_json)
+    result(done.lines(), done.to_json(), as_json=as_json)

@@ -21,17 +21,18 @@ WINDOW = 42  # pictures prepared at a time: a multiple of every batch size
 class CheckPicture:
     """A picture that a proof takes beside the generated ones.
 
-    read: gives it decoded (H, W, C) in 8 bits; called when its turn comes, so that one photo at a time is held.
+    read: gives it decoded (H, W, C) in 8 bits, or the bytes of a file, which each model's policy then decodes; called
+    when its turn comes, so that one photo at a time is held.
     label: the place of its true class in the source's classes, None when that is not known.
     """
 
-    read: Callable[[], NDArray[np.uint8]]
+    read: Callable[[], NDArray[np.uint8] | bytes]
     label: int | None = None
 
     @classmethod
-    def of(cls, pixels: NDArray[np.uint8], label: int | None = None) -> CheckPicture:
-        """A picture that is decoded already."""
-        return cls(lambda: pixels, label)
+    def of(cls, picture: NDArray[np.uint8] | bytes, label: int | None = None) -> CheckPicture:
+        """A picture that is at hand: decoded, or the bytes of a file."""
+        return cls(lambda: picture, label)
 
 
 Run = tuple[Model, Sequence[int]]  # a model and its batch sizes
@@ -45,8 +46,12 @@ class Answers:
     digests: tuple[bytes, ...]
 
 
-def digest(pixels: NDArray[np.uint8]) -> bytes:
-    """SHA-256 of decoded pixels with their shape: by it a picture is known again, whatever file it came from."""
+def digest(pixels: NDArray[np.uint8] | bytes) -> bytes:
+    """SHA-256 of decoded pixels with their shape: by it a picture is known again, whatever file it came from; of the
+    bytes of a file where that is what is asked about.
+    """
+    if isinstance(pixels, bytes):
+        return hashlib.sha256(pixels).digest()
     shape = "x".join(map(str, pixels.shape))
     return hashlib.sha256(f"{shape}\0".encode() + np.ascontiguousarray(pixels).tobytes()).digest()
 

@@ -78,15 +78,18 @@ class Comparison:
             "mcnemar_p": self.p_value,
         }
 
-    def raise_if_differ(self, title: Callable[[int], str] = str) -> None:
-        """OutsideBound V804 when a logit left the bound. title: what a picture at a place is called."""
+    def raise_if_differ(self, title: Callable[[int], str] = str, why: Sequence[str] = ()) -> None:
+        """OutsideBound V804 when a logit left the bound. title: what a picture at a place is called. why: the mistake
+        that explains it, if one does, and then how well.
+        """
         if self.same:
             return
         named = [f"{title(one.place)}: {one.classes[0]}, {one.classes[1]}" for one in self.changed[:NAMED]]
+        first, *others = [*why, f"max |dlogit| {self.max_dlogit:.2e}, bound {self.bound:.2e}"]
         raise OutsideBound(
             "V804",
-            f"the two models differ: max |dlogit| {self.max_dlogit:.2e}, bound {self.bound:.2e}",
-            evidence=[f"{len(self.changed)} of {self.pictures} decisions changed", *named],
+            f"the two models differ: {first}",
+            evidence=[*others, f"{len(self.changed)} of {self.pictures} decisions changed", *named],
             hint="if they are meant to differ, give a --bound that says by how much",
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -51,9 +50,3 @@ def ratio(source: Sequence[float], candidate: Sequence[float]) -> Ratio:
     picks = np.random.default_rng(0).integers(0, len(paired), (SAMPLES, len(paired)))
     low, high = np.percentile(np.median(paired[picks], axis=1), [2.5, 97.5]).tolist()
     return Ratio(float(np.median(paired)), low, high)
-
-
-def speed(source: Model, candidate: Model, *, rounds: int = FEW) -> float:
-    """How many times faster `candidate` answers for one picture than `source`: the ratio of two medians."""
-    ours, theirs = in_turns([source, candidate], rounds=rounds)
-    return statistics.median(ours) / statistics.median(theirs)

@@ -22,10 +22,13 @@ from vitrail.engines.graphs import decided, first_difference
 from vitrail.engines.table import Said
 from vitrail.errors import NumbersBroke, OutsideBound
 from vitrail.evaluation.answers import BATCHES, CheckPicture, Logits, Run, answers
+from vitrail.evaluation.intervals import wilson
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Stored
 from vitrail.pictures.policy import Policy
 from vitrail.pictures.predict import Model
+from vitrail.proof.diagnose import Measured, explained
+from vitrail.proof.encoded import encoded
 from vitrail.proof.pictures import generated
 
 if TYPE_CHECKING:
@@ -44,6 +47,18 @@ class Top1:
     candidate: int
     labelled: int
 
+    def __str__(self) -> str:
+        ours, theirs = (f"{100 * right / self.labelled:.1f} %" for right in (self.source, self.candidate))
+        low, high = (f"{100 * bound:.1f}" for bound in wilson(self.candidate, self.labelled))
+        sign = "=" if self.source == self.candidate else "/"
+        return f"top-1 {ours} {sign} {theirs} (95 %: {low} to {high} %)"
+
+    def to_json(self) -> dict[str, object]:
+        """The counts, and where the share of each lies with 95 % confidence, in digits that every machine agrees on."""
+        shares = {"source": self.source, "candidate": self.candidate}
+        bounds = {name: [round(x, 6) for x in wilson(right, self.labelled)] for name, right in shares.items()}
+        return {**shares, "labelled": self.labelled, "intervals": bounds}
+
 
 @dataclass(frozen=True, eq=False)
 class Proof:
@@ -52,7 +67,8 @@ class Proof:
     max_dlogit: largest |export - source in float64|. source_error: largest |source in the precision - in float64|.
     undecided: pictures whose two best classes are too close for a decision to be held against the export; in shorter
     precisions than float32 all generated ones.
-    source32, source64: the source's logits (N, K), the generated pictures first. digests: of the given ones.
+    source32, source64: the source's logits (N, K): the generated pictures first, then the encoded ones, which are
+    files, then the given ones. digests: of these. measured: of a proof that failed, what its cause is looked for in.
     """
 
     precision: str
@@ -60,6 +76,7 @@ class Proof:
     source_error: float
     gate: float
     generated: int
+    encoded: int
     given: int
     batches: tuple[int, ...]
     decisions_changed: int
@@ -69,40 +86,42 @@ class Proof:
     source32: Logits
     source64: Logits
     digests: tuple[bytes, ...]
+    measured: Measured | None = None
 
     def line(self) -> str:
         """The proof in one line."""
         batches = ", ".join(map(str, self.batches))
         parts = [
-            f"proof: max |dlogit| {self.max_dlogit:.1e} over {self.generated} + {self.given} pictures "
+            f"proof: max |dlogit| {self.max_dlogit:.1e} over {self.generated} + {self.encoded} + {self.given} pictures "
             f"at batch {batches}",
             f"{self.decisions_changed} decisions changed",
         ]
         if self.top1 is not None:
-            source, candidate = (100 * n / self.top1.labelled for n in (self.top1.source, self.top1.candidate))
-            sign = "=" if self.top1.source == self.top1.candidate else "/"
-            parts.append(f"top-1 {source:.1f} % {sign} {candidate:.1f} %")
+            parts.append(str(self.top1))
         return "; ".join(parts)
 
     def raise_if_failed(self) -> None:
-        """OutsideBound V801 with every failure, if there is one."""
+        """OutsideBound V801 with every failure, if there is one, the mistake that explains them first."""
         if self.failures:
+            why = explained(self.measured) if self.measured is not None else []
+            first, *others = [*why, *self.failures]
             raise OutsideBound(
                 "V801",
-                f"the proof failed: {self.failures[0]}",
-                evidence=[*self.failures[1:], self.line()],
+                f"the proof failed: {first}",
+                evidence=[*others, self.line()],
                 hint="nothing was written; the source is as it was",
             )
 
     def report(self) -> bytes:
         """The content of the bundle's report: all numbers, no speeds, no times."""
-        top1 = None if self.top1 is None else vars(self.top1)
+        top1 = None if self.top1 is None else self.top1.to_json()
         names = (
             "precision",
             "max_dlogit",
             "source_error",
             "gate",
             "generated",
+            "encoded",
             "given",
             "decisions_changed",
             "undecided",
@@ -114,11 +133,13 @@ class Proof:
 
     def logits_file(self) -> bytes:
         """The source's logits as safetensors: for the generated pictures, and for the given ones by their digests."""
-        known, given = self.source64[: self.generated], self.source64[self.generated :]
+        known, encoded, given = np.split(self.source64, [self.generated, self.generated + self.encoded])
         tensors = {
             "generated.float32": Stored.of(self.source32[: self.generated].astype(np.float32)),
             "generated.float64": Stored.of(known),
         }
+        if self.encoded:
+            tensors["encoded.float64"] = Stored.of(encoded)
         if self.given:
             rows = np.frombuffer(b"".join(self.digests), np.uint8).reshape(self.given, 32)
             tensors |= {"given.float64": Stored.of(given), "given.sha256": Stored.of(rows)}
@@ -140,12 +161,13 @@ def prove(
     graph says of itself, which is held against the source's config and against what the source really computes.
     What a picture's `read` raises passes through. NumbersBroke V811 when the source itself gives NaN or Inf.
     """
-    inputs = [CheckPicture.of(pixels) for pixels in generated(source.policy.channels)]
-    count, once = len(inputs), BATCHES[-1:]
+    drawn, files = generated(source.policy.channels), encoded(source.policy.channels)
+    count, once = len(drawn) + len(files), BATCHES[-1:]
+    inputs = [*map(CheckPicture.of, drawn), *map(CheckPicture.of, files), *pictures]
     runs: list[Run] = [(source, once), (reference or in_float64(source), once), (candidate, BATCHES)]
     if precision != "fp32":
         runs.append((in_precision(source, precision), once))
-    measured = answers(runs, [*inputs, *pictures])
+    measured = answers(runs, inputs)
     (source32,), (source64,), given = measured.logits[:3]
     shorter = source32 if precision == "fp32" else measured.logits[3][0]
     if not (np.isfinite(source32).all() and np.isfinite(source64).all() and np.isfinite(shorter).all()):
@@ -162,7 +184,7 @@ def prove(
     gaps = [np.abs(rows - source64) for rows in found]
     worst = max((float(gap.max()) for gap in gaps if np.isfinite(gap).all()), default=float("inf"))
     if not all(bool((gap <= gate).all()) for gap in gaps):  # so that NaN fails, too
-        failures.append(f"logits: {_first(gaps, gate, count)}; the gate is {gate:.2e}")
+        failures.append(f"logits: {_first(gaps, gate, len(drawn), len(files))}; the gate is {gate:.2e}")
         worst = max([worst, *(float(np.nan_to_num(gap, nan=np.inf, posinf=np.inf).max()) for gap in gaps)])
     held = _margins(source64) > 2 * gate if precision == "fp32" else np.arange(len(source64)) >= count
     allowed = 0 if precision == "fp32" or not _trained(source) else int(CHANGED * len(pictures))
@@ -175,7 +197,8 @@ def prove(
         max_dlogit=worst,
         source_error=error,
         gate=gate,
-        generated=count,
+        generated=len(drawn),
+        encoded=len(files),
         given=len(pictures),
         batches=BATCHES,
         decisions_changed=int(changed.sum()),
@@ -185,6 +208,7 @@ def prove(
         source32=source32,
         source64=source64,
         digests=measured.digests[count:],
+        measured=Measured(source, candidate, inputs, source64, found, gate, _epsilons(said)) if failures else None,
     )
 
 
@@ -236,17 +260,25 @@ def _descriptions(source: Classifier, candidate: Model, graph: Said | None) -> l
     return failures
 
 
+def _epsilons(said: Said | None) -> tuple[float, ...]:
+    """Those of norms that the candidate's graph tells."""
+    found = {} if said is None else said.facts
+    lists = [found.get(name) for name in ("layernorm_eps", "groupnorm_eps", "norm_eps")]
+    return tuple(eps for values in lists if isinstance(values, list) for eps in values)
+
+
 def _policy_differences(ours: Policy, theirs: Policy) -> list[str]:
     a, b = ours.to_json(), theirs.to_json()
     return [f"{name} is {a[name]} in the source and {b[name]} in the export" for name in a if a[name] != b[name]]
 
 
-def _first(gaps: list[Logits], gate: float, count: int) -> str:
+def _first(gaps: list[Logits], gate: float, drawn: int, files: int) -> str:
     for batch, gap in zip(BATCHES, gaps, strict=False):
         bad = ~(gap <= gate)
         if bad.any():
             row = int(np.flatnonzero(bad.any(axis=1))[0])
-            kind, place = ("generated", row) if row < count else ("given", row - count)
+            kinds = (("given", drawn + files), ("encoded", drawn), ("generated", 0))
+            kind, place = next((kind, row - start) for kind, start in kinds if row >= start)
             total, size = int(bad.any(axis=1).sum()), float(gap[row].max())
             return f"{total} pictures differ at batch {batch}, first {kind} picture {place} by {size:.2e}"
     raise AssertionError("no gap is beyond the gate")

@@ -10,23 +10,29 @@ from typing import Any
 import numpy as np
 
 from vitrail.bundle.formats import PRECISIONS
-from vitrail.bundle.manifest import Manifest
+from vitrail.bundle.manifest import WEIGHTS, Manifest
 from vitrail.bundle.read import Opened, check
 from vitrail.bundle.values import parse, refused
-from vitrail.engines.opened import Bundle
+from vitrail.engines.opened import Bundle, bundle_classifier
+from vitrail.engines.table import installed
 from vitrail.errors import BundleError, OutsideBound
 from vitrail.evaluation.answers import BATCHES, CheckPicture, Logits, answers, digest
 from vitrail.formats import safetensors
+from vitrail.proof.diagnose import Measured, explained
+from vitrail.proof.encoded import encoded
 from vitrail.proof.pictures import generated
 from vitrail.proof.prove import FACTOR, FLOOR
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A proof as a bundle holds it: the gate, and the source's logits in float64 of generated and given pictures."""
+    """A proof as a bundle holds it: the gate, and the source's logits in float64 of generated, encoded and given
+    pictures. encoded: of none in bundles of older versions.
+    """
 
     gate: float
     generated: Logits
+    encoded: Logits
     given: dict[bytes, Logits]
 
 
@@ -41,6 +47,7 @@ class Verification:
     max_dlogit: float
     gate: float
     generated: int
+    encoded: int
     matched: int
     unknown: int
     correct: int
@@ -51,7 +58,7 @@ class Verification:
         """The result in one line."""
         text = (
             f"verified on {self.engine}: max |dlogit| {self.max_dlogit:.1e}, gate {self.gate:.1e}, "
-            f"over {self.generated} + {self.matched} pictures"
+            f"over {self.generated} + {self.encoded} + {self.matched} pictures"
         )
         if not self.labelled:
             return text
@@ -80,8 +87,9 @@ def verify(bundle: Bundle, *, pictures: Sequence[CheckPicture] = ()) -> Verifica
         if opened.manifest.digest != bundle.manifest.digest:
             raise BundleError("V502", f"`{bundle.folder}` changed since it was opened", hint="open it again")
         proof = _stored(opened, proof_name(bundle.manifest, bundle.graph))
-    inputs = [CheckPicture.of(pixels) for pixels in generated(bundle.policy.channels)]
-    targets = list(proof.generated)
+    drawn, files = generated(bundle.policy.channels), encoded(bundle.policy.channels)[: len(proof.encoded)]
+    inputs = [*map(CheckPicture.of, drawn), *map(CheckPicture.of, files)]
+    targets = [*proof.generated, *proof.encoded]
     fresh: list[CheckPicture] = []
     for picture in pictures:  # read here and again below: to hold their pixels would fill the memory
         known = proof.given.get(digest(picture.read()))
@@ -93,19 +101,33 @@ def verify(bundle: Bundle, *, pictures: Sequence[CheckPicture] = ()) -> Verifica
     (found,) = answers([(bundle, BATCHES)], inputs).logits
     gaps = [np.abs(rows - np.stack(targets)) for rows in found]
     worst = max(float(np.nan_to_num(gap, nan=np.inf, posinf=np.inf).max()) for gap in gaps)
-    failures = () if worst <= proof.gate else (f"max |dlogit| {worst:.2e} exceeds the gate {proof.gate:.2e}",)
+    failures: tuple[str, ...] = ()
+    if not worst <= proof.gate:
+        why = _why(bundle, inputs, np.stack(targets), found, proof.gate)
+        failures = (*why, f"max |dlogit| {worst:.2e} exceeds the gate {proof.gate:.2e}")
     correct, labelled = _accuracy(bundle, fresh)
     return Verification(
         engine=bundle.engine,
         max_dlogit=worst,
         gate=proof.gate,
         generated=len(proof.generated),
-        matched=len(inputs) - len(proof.generated),
+        encoded=len(proof.encoded),
+        matched=len(inputs) - len(drawn) - len(files),
         unknown=len(fresh),
         correct=correct,
         labelled=labelled,
         failures=failures,
     )
+
+
+def _why(
+    bundle: Bundle, inputs: Sequence[CheckPicture], expected: Logits, found: Sequence[Logits], gate: float
+) -> list[str]:
+    """The single mistake that explains the answers, where the source is at hand: the bundle's weights, and torch."""
+    if not installed("torch") or WEIGHTS not in bundle.manifest.files:
+        return []
+    source = bundle_classifier(bundle.folder)
+    return explained(Measured(source, bundle, inputs, expected, found, gate), f"the bundle on {bundle.engine}")
 
 
 def proof_name(manifest: Manifest, graph: str | None) -> str:
@@ -133,14 +155,18 @@ def _stored(opened: Opened, name: str) -> Stored:
     tensors, _ = safetensors.read(file.path(), sha256=file.entry.sha256)
     arrays = {key: tensor.array() for key, tensor in tensors.items()}
     known = arrays.get("generated.float64")
+    files = arrays.get("encoded.float64", np.zeros((0, classes)))
     given = arrays.get("given.float64", np.zeros((0, classes)))
     digests = arrays.get("given.sha256", np.zeros((0, 32), np.uint8))
     shapes_hold = known is not None and known.shape == (64, classes) and given.shape == (len(digests), classes)
+    shapes_hold &= files.shape in ((0, classes), (len(encoded(opened.manifest.policy.channels)), classes))
     if not shapes_hold or digests.shape[1:] != (32,) or digests.dtype != np.uint8:
         raise refused(f"the source's logits of `{name}` have other shapes than the proof needs")
     assert known is not None
     rows = {row.tobytes(): logits.astype(np.float64) for row, logits in zip(digests, given, strict=True)}
-    return Stored(_gate(report, opened.manifest.engines[name].precision), known.astype(np.float64), rows)
+    return Stored(
+        _gate(report, opened.manifest.engines[name].precision), known.astype(np.float64), files.astype(np.float64), rows
+    )
 
 
 def _gate(report: dict[str, Any], precision: str) -> float:

@@ -22,6 +22,7 @@ from vitrail.evaluation.compare import BOUND, Comparison, Names
 from vitrail.evaluation.compare import compare as measure
 from vitrail.evaluation.speed import in_turns
 from vitrail.opening import open as open_model
+from vitrail.proof.between import why_different
 from vitrail.proof.pictures import generated
 from vitrail.verbs.evaluate import Part, chosen_source, matched, refuse_headless, refuse_random
 from vitrail.verbs.export import pictures_of
@@ -47,7 +48,8 @@ class Side:
 class CompareResult:
     """What was compared on what. The first pictures are the generated ones, then come those of the source.
 
-    part: of the source that was taken. notes: what was understood of the classes and the source.
+    part: of the source that was taken. notes: what was understood of the classes and the source. why: of two models
+    that differ, the single mistake that explains it, if one does, and then how well.
     """
 
     sides: tuple[Side, Side]
@@ -57,6 +59,7 @@ class CompareResult:
     part: str | None = None
     indices: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     notes: tuple[str, ...] = ()
+    why: tuple[str, ...] = ()
 
     def title(self, place: int) -> str:
         """What the picture at a place is called."""
@@ -66,7 +69,7 @@ class CompareResult:
 
     def raise_if_differ(self) -> None:
         """OutsideBound V804 when a logit left the bound."""
-        self.comparison.raise_if_differ(self.title)
+        self.comparison.raise_if_differ(self.title, self.why)
 
     def to_json(self) -> dict[str, object]:
         """The result in plain values; the changed decisions with the names of their pictures."""
@@ -77,6 +80,7 @@ class CompareResult:
             "part": self.part,
             "generated": self.generated,
             "notes": list(self.notes),
+            "why": list(self.why),
             **self.comparison.to_json(),
             "changed": changed,
         }
@@ -114,7 +118,8 @@ def compare(
     medians = [statistics.median(times) for times in in_turns([a, b])]
     titles = [str(model) if isinstance(model, (str, Path)) else "opened" for model in (first, second)]
     sides = [_side(name, model, p50) for name, model, p50 in zip(titles, (a, b), medians, strict=True)]
-    return CompareResult((sides[0], sides[1]), found, count, source, taken, indices, notes)
+    why = () if found.same else why_different(a, b, pictures, bound=bound)
+    return CompareResult((sides[0], sides[1]), found, count, source, taken, indices, notes, why)
 
 
 def _opened(model: str | Path | Classifier | Bundle, engine: str) -> Classifier | Bundle:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.bundle.formats import Form, check_form
+from vitrail.bundle.manifest import File
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
 from vitrail.disk import write_file
@@ -30,17 +33,36 @@ CHECKED = 512  # labelled pictures that a proof takes, spread evenly over the he
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The bundle, the engine that is in it now, the proof it passed, and how much faster than torch it is here."""
+    """The bundle, the engine that is in it now, and the proof it passed.
+
+    p50_s: median seconds for one picture on this machine, of torch and of the engine, measured in turns. files: of
+    the graph, by their names in the bundle. tools: versions of what wrote it.
+    """
 
     folder: Path
     engine: str
     proof: Proof
-    faster: float
+    p50_s: tuple[float, float]
+    files: Mapping[str, File]
+    tools: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
-    def line(self) -> str:
-        """The proof in one line, with the speed of this machine."""
-        return f"{self.proof.line()}; {self.faster:.1f}x as fast as torch here"
+    @property
+    def faster(self) -> float:
+        """How many times faster than torch the engine is here."""
+        return self.p50_s[0] / self.p50_s[1]
+
+    def lines(self) -> list[str]:
+        """What is in the bundle now, the proof, the speed of this machine, and what the file is."""
+        torch, engine = (f"{1000 * seconds:.2f} ms" for seconds in self.p50_s)
+        versions = ", ".join(f"{name} {version}" for name, version in self.tools.items())
+        return [
+            f"{self.engine} in {self.folder}",
+            self.proof.line(),
+            f"p50 for one picture here: {engine}, torch {torch}: {self.faster:.1f}x as fast",
+            *(f"{name}: {file.size:,} bytes, SHA-256 {file.sha256}" for name, file in self.files.items()),
+            f"written by {versions}",
+        ]
 
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
@@ -51,7 +73,11 @@ class ExportResult:
             "max_dlogit": self.proof.max_dlogit,
             "gate": self.proof.gate,
             "decisions_changed": self.proof.decisions_changed,
+            "top1": None if self.proof.top1 is None else self.proof.top1.to_json(),
+            "p50_s": {"torch": self.p50_s[0], "engine": self.p50_s[1]},
             "faster": self.faster,
+            "files": {name: asdict(file) for name, file in self.files.items()},
+            "tools": dict(self.tools),
         }
 
 
@@ -71,7 +97,7 @@ def export(
     """
     check_form(format, form)
     from vitrail.engines import open_bundle
-    from vitrail.evaluation.speed import speed
+    from vitrail.evaluation.speed import in_turns
     from vitrail.proof.export import export as write
 
     source_model = classifier(model) if isinstance(model, (str, Path)) else model
@@ -82,8 +108,12 @@ def export(
     run = _finished_run(model)
     notes = () if run is None else _draw_again(run, done.proof)
     notes += _beside(place, done)
-    faster = speed(source_model, open_bundle(place, engine=done.engine))
-    return ExportResult(place, done.engine, done.proof, faster, notes)
+    torch, engine = in_turns([source_model, open_bundle(place, engine=done.engine)])
+    entry = done.manifest.engines[done.engine]
+    inside = entry.file.rpartition("/")[0]
+    files = {name: file for name, file in done.manifest.files.items() if name.startswith(f"{inside}/")}
+    p50_s = statistics.median(torch), statistics.median(engine)
+    return ExportResult(place, done.engine, done.proof, p50_s, files, entry.tools, notes)
 
 
 def _beside(place: Path, done: Exported) -> tuple[str, ...]:

@@ -1,0 +1,38 @@
+"""What `export` prints and returns: proof with interval, speed of this machine, and what the file is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.verbs.small import small
+from vitrail.bundle.manifest import File
+from vitrail.cli import run as command
+from vitrail.disk import sha256_bytes
+from vitrail.verbs.train import train
+
+
+def test_an_export_says_how_right_how_fast_and_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(small("schedule.epochs=1"), out=tmp_path / "run")
+    capsys.readouterr()
+    assert command(["export", str(tmp_path / "run")]) == 0
+    name, proof, speed, file, versions = capsys.readouterr().out.splitlines()
+    data = (tmp_path / "run" / "bundle" / "engines" / "onnx-fp32" / "model.onnx").read_bytes()
+    is_there = File(len(data), sha256_bytes(data))
+    assert name == f"onnx-fp32 in {tmp_path / 'run' / 'bundle'}"
+    assert "over 64 + 16 + 355 pictures at batch 1, 2, 7; 0 decisions changed; top-1 " in proof
+    assert proof.endswith(" %)")
+    assert speed.startswith("p50 for one picture here: ")
+    assert file == f"engines/onnx-fp32/model.onnx: {is_there.size:,} bytes, SHA-256 {is_there.sha256}"
+    assert versions.startswith("written by ") and "onnxruntime " in versions
+
+    assert command(["export", str(tmp_path / "run"), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["files"] == {"engines/onnx-fp32/model.onnx": asdict(is_there)}
+    assert values["top1"]["labelled"] == 355
+    low, high = values["top1"]["intervals"]["candidate"]
+    assert low <= values["top1"]["candidate"] / 355 <= high
+    assert values["faster"] == pytest.approx(values["p50_s"]["torch"] / values["p50_s"]["engine"])

@@ -1,8 +1,8 @@
 """From the start of a process to the answer for one JPEG:  python bench/first_answer.py BUNDLE PICTURE --runs 9
 
 Beside `vitrail predict BUNDLE PICTURE`, which hashes the whole bundle first, a bare script that opens the same graph
-by its path with onnxruntime and asks no more of it. Both as fresh processes, in turns; seconds of wall time and the largest
-memory of each. Writes results/first_answer.json.
+by its path with onnxruntime and asks no more of it. Both as fresh processes, in turns; seconds of wall time and the
+largest memory of each. Writes results/first_answer.json.
 """
 
 from __future__ import annotations

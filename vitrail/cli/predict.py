@@ -53,17 +53,7 @@ def command(model: str, pictures: tuple[str, ...], **given: Any) -> int:
     return _printed(model, pictures, **given)
 
 
-def _printed(
-    model: str,
-    pictures: tuple[str, ...],
-    *,
-    top: int,
-    batch: int,
-    engine: str,
-    device: str,
-    as_json: bool,
-    as_csv: bool,
-) -> int:
+def _printed(model: str, pictures: tuple[str, ...], *, as_json: bool, as_csv: bool, **how: Any) -> int:
     from vitrail.pictures.predict import Failed
     from vitrail.verbs.predict import predict
 

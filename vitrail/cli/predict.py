@@ -90,10 +90,11 @@ def _shards(model: str, pictures: tuple[str, ...], of_shards: dict[str, Any], gi
         raise UsageError("V001", f"--out takes one source, {len(pictures)} are given", hint="name one folder or file")
     of_shards["format"] = of_shards.pop("form")
     how = Asking(**given, **{name: value for name, value in of_shards.items() if value is not None})
+    if world().rank:  # of several ranks the first one speaks
+        predict_shards(model, pictures[0], out, how)
+        return 0
     with Counter("predict") as counter:
         done = predict_shards(model, pictures[0], out, how, progress=counter, note=counter.line)
-    if world().rank:  # of several ranks the first one speaks
-        return 0
     bad = f", {done.bad:,} of them bad" if done.bad else ""
     stood = ": finished before, nothing was done" if done.stood and not done.made else ""
     lines = [f"{count(done.job.pictures, 'row')}{bad} in {count(len(done.shards), 'shard')} in {done.folder}{stood}"]

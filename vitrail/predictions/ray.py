@@ -37,8 +37,8 @@ def spread(begin: Callable[[], Make[T]], numbers: Sequence[int], workers: int, *
         context.enable_progress_bars = False
         blocks = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
         pool = ray.data.ActorPoolStrategy(size=workers)
-        rows = blocks.map(_Worker, fn_constructor_args=(begin,), compute=pool, **claim).iter_rows()
-        for row in rows:
+        worker = type("Worker", (_Worker,), {"begin": staticmethod(begin)})  # as an argument, no worker could restart
+        for row in blocks.map(worker, compute=pool, **claim).iter_rows():
             outcome = pickle.loads(row["outcome"])  # of our own workers, over Ray's own channel
             if isinstance(outcome, VitrailError):
                 raise outcome
@@ -69,10 +69,12 @@ def _claim(there: dict[str, float], workers: int, *, gpu: bool) -> dict[str, int
 class _Worker:
     """A worker: begins once, then makes one number after the other. Errors go as values: Ray would wrap them."""
 
-    def __init__(self, begin: Callable[[], Make[Any]]) -> None:
+    begin: Callable[[], Make[Any]]
+
+    def __init__(self) -> None:
         self._make: Make[Any] | VitrailError
         try:
-            self._make = begin()
+            self._make = self.begin()
         except VitrailError as error:
             self._make = error
 

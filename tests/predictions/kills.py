@@ -15,8 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-import onnxruntime  # noqa: F401 - imported here once, for all children
+import torch
 
+import vitrail.engines.torch  # noqa: F401 - imported here once, for all children
 from vitrail.verbs.asking import Asking
 from vitrail.verbs.predict_shards import predict_shards
 
@@ -50,6 +51,7 @@ def ends(child: int, within: float) -> bool:
 
 def main(bundle: Path, pictures: Path, place: Path, count: int, seed: int) -> None:
     """Kill `count` times or more, over as many folders as that takes."""
+    torch.set_num_threads(1)
     began = time.monotonic()
     assert ends(start(bundle, pictures, place / "unbroken"), 600)
     took = time.monotonic() - began

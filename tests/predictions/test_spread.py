@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,35 @@ def test_ray_absent_or_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="needs ray") as caught:
         next(spread(lambda: lambda number: number, [0], 1, gpu=False))
     assert caught.value.code == "V003" and "vitrail[ray]" in caught.value.hint
+
+
+@pytest.mark.prove
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install vitrail[ray]")
+@pytest.mark.parametrize("victim", ["the command", "a worker"])
+def test_ray_stopped_and_robbed_of_a_worker(place: Path, tmp_path: Path, victim: str) -> None:
+    """SIGTERM ends it by 75, as without Ray; a worker that is killed is replaced, and stdout is the result alone."""
+    words = ["predict", str(place / "run" / "bundle"), str(place / "pictures"), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "vitrail", *words, *OPTIONS, "--ray", "2", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        while process.poll() is None and len(list((tmp_path / "out").glob("part-*"))) < 2:
+            time.sleep(0.01)
+        workers = [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if b"ray::MapWorker" in path.read_bytes()
+        ]
+        if victim == "a worker":
+            os.kill(min(workers), signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=300)
+    if victim == "a worker":
+        assert process.returncode == 2 and json.loads(out)["shards"] == 22, err
+    else:
+        assert process.returncode == 75 and "stopped by SIGTERM" in err, err
+        predict_shards(place / "run" / "bundle", place / "pictures", tmp_path / "out", HOW)
+    assert contents(tmp_path / "out") == contents(place / "one")
 
 
 def test_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

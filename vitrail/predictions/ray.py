@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
 
 from vitrail.errors import SystemFault, UsageError, VitrailError
@@ -27,22 +31,16 @@ def spread(begin: Callable[[], Make[T]], numbers: Sequence[int], workers: int, *
         raise UsageError(
             "V003", "--ray needs ray, which is not installed", hint='pip install "vitrail[ray]"'
         ) from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ours = not ray.is_initialized()
     try:
-        if ours:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        claim = _claim(ray.cluster_resources(), workers, gpu=gpu)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        blocks = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
-        pool = ray.data.ActorPoolStrategy(size=workers)
-        worker = type("Worker", (_Worker,), {"begin": staticmethod(begin)})  # as an argument, no worker could restart
-        for row in blocks.map(worker, compute=pool, **claim).iter_rows():
-            outcome = pickle.loads(row["outcome"])  # of our own workers, over Ray's own channel
-            if isinstance(outcome, VitrailError):
-                raise outcome
-            yield outcome
+        with _cluster():
+            claim = _claim(ray.cluster_resources(), workers, gpu=gpu)
+            blocks = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
+            pool = ray.data.ActorPoolStrategy(size=workers)
+            for row in blocks.map(_Worker, fn_constructor_args=(begin,), compute=pool, **claim).iter_rows():
+                outcome = pickle.loads(row["outcome"])  # of our own workers, over Ray's own channel
+                if isinstance(outcome, VitrailError):
+                    raise outcome
+                yield outcome
     except ray.exceptions.RayError as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
         raise SystemFault(
@@ -51,9 +49,33 @@ def spread(begin: Callable[[], Make[T]], numbers: Sequence[int], workers: int, *
             evidence=[said],
             hint="look at Ray's own log; then run the same command again: shards that stand are kept",
         ) from error
-    finally:
-        if ours:
-            ray.shutdown()
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """Inside, Ray runs, quiet; one that ran before is left as it is.
+
+    What Ray prints of workers that died goes to stderr: stdout is our result's. What this process does on a signal
+    stays as it was: Ray would have it abort on SIGTERM.
+    """
+    import ray
+    import ray.data
+
+    ours = not ray.is_initialized()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    with redirect_stdout(sys.stderr):
+        try:
+            if ours:
+                before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+                if threading.current_thread() is threading.main_thread():
+                    for number, handler in before.items():
+                        signal.signal(number, handler)
+            yield
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 def _claim(there: dict[str, float], workers: int, *, gpu: bool) -> dict[str, int]:
@@ -69,12 +91,10 @@ def _claim(there: dict[str, float], workers: int, *, gpu: bool) -> dict[str, int
 class _Worker:
     """A worker: begins once, then makes one number after the other. Errors go as values: Ray would wrap them."""
 
-    begin: Callable[[], Make[Any]]
-
-    def __init__(self) -> None:
+    def __init__(self, begin: Callable[[], Make[Any]]) -> None:
         self._make: Make[Any] | VitrailError
         try:
-            self._make = self.begin()
+            self._make = begin()
         except VitrailError as error:
             self._make = error
 

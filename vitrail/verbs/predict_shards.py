@@ -106,7 +106,7 @@ def _tell(job: Job, part: _Part, mine: int, note: Callable[[str], None]) -> None
     if part.shards:
         note(f"{len(part.shards):,} of {count(mine, 'shard')} stand already")
     for name in part.again:
-        note(f"{name} is not as it was written: it is made again")
+        note(f"{name} is not known to be whole: it is made again")
 
 
 def _make(

@@ -15,7 +15,7 @@ from tests.faults.faults import Fault, Outcome, failures, kills, trial, trials
 from tests.predictions.asked import contents
 from tests.predictions.scenario import JOB, answer
 from vitrail.errors import RunError, SystemFault, UsageError
-from vitrail.predictions.job import NAME, SUMMARY, Job
+from vitrail.predictions.job import NAME, SUMMARY, Job, pinned_engine
 
 SCENARIO = "tests.predictions.scenario:"
 
@@ -131,12 +131,14 @@ def test_another_job_is_refused_with_the_difference(done: Path, change: dict[str
     with pytest.raises(RunError) as caught:
         answer(done, replace(JOB, **change))
     assert caught.value.code == "V602" and line in caught.value.evidence
+    assert pinned_engine(done) == "sums"
     assert contents(done) == before
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff"])
 def test_a_damaged_pin_is_refused(done: Path, text: bytes) -> None:
     (done / NAME).write_bytes(text)
+    assert pinned_engine(done) is None
     with pytest.raises(RunError) as caught:
         answer(done)
     assert caught.value.code == "V604"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitrail.disk import ASIDE, locked, make_folder, read_file, remove_leftovers, sha256_bytes, write_file
-from vitrail.errors import RunError, UsageError, printable, read_fault
+from vitrail.errors import RunError, SystemFault, UsageError, printable, read_fault
 from vitrail.formats import json
 
 FORMAT = "1.0"
@@ -31,13 +31,15 @@ Format = Literal["csv", "parquet"]
 class Job:
     """All that decides a byte of the shards.
 
-    model: SHA-256 of a bundle's manifest, or of the weights. engine, device: what computes. policy: in plain values.
+    model: SHA-256 of a bundle's manifest, or of the weights. engine: what computes, as `vitrail.open` takes it, of which
+    graph, "" for weights, on which kind of device. policy: in plain values.
     pictures, source: how many there are, and their fingerprint. batch: pictures computed at a time, which decides the
     last bits of a probability. vitrail: its version.
     """
 
     model: str
     engine: str
+    graph: str
     device: str
     policy: dict[str, Any]
     source: str
@@ -121,6 +123,16 @@ def held(folder: Path, job: Job) -> Iterator[None]:
             write_file(pinned, job.to_json())
         remove_leftovers(folder)
         yield
+
+
+def pinned_engine(folder: Path) -> str | None:
+    """The engine that a job begun in `folder` goes on with; None where there is none, or none that can be read."""
+    try:
+        there = json.loads(read_file(folder / NAME, limit=LIMIT, follow=False))
+    except (SystemFault, ValueError):
+        return None  # what is wrong with it is said when the folder is taken
+    engine = there.get("engine") if isinstance(there, dict) else None
+    return engine if isinstance(engine, str) else None
 
 
 def _check_limits(job: Job) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from vitrail.data.sources.unlabelled import Pictures, open_pictures
 from vitrail.errors import RunError, UsageError
 from vitrail.opening import kind_of
 from vitrail.opening import open as open_model
-from vitrail.predictions.job import MOST_ROWS, Format, Job, differences
+from vitrail.predictions.job import MOST_ROWS, Format, Job, differences, pinned_engine
 from vitrail.ranks import Ranks
 from vitrail.verbs.evaluate import refuse_headless, refuse_random
 
@@ -66,20 +66,28 @@ class Asked:
     job: Job
 
 
-def asked_of(model: str | Path, data: str | Path, how: Asking, ranks: Ranks) -> Asked:
-    """The job, with all that it needs open; the refusals of models, sources and absent packages."""
+def asked_of(model: str | Path, data: str | Path, out: Path, how: Asking, ranks: Ranks) -> Asked:
+    """The job, with all that it needs open; the refusals of models, sources and absent packages.
+
+    Engine `auto` is chosen once: what was begun in `out` goes on with its own, and all ranks take that of rank 0.
+    """
     if how.format == "parquet":
         from vitrail.formats.parquet import need_parquet
 
         need_parquet()
     pictures = open_pictures(str(data))
-    opened = open_model(model, engine=how.engine, device=_device(model, how, ranks))
+    if how.engine == "auto" and (pinned := ranks.first(lambda: pinned_engine(out))) is not None:
+        how = replace(how, engine=pinned)
+    elif how.engine == "auto" and ranks.size > 1:
+        how = replace(how, engine=ranks.first(lambda: _identity(_opened(model, how, ranks))[1]))
+    opened = _opened(model, how, ranks)
     refuse_random(opened.provenance, "predict with")
     refuse_headless(opened.classes, "predict")
-    digest, engine, device = _identity(opened)
+    digest, engine, graph, device = _identity(opened)
     job = Job(
         model=digest,
         engine=engine,
+        graph=graph,
         device=device,
         policy=opened.policy.to_json(),
         source=pictures.fingerprint,
@@ -91,6 +99,10 @@ def asked_of(model: str | Path, data: str | Path, how: Asking, ranks: Ranks) -> 
         vitrail=__version__,
     )
     return Asked(opened, pictures, job)
+
+
+def _opened(model: str | Path, how: Asking, ranks: Ranks) -> Classifier | Bundle:
+    return open_model(model, engine=how.engine, device=_device(model, how, ranks))
 
 
 def _device(model: str | Path, how: Asking, ranks: Ranks) -> str:
@@ -107,18 +119,21 @@ def _device(model: str | Path, how: Asking, ranks: Ranks) -> str:
     return f"{kind}:{ranks.world.local}" if number else "auto"
 
 
-def _identity(model: Classifier | Bundle) -> tuple[str, str, str]:
-    """The model's digest, the engine that runs it, and the kind of device where it computes."""
+def _identity(model: Classifier | Bundle) -> tuple[str, str, str, str]:
+    """The model's digest, the engine that runs it with its precision, of which graph, on which kind of device."""
     from vitrail.engines import Bundle
 
     runner = model.runner if isinstance(model, Bundle) else model
     module = getattr(runner, "module", None)  # of torch alone
     device = "cpu" if module is None else str(next(module.parameters()).device.type)
-    if isinstance(model, Bundle):
-        return model.manifest.digest, model.graph or model.engine, device
-    from vitrail.weights.tensors import native_tensors
+    if not isinstance(model, Bundle):
+        from vitrail.weights.tensors import native_tensors
 
-    return weights_hash(native_tensors(model.module)), "torch", device
+        return weights_hash(native_tensors(model.module)), "torch", "", device
+    if model.graph is None:
+        return model.manifest.digest, model.engine, "", device
+    precision = model.manifest.engines[model.graph].precision
+    return model.manifest.digest, f"{model.engine}-{precision}", model.graph, device
 
 
 def agree(ranks: Ranks, job: Job) -> None:

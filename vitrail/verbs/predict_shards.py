@@ -84,7 +84,7 @@ def predict_shards(
     with joined(0.0) as ranks, ExitStack() as stack:
         if how.ray and ranks.size > 1:
             raise UsageError("V001", "--ray under torchrun: both would spread the shards", hint="take one of them")
-        asked = asked_of(model, data, how, ranks)
+        asked = asked_of(model, data, folder, how, ranks)
         if ranks.rank == 0:
             for line in asked.pictures.notes:
                 note(line)
@@ -164,7 +164,7 @@ class Worker:
     job: Job
 
     def __call__(self) -> Callable[[int], Shard]:
-        asked = asked_of(self.model, self.data, self.how, Ranks())
+        asked = asked_of(self.model, self.data, self.folder, self.how, Ranks())
         if wrong := differences(self.job.plain(), asked.job.plain(), who="on a worker"):
             raise RunError(
                 "V602",

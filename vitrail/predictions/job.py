@@ -31,8 +31,8 @@ Format = Literal["csv", "parquet"]
 class Job:
     """All that decides a byte of the shards.
 
-    model: SHA-256 of a bundle's manifest, or of the weights. engine: what computes, as `vitrail.open` takes it, of which
-    graph, "" for weights, on which kind of device. policy: in plain values.
+    model: SHA-256 of a bundle's manifest, or of the weights. engine: what computes, as `vitrail.open` takes it, of
+    which graph, "" for weights, on which kind of device. policy: in plain values.
     pictures, source: how many there are, and their fingerprint. batch: pictures computed at a time, which decides the
     last bits of a probability. vitrail: its version.
     """

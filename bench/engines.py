@@ -2,8 +2,8 @@
 
 Each variant with random weights is written in every format and precision that is made here, opened as a bundle opens
 it, and asked beside its source in float32 and float64 of the first generated pictures, at batch 1, 2 and 7. A row
-holds the largest difference from float64, what torch itself differs in that precision, the gate that follows, and the size.
-Finished variants are kept in results/engines.json at once, and are not made again.
+holds the largest difference from float64, what torch itself differs in that precision, the gate that follows, and the
+size. Finished variants are kept in results/engines.json at once, and are not made again.
 """
 
 from __future__ import annotations

@@ -310,7 +310,13 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         if descriptor in _held:  # not in a child that was forked meanwhile: there the number may mean another file
             _held.remove(descriptor)
-            os.close(descriptor)
+            _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    """Let a lock go. A disk that refuses even that has let it go all the same, and took nothing that matters."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def _let_go() -> None:
@@ -334,12 +340,12 @@ def _take_lock(folder: Path) -> int:
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip()
-        os.close(descriptor)
+        _close(descriptor)
         raise RunError(
             "V606", f"`{folder}` is in use by {holder or 'another process'}", hint="wait for it, or give another --out"
         ) from error
     except OSError as error:
-        os.close(descriptor)
+        _close(descriptor)
         raise write_fault(error, path) from error
     return descriptor
 

@@ -23,7 +23,7 @@ FLOORS = {
     "training/due.py": 1.5, "data/configs.py": 1.5,
     "models": 2, "machine.py": 2,
     "bundle": 3, "weights": 3, "data": 3, "ranks": 3,
-    "engines": 4.0, "evaluation": 4.0,
+    "engines": 4.0, "evaluation": 4.0, "predictions": 4.0,
     "training": 4.5, "proof": 4.5, "reports": 4.5,
     "opening.py": 5, "recipe": 5,
     "verbs": 6,
@@ -44,6 +44,7 @@ PLACES = {
     "pyarrow": "formats/parquet.py",
     "datasets": "data/sources/huggingface.py",
     "fsspec": "remote/storage.py",
+    "ray": "predictions/ray.py",
     "matplotlib": "reports/plots",
     "onnx": "engines/onnx.py",
     "onnxruntime": "engines/onnx.py",
@@ -132,7 +133,10 @@ def test_one_foreign_library_one_place(path: Path) -> None:
         assert mine == places or mine.startswith(f"{places}/"), f"{mine}:{line} imports {name}"
 
 
-NO_TORCH = ("bundle", "data/sources", "evaluation", "proof", "opening.py", "machine.py", "verbs", "recipe", "cli")
+NO_TORCH = (
+    "bundle", "data/sources", "evaluation", "predictions", "proof", "opening.py", "machine.py", "verbs", "recipe",
+    "cli",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FILES, ids=_relative)

@@ -55,6 +55,10 @@ def test_predict_verify_evaluate_compare_benchmark_show(place: Path, absent: tup
     code, out, _ = without(absent, "predict", bundle, str(place / "pictures"), "--json")
     assert code == 0
     assert len(json.loads(out)) == 12
+    shards = str(place / f"shards-{absent[-1]}")
+    code, out, _ = without(absent, "predict", bundle, str(place / "pictures"), "--out", shards, "--json")
+    assert code == 0
+    assert json.loads(out)["pictures"] == 12 and len(list(Path(shards).glob("part-*"))) == 1
     code, out, _ = without(absent, "verify", bundle, "--data", "digits", "--json")
     assert code == 0
     assert json.loads(out)["matched"] == 355

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vitrail.cli.render import ACCENT, percent, say
+from vitrail.errors import printable
 
 
 class Bar:
@@ -50,6 +51,13 @@ class Counter(Bar):
             self._task = self._bar.add_task(self._what, total=total)
             self._bar.start()
         self._bar.update(self._task, completed=done, total=total)
+
+    def line(self, text: str) -> None:
+        """A line above the bar, or alone where there is none."""
+        if self._bar is not None:
+            self._bar.console.print(printable(text), highlight=False, markup=False)
+        else:
+            say(text)
 
 
 class Progress(Bar):

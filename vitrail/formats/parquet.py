@@ -1,7 +1,8 @@
-"""Parquet files with pictures in them, read by row group through pyarrow: the only place that knows it."""
+"""Parquet files with pictures in them, read by row group, and small tables written: the only place of pyarrow."""
 
 from __future__ import annotations
 
+import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,16 +88,41 @@ def open_table(path: Path) -> Table:
         return Table(held, columns, rows, _class_names(schema.metadata or {}), max(sizes, default=0))
 
 
+def need_parquet() -> None:
+    """UsageError V003 with the pip command when pyarrow is absent."""
+    try:
+        import pyarrow.parquet  # noqa: F401 - whether it can be
+    except ImportError as error:
+        raise UsageError(
+            "V003",
+            "Parquet is read and written with pyarrow, which is not installed",
+            hint='pip install "vitrail[parquet]"',
+        ) from error
+
+
+def table_bytes(columns: Mapping[str, tuple[type[str] | type[float], Sequence[object]]]) -> bytes:
+    """A Parquet file of these columns, texts or float64, None where a value is missing.
+
+    The same columns and the same pyarrow give the same bytes. UsageError V003 without pyarrow.
+    """
+    need_parquet()
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {str: pyarrow.string(), float: pyarrow.float64()}
+    file = io.BytesIO()
+    table = pyarrow.table({name: pyarrow.array(values, types[kind]) for name, (kind, values) in columns.items()})
+    parquet.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
 @contextmanager
 def _reading(held: Ranges) -> Iterator[Any]:
     """The open file, if it is still the same; what pyarrow says of damaged bytes becomes WeightsError V201."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UsageError(
-            "V003", "Parquet is read with pyarrow, which is not installed", hint='pip install "vitrail[parquet]"'
-        ) from error
+    need_parquet()
+    import pyarrow
+    from pyarrow import parquet
+
     limits = {"thrift_string_size_limit": 64 << 20, "thrift_container_size_limit": 1 << 20}
     try:
         with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,12 @@ from vitrail.errors import NumbersBroke, PictureError, UsageError
 from vitrail.pictures.decode import Picture, Pixels, name_of
 from vitrail.pictures.policy import Policy
 
-__all__ = ["Failed", "Model", "Picture", "Prediction", "given", "logits_of", "predict", "probabilities", "taken"]
+__all__ = [
+    "Failed", "Model", "Picture", "Prediction", "Waiting", "answers", "given", "logits_of", "predict", "probabilities",
+    "taken",
+]  # fmt: skip
+
+Waiting = Sequence[tuple[str, Pixels | PictureError]]  # names, with the policy's pixels (H, W, C) or what is wrong
 
 
 class Model(Protocol):
@@ -70,9 +75,9 @@ def _answers(model: Model, pictures: Iterable[Picture], top: int, batch: int) ->
     for picture in pictures:
         waiting.append((_plain_name(picture), _prepared(policy, picture)))
         if len(waiting) == batch:
-            yield from _flush(model, waiting, top)
+            yield from answers(model, waiting, top)
             waiting = []
-    yield from _flush(model, waiting, top)
+    yield from answers(model, waiting, top)
 
 
 def _plain_name(picture: Picture) -> str:
@@ -86,7 +91,11 @@ def _prepared(policy: Policy, picture: Picture) -> Pixels | PictureError:
         return error
 
 
-def _flush(model: Model, waiting: list[tuple[str, Pixels | PictureError]], top: int) -> Iterator[Prediction | Failed]:
+def answers(model: Model, waiting: Waiting, top: int) -> Iterator[Prediction | Failed]:
+    """One answer for each of `waiting`, in order, from one call of the model; none where no picture can be read.
+
+    NumbersBroke V811 when a logit is NaN or Inf.
+    """
     good = [pixels for _, pixels in waiting if not isinstance(pixels, PictureError)]
     names = [name for name, pixels in waiting if not isinstance(pixels, PictureError)]
     rows = iter(probabilities(_logits(model, np.stack(good), names))) if good else iter(())

@@ -23,7 +23,7 @@ from vitrail.ranks.world import World
 
 BEAT = 0.4  # seconds between two signs of life
 GRACE = 4.0  # seconds in which the work is to notice by itself what this thread knows
-HINT = "see what it said last; then run the same command with --resume to go on from the last checkpoint"
+HINT = "see what it said last; then run the same command again, `train` with --resume, to go on from what was saved"
 
 
 class Store(Protocol):

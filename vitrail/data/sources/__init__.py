@@ -82,10 +82,10 @@ def open_source(data: Data, *, seed: int = 0, split_it: bool = True) -> Source:
     DataError V401 to V407 when it holds nothing, is not understood, or its classes do not stand.
     """
     given = data
-    data = replace(given, root=_local(given.root), val=_local(given.val))
+    data = replace(given, root=here(given.root), val=here(given.val))
     if data.root is None and data.source not in BUILT_IN:
         raise DataError("V402", "no data.root is given", hint=f"name a folder of pictures, or {', '.join(BUILT_IN)}")
-    own = data.source if data.source in FINDERS else _own(data) if data.source == "auto" else None
+    own = data.source if data.source in FINDERS else own_source(data) if data.source == "auto" else None
     if own is None:
         name, found = layouts.find(data)
     else:
@@ -96,12 +96,12 @@ def open_source(data: Data, *, seed: int = 0, split_it: bool = True) -> Source:
     return replace(source, notes=(*notes, *source.notes))
 
 
-def _local(place: str | None) -> str | None:
+def here(place: str | None) -> str | None:
     """Where data lie on this machine: an address is fetched once into the cache."""
     return str(fetched(place)) if place is not None and is_address(place) else place
 
 
-def _own(data: Data) -> str | None:
+def own_source(data: Data) -> str | None:
     """The source of its own that lies at the root; None where its files are to be understood by their layout."""
     root = data.root or ""
     if root in BUILT_IN and not Path(root).exists():
@@ -119,7 +119,7 @@ def _own(data: Data) -> str | None:
 
 def is_data(place: str) -> bool:
     """Whether a name or a path means pictures, not a model: a folder, an archive, a table, arrays, a built-in name."""
-    place = _local(place) or place
+    place = here(place) or place
     path = Path(place)
     if path.is_dir() or layouts.is_table(path) or arrays.is_here(path) or place in BUILT_IN:
         return True

@@ -9,12 +9,13 @@ is wanted; few of them are kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitrail.data.configs import Data
 from vitrail.data.sources.found import Found
@@ -42,56 +43,80 @@ def find(data: Data) -> Found:
     return with_val(_find, data)
 
 
-def _find(data: Data) -> Found:
-    root = Path(data.root or ".")
-    paths = [root] if root.is_file() else _files(root) if root.is_dir() else []
+def unlabelled(root: str) -> tuple[int, Callable[[int], bytes], Callable[[int], str], NDArray[np.int64]]:
+    """Of all rows, without a look at labels: how many, the picture and the title of each, the sizes of their files."""
+    paths, beside = _paths(root)
+    with as_data(), ThreadPoolExecutor(_THREADS, thread_name_prefix="parquet") as pool:
+        tables = list(pool.map(open_table, paths))
+        column = _column(tables, PICTURES, ("pictures", "binary"), "pictures", root)
+    rows = _Rows(tables, [os.path.relpath(path, beside) for path in paths], column)
+    return rows.count, rows.picture, rows.title, rows.sizes
+
+
+def _paths(root: str) -> tuple[list[Path], Path]:
+    """The files that `root` means, and the folder beside which they are named."""
+    place = Path(root)
+    paths = [place] if place.is_file() else _files(place) if place.is_dir() else []
     if not paths:
-        raise DataError("V401", f"no Parquet files in `{root}`", hint="give a .parquet file, or a folder of them")
-    beside = root if root.is_dir() else root.parent
-    parts = parts_of([os.path.relpath(path, beside) for path in paths], str(root), first=data.held_out)
+        raise DataError("V401", f"no Parquet files in `{place}`", hint="give a .parquet file, or a folder of them")
+    return paths, place if place.is_dir() else place.parent
+
+
+def _find(data: Data) -> Found:
+    root = data.root or "."
+    paths, beside = _paths(root)
+    parts = parts_of([os.path.relpath(path, beside) for path in paths], root, first=data.held_out)
     used = [paths[number] for number in parts.used]
     with as_data(), ThreadPoolExecutor(_THREADS, thread_name_prefix="parquet") as pool:
         tables = list(pool.map(open_table, used))
-        picture_column = _column(tables, PICTURES, ("pictures", "binary"), "pictures", str(root))
-        label_column = _column(tables, LABELS, ("number", "text"), "labels", str(root))
+        picture_column = _column(tables, PICTURES, ("pictures", "binary"), "pictures", root)
+        label_column = _column(tables, LABELS, ("number", "text"), "labels", root)
         labels = [label for mine in pool.map(lambda table: table.labels(label_column), tables) for label in mine]
     if not labels:
         raise DataError("V401", f"no rows in the {len(paths)} Parquet files of `{root}`", hint="check the files")
     labelled = numbered(labels, _names(tables, label_column, beside), data)
-    places = np.array(
-        [(t, g, r) for t, table in enumerate(tables) for g, rows in enumerate(table.groups) for r in range(rows)],
-        np.int32,
-    ).reshape(-1, 3)  # of each row: file, row group, row in it
-    if len(places) != len(labels):
-        raise DataError("V404", f"`{root}` has {len(labels)} labels in {len(places)} rows", hint="write it again")
-    rows = [sum(table.groups) for table in tables]
-    first = np.cumsum([0, *rows])
-    cache = GroupCache(lambda key: tables[key[0]].pictures(picture_column, key[1]))
+    rows = _Rows(tables, [os.path.relpath(path, beside) for path in used], picture_column)
+    if rows.count != len(labels):
+        raise DataError("V404", f"`{root}` has {len(labels)} labels in {rows.count} rows", hint="write it again")
+    counts = [sum(table.groups) for table in tables]
+    found = in_rows(root, labelled, parts, counts, picture=rows.picture, title=rows.title)
+    said = f"{count(len(used), 'Parquet file')}, `{picture_column}` and `{label_column}`"
+    return replace(found, notes=(said, *found.notes, *_advice(tables)), sizes=rows.sizes)
 
-    def title(index: int) -> str:
-        table = int(places[index, 0])
-        return f"{os.path.relpath(used[table], beside)}:{index - int(first[table])}"
 
-    def picture(index: int) -> bytes:
-        table, group, row = map(int, places[index])
+class _Rows:
+    """The rows of tables, one after the other; a row group is read when a picture of it is wanted."""
+
+    def __init__(self, tables: Sequence[Table], names: Sequence[str], column: str) -> None:
+        self._names = names
+        groups = [(t, g) for t, table in enumerate(tables) for g in range(len(table.groups))]
+        self._groups = np.array(groups, np.int64).reshape(-1, 2)  # of all tables: the table, the group in it
+        rows = np.array([rows for table in tables for rows in table.groups], np.int64)
+        self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(rows)])
+        self._first = np.cumsum([0, *(sum(table.groups) for table in tables)])
+        self._cache = GroupCache(lambda key: tables[key[0]].pictures(column, key[1]))
+        self.count = int(self._starts[-1])
+        of_tables = np.array([table.file.size for table in tables], np.int64)  # seen by the fingerprint
+        self.sizes = np.repeat(of_tables, np.diff(self._first))
+
+    def title(self, index: int) -> str:
+        """`FILE:ROW`"""
+        table = int(np.searchsorted(self._first, index, side="right")) - 1
+        return f"{self._names[table]}:{index - int(self._first[table])}"
+
+    def picture(self, index: int) -> bytes:
+        """The bytes of a row; PictureError V304."""
+        place = int(np.searchsorted(self._starts, index, side="right")) - 1
+        table, group = map(int, self._groups[place])
         try:
-            stored = cache[table, group][row]
+            stored = self._cache[table, group][index - int(self._starts[place])]
         except VitrailError as error:
-            raise PictureError("V304", f"`{title(index)}`: {error.what}", hint=error.hint) from error
+            raise PictureError("V304", f"`{self.title(index)}`: {error.what}", hint=error.hint) from error
         if stored is None:
-            raise PictureError("V304", f"`{title(index)}` has no bytes in its row", hint="write the pictures into it")
+            raise PictureError(
+                "V304", f"`{self.title(index)}` has no bytes in its row", hint="write the pictures into it"
+            )
         return stored
-
-    found = in_rows(str(root), labelled, parts, rows, picture=picture, title=title)
-    return replace(
-        found,
-        notes=(
-            f"{count(len(used), 'Parquet file')}, `{picture_column}` and `{label_column}`",
-            *found.notes,
-            *_advice(tables),
-        ),
-        sizes=np.array([tables[table].file.size for table in places[:, 0]], np.int64),  # seen by the fingerprint
-    )
 
 
 def _files(root: Path) -> list[Path]:

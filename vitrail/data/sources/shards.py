@@ -55,10 +55,7 @@ def find(data: Data) -> Found:
 
 def _find(data: Data) -> Found:
     root = data.root or "."
-    shards = _shards(root)
-    beside = shards[0].parent if not Path(root).is_dir() else Path(root)
-    if (beside / BEGUN).exists() and not (beside / MANIFEST).exists():
-        raise DataError("V404", f"the packing of `{beside}` was stopped", hint="run its `vitrail data pack` again")
+    shards, beside = shard_files(root)
     parts = parts_of([os.path.relpath(shard, beside) for shard in shards], root, first=data.held_out)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="shards") as pool:
         files = list(pool.map(ranges, shards))
@@ -89,8 +86,19 @@ def _find(data: Data) -> Found:
     )
 
 
+def shard_files(root: str) -> tuple[list[Path], Path]:
+    """The shards that `root` means, by the bytes of their names, and the folder beside which they are named.
+
+    DataError V401 where there are none, V402 for a range in braces that does not fit, V404 for a stopped packing.
+    """
+    shards = _shards(root)
+    beside = shards[0].parent if not Path(root).is_dir() else Path(root)
+    if (beside / BEGUN).exists() and not (beside / MANIFEST).exists():
+        raise DataError("V404", f"the packing of `{beside}` was stopped", hint="run its `vitrail data pack` again")
+    return shards, beside
+
+
 def _shards(root: str) -> list[Path]:
-    """The shards that `root` means, by the bytes of their names."""
     place = Path(root)
     if not place.exists() and _BRACES.search(root):
         found = list(_expanded(root))

@@ -1,0 +1,1 @@
+"""Predictions of millions of pictures in shards: what is asked, rows, shards, and workers of Ray that make them."""

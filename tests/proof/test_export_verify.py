@@ -22,7 +22,6 @@ from vitrail.evaluation.answers import CheckPicture, digest
 from vitrail.formats.safetensors import dumps
 from vitrail.formats.safetensors import read as read_tensors
 from vitrail.formats.stored import Stored
-from vitrail.proof import export as export_file
 from vitrail.proof.export import describe, export
 from vitrail.proof.prove import prove
 from vitrail.proof.verify import verify
@@ -36,7 +35,7 @@ LOGITS = "proof/onnx-fp32/source.safetensors"
 def no_writing_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports take the graph that is there: writing one costs a second, and is tested elsewhere."""
     graph = tiny.graph()
-    monkeypatch.setattr(export_file.onnx, "write", lambda module, classes, image: graph)
+    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: graph)
 
 
 def test_an_export_holds_graph_weights_and_proof(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_an_export_without_weights_opens_on_its_engine_alone(tmp_path: Path) -> 
 
 def test_C16_a_failed_proof_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, bundle = tiny.graph("cvt"), tiny.bundle(tmp_path / "bundle")
-    monkeypatch.setattr(export_file.onnx, "write", lambda module, classes, image: other)
+    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: other)
     for out in (tmp_path / "new", bundle):
         with pytest.raises(OutsideBound) as caught:
             export(tiny.classifier(), out)
@@ -95,7 +94,7 @@ def test_C16_a_failed_proof_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 def test_what_would_be_refused_after_the_work_is_refused_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_file.onnx, "write", lambda *_, **__: pytest.fail("the work was begun"))
+    monkeypatch.setattr(onnx, "write", lambda *_, **__: pytest.fail("the work was begun"))
     (tmp_path / "mine").mkdir()
     bundle = tiny.bundle(tmp_path / "bundle")
     other = dataclasses.replace(tiny.classifier(), classes=tiny.CLASSES[::-1])

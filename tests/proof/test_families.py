@@ -46,7 +46,7 @@ def test_C16_every_kind_passes(name: str) -> None:
 def test_a_bundle_of_every_family_is_verified_on_every_engine(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx, "write", lambda module, classes, image: graph(name))
+    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: graph(name))
     done = export(classifier(name), tmp_path / "bundle")
     assert done.manifest.config == NETWORKS[name]
     for engine in ("onnx", "openvino", "torch"):
@@ -144,7 +144,7 @@ def test_C16_the_config_is_held_against_source_and_graph(name: str, change: dict
 def test_C16_the_graph_is_held_against_the_config_in_the_manifest(
     name: str, change: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx, "write", lambda module, classes, image: graph(name))
+    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: graph(name))
     export(classifier(name), tmp_path / "bundle")
     values = parse((tmp_path / "bundle" / NAME).read_bytes(), "manifest")
     values["config"].update(change)
@@ -170,7 +170,7 @@ def test_half_precision_weights_are_proven_and_kept_in_float32(tmp_path: Path, m
     half = copy.deepcopy(classifier("vit mean").module).half()
     widened = copy.deepcopy(half).float()
     data = onnx.write(widened, classes=tiny.CLASSES, image=(1, *NETWORKS["vit mean"].image_size))
-    monkeypatch.setattr(onnx, "write", lambda module, classes, image: data)
+    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: data)
     done = export(replace(classifier("vit mean"), module=half), tmp_path / "bundle")
     assert done.proof.gate < 1e-4
     assert next(half.parameters()).dtype == torch.float16

@@ -57,5 +57,5 @@ def at_level(opened: Bundle | Classifier, level: int, *, threads: int | None = N
 
     with check(opened.folder) as held:
         manifest = held.manifest
-        graph = graphs.Stored(manifest.engines[opened.graph], manifest.config, manifest.classes, held.read)
+        graph = graphs.Stored(manifest.engines[opened.graph], manifest.config, manifest.classes, held.read, held.file)
         return replace(opened, runner=graphs.open(graph, engine, threads=threads, level=level))

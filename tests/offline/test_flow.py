@@ -15,6 +15,8 @@ import pytest
 from tests.offline import made
 from vitrail.cli import run
 from vitrail.engines import open_bundle
+from vitrail.pictures.policy import Policy
+from vitrail.proof.export import export
 from vitrail.verbs.evaluate import evaluate
 
 TIME = re.compile(r"NN inference cost average time: ([\d.]+) ms of infer_count (\d+)\n")  # the packages' pattern
@@ -137,6 +139,24 @@ def test_another_policy_is_said_in_words(tmp_path: Path, cct: Path, synsets: Pat
     assert run(["offline", "infer", *words[:2], str(tmp_path / "own"), *words[3:]]) == 0
     crop, own = (contents(tmp_path / name / "result_Files") for name in ("crop", "own"))
     assert set(crop) == set(own) and crop != own
+
+
+def test_labels_are_numbered_by_the_model_where_it_orders_its_classes_otherwise(
+    tmp_path: Path, synsets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = Policy(size=(32, 32), mean=made.THEIRS.mean, std=made.THEIRS.std)
+    model = export(made.classifier(made.SYNSETS[::-1], policy), tmp_path / "model", pictures=()).folder
+    words = [str(model), str(synsets)]
+    assert run(["offline", "run", *words, str(tmp_path / "out"), "--dataset", "imagenet2012"]) == 0
+    table = json.loads((tmp_path / "out" / "preprocess_Result" / "imagenet_label.json").read_text())
+    assert {name: made.SYNSETS[2 - label] for name, label in table.items()} == {
+        path.name: path.parent.name for path in synsets.rglob("*.JPEG")
+    }
+    correct = evaluate(model, synsets, batch=1).evaluation.correct
+    assert (tmp_path / "out" / "acc.log").read_text().startswith(f"Top1 acc:  {correct / 18}\n")
+    capsys.readouterr()
+    assert run(["offline", "infer", *words, str(tmp_path / "alone"), "--dataset", "imagenet2012"]) == 0
+    assert "labels put into the model's class order by name (another order alone)" in capsys.readouterr().err
 
 
 def test_imagenet_packs_labels_alone(tmp_path: Path, synsets: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,15 @@ def test_a_disk_too_small_is_said_before_the_first_file(
     assert not (tmp_path / "out").exists()
 
 
+def test_more_labels_than_scoring_reads_are_not_packed(
+    tmp_path: Path, synsets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vitrail.formats.json.VALUES", 17)
+    assert run(["offline", "pack", str(synsets), str(tmp_path / "out"), "--dataset", "imagenet2012"]) == 2
+    assert "too many for one table: more than 17 values" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_disk_that_does_not_confirm_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Library:
         def __init__(self, *args: object, **words: object) -> None: ...

@@ -69,15 +69,15 @@ def infer(model: str, data: str, out: Path, settings: tuple[str, ...], as_json: 
 
     DATA is a folder of records for cifar10, and the pictures themselves for imagenet2012.
     """
-    from dataclasses import asdict
-
     from vitrail.cli.progress import Counter
-    from vitrail.cli.render import result
+    from vitrail.cli.render import result, say
     from vitrail.verbs.offline import offline_infer
 
     with Counter("infer") as progress:
         done = offline_infer(model, data, out, settings=settings, progress=progress, **words)
-    result([done.line()], asdict(done), as_json=as_json)
+    for note in done.notes:
+        say(note)
+    result([done.inferred.line()], done.to_json(), as_json=as_json)
 
 
 @command.command("score", short_help="Compare result files with labels.")

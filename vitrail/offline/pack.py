@@ -15,7 +15,7 @@ from vitrail.data.sources import Source
 from vitrail.disk import free_space, make_folder, new_folder
 from vitrail.errors import DataError, SystemFault, UsageError
 from vitrail.formats import json
-from vitrail.offline.layout import IMAGES, LABEL_FILE, LABELS, MANIFEST, RECORD, Dataset, Packed, refuse_doubled
+from vitrail.offline.layout import IMAGES, LABEL_FILE, LABELS, LIMIT, MANIFEST, RECORD, Dataset, Packed, refuse_doubled
 from vitrail.pictures.policy import Policy
 
 AT_ONCE = 32  # pictures prepared together
@@ -53,19 +53,30 @@ def pack(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError("V006", f"`{out}` is there already", hint="give a new folder, or remove it")
-    if packed.policy is None:
-        names = [source.title(int(index)).rsplit("/", 1)[-1] for index in indices]
-        refuse_doubled(names, source.place)
-        table = dict(zip(names, source.labels[indices].tolist(), strict=True))
-    else:
-        _refuse_full(out, packed)
+    table = _table(source, indices) if packed.policy is None else b""
+    if packed.policy is not None:
+        _refuse_full(out, packed, packed.policy)
     with new_folder(out, many=True) as folder:
-        if packed.policy is None:
-            (folder / LABEL_FILE).write_bytes(json.dumps(table))
-            progress(len(indices), len(indices))
-        else:
+        if packed.policy is not None:
             _records(source, indices, packed.policy, folder, progress)
+        else:
+            (folder / LABEL_FILE).write_bytes(table)
+            progress(len(indices), len(indices))
         (folder / MANIFEST).write_bytes(json.dumps(packed.to_json(), indent=1) + b"\n")
+
+
+def _table(source: Source, indices: NDArray[np.int64]) -> bytes:
+    """{file name: label} of pictures, as scoring will read it."""
+    names = [source.title(int(index)).rsplit("/", 1)[-1] for index in indices]
+    refuse_doubled(names, source.place)
+    table = json.dumps(dict(zip(names, source.labels[indices].tolist(), strict=True)))
+    try:
+        json.loads(table, limit=LIMIT)
+    except ValueError as error:
+        raise DataError(
+            "V404", f"the labels of `{source.place}` are too many for one table: {error}", hint="pack fewer pictures"
+        ) from error
+    return table
 
 
 def record_bytes(policy: Policy) -> int:
@@ -73,16 +84,15 @@ def record_bytes(policy: Policy) -> int:
     return 4 * policy.channels * policy.size[0] * policy.size[1]
 
 
-def _refuse_full(out: Path, packed: Packed) -> None:
-    assert packed.policy is not None
+def _refuse_full(out: Path, packed: Packed, policy: Policy) -> None:
     make_folder(out.absolute().parent)
-    each = -(-record_bytes(packed.policy) // _BLOCK) + 1
+    each = -(-record_bytes(policy) // _BLOCK) + 1
     need, free = packed.pictures * each * _BLOCK, free_space(out.absolute().parent)
     if need > free:
         raise SystemFault(
             "V701",
             f"`{out}` would take {need / 1e9:,.2f} GB, {free / 1e9:,.2f} GB are free",
-            evidence=[f"{packed.pictures:,} pictures of {record_bytes(packed.policy):,} bytes"],
+            evidence=[f"{packed.pictures:,} pictures of {record_bytes(policy):,} bytes"],
             hint="give a folder on a larger disk, or fewer pictures",
         )
 

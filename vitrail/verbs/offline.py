@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,18 @@ class PackResult:
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
         return {"folder": str(self.folder), **self.packed.to_json(), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class InferResult:
+    """What was answered, and what was understood of its source."""
+
+    inferred: Inferred
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """The result in plain values."""
+        return {**asdict(self.inferred), "notes": list(self.notes)}
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,7 @@ def offline_infer(
     engine: str = "auto",
     device: str = "auto",
     progress: Progress = _unwatched,
-) -> Inferred:
+) -> InferResult:
     """`result_Files`, `time_Result` and `infer.log` in the folder `out`: the answers of `model` one by one.
 
     data: for `cifar10` a folder of records, packed by us or by others; for `imagenet2012` the pictures themselves. No
@@ -134,15 +146,16 @@ def offline_infer(
     opened = open_answering(recipe, engine=engine, device=device)
     policy = recipe.policy.of(opened.policy)
     refuse_inside(Path(out), data)
+    notes: tuple[str, ...] = ()
     if files == "cifar10":
         named = None if placeholders(opened.classes) else opened.classes
         asked = inputs.records(Path(data), policy, named)
     else:
-        chosen = _pictures(opened.provenance, None, recipe, part)
-        asked = inputs.pictures(chosen.source, chosen.indices, policy)
+        chosen = chosen_pictures(opened, recipe, part)
+        asked, notes = inputs.pictures(chosen.source, chosen.indices, policy), chosen.source.notes
     make_folder(Path(out))
     with locked(Path(out)):
-        return answered(opened, asked, Path(out), progress)
+        return InferResult(answered(opened, asked, Path(out), progress), notes)
 
 
 def offline_score(results: str | Path, labels: str | Path, *, out: str | Path | None = None) -> ScoreResult:

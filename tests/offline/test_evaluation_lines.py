@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.offline import made
+from vitrail.bundle.formats import Form
 from vitrail.cli import run
+from vitrail.pictures.policy import Policy
+from vitrail.proof.export import export
 from vitrail.verbs.evaluate import evaluate
 
 LINE = re.compile(r"top1 is ([\d.]+), top5 is ([\d.]+), step is (\d+)")
@@ -70,3 +73,15 @@ def test_with_json_the_lines_are_talk(cct: Path, synsets: Path, capsys: Capture)
     assert json.loads(out)["pictures"] == 18 and len(_lines(err)) == 1
     assert run(["evaluate", str(cct), "--data", str(synsets), "--every", "1", "--knn", "3"]) == 2
     assert "error[V001]: --every" in capsys.readouterr().err
+
+
+def test_a_graph_that_normalises_itself_takes_no_other_mean(
+    place: Path, synsets: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    policy = Policy(size=(32, 32), mean=made.THEIRS.mean, std=made.THEIRS.std)
+    model = str(export(made.classifier(made.SYNSETS, policy), tmp_path / "b", form=Form(takes="pixels")).folder)
+    for verb in (["evaluate", model, "--data", str(synsets)], ["offline", "infer", model, str(synsets), str(tmp_path)]):
+        more = ["--dataset", "imagenet2012"] if verb[0] == "offline" else []
+        assert run([*verb, "policy.mean=[0.5,0.5,0.5]", "--engine", "onnx", *more]) == 2
+        assert "lie inside a graph that takes pixels" in capsys.readouterr().err
+        assert run([*verb, "policy.mode=squash", "--engine", "onnx", *more]) == 0

@@ -45,16 +45,22 @@ def meaning(engine: str, level: int) -> str:
     raise UsageError("V007", f"{engine} has no optimisation level {level}", hint=f"it has {known}")
 
 
-def at_level(opened: Bundle | Classifier, level: int, *, threads: int | None = None) -> Bundle | Classifier:
-    """The same model with its engine at a level; UsageError V007 where it has none such."""
+def engine_of(opened: Bundle | Classifier) -> str:
+    """What runs a model that is open: a key of `table.ENGINES`."""
     from vitrail.engines.opened import Bundle
 
-    engine = opened.engine if isinstance(opened, Bundle) else "torch"
+    return opened.engine if isinstance(opened, Bundle) else "torch"
+
+
+def at_level(opened: Bundle | Classifier, level: int, *, threads: int | None = None) -> Bundle | Classifier:
+    """The same model with its engine at a level; UsageError V007 where it has none such."""
+    from vitrail.engines import graphs
+    from vitrail.engines.opened import Bundle
+
+    engine = engine_of(opened)
     meaning(engine, level)
     if not isinstance(opened, Bundle) or opened.graph is None:
         return opened
-    from vitrail.engines import graphs
-
     with check(opened.folder) as held:
         manifest = held.manifest
         graph = graphs.Stored(manifest.engines[opened.graph], manifest.config, manifest.classes, held.read, held.file)

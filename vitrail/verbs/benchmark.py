@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from vitrail.bundle.write import tools
-from vitrail.engines.levels import meaning
+from vitrail.engines.levels import engine_of, meaning
 from vitrail.engines.opened import Bundle
 from vitrail.errors import SystemFault, UsageError
 from vitrail.evaluation.speed import ROUNDS, WARM, Ratio, in_turns, ratio
@@ -50,24 +50,19 @@ class Timed:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What was timed, in the order of the batch sizes, and on what."""
+    """What was timed, in the order of the batch sizes, and on what. levels: what each asked for meant, by engine."""
 
     rows: tuple[Timed, ...]
     rounds: int
     machine: dict[str, object]
     versions: dict[str, str]
-
-    @property
-    def levels(self) -> dict[str, str]:
-        """What each level meant on each engine, where levels were asked for."""
-        asked = dict.fromkeys((row.engine, row.level) for row in self.rows)
-        return {f"{engine} {level}": meaning(engine, level) for engine, level in asked if level is not None}
+    levels: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
         rows = [{**asdict(row), "images_per_s": row.images_per_s} for row in self.rows]
-        machine = {"machine": self.machine, "versions": self.versions}
-        return {"rows": rows, "rounds": self.rounds, **({"levels": self.levels} if self.levels else {}), **machine}
+        levels = {"levels": dict(self.levels)} if self.levels else {}
+        return {"rows": rows, "rounds": self.rounds, **levels, "machine": self.machine, "versions": self.versions}
 
 
 def benchmark(
@@ -84,23 +79,18 @@ def benchmark(
     threads: of the engines; None takes every core. levels: of `engines.levels`; None leaves an engine its own.
     UsageError V007 for numbers below 1, a model twice, or an engine without such a level.
     """
-    if (
-        not models
-        or not engines
-        or not batches
-        or not levels
-        or min(rounds, *batches, 1 if threads is None else threads) < 1
-    ):
+    if not all((models, engines, batches, levels)) or min(rounds, *batches, 1 if threads is None else threads) < 1:
         raise UsageError("V007", "a benchmark takes models, engines, and numbers from 1", hint="give at least one each")
     asked = [(str(model), engine, level) for model in models for engine in engines for level in levels]
     if len({*asked}) < len(asked) or len({*batches}) < len(batches):
         raise UsageError("V007", "a model, an engine, a level or a batch size stands twice", hint="name each once")
-    opened = [(name, level, ready(name, engine, threads, level)) for name, engine, level in asked]
+    opened = [(*one, ready(one[0], one[1], threads, one[2])) for one in asked]
     rows: list[Timed] = []
     for batch in batches:
         times = in_turns([model for *_, model in opened], batch=batch, rounds=rounds, warm=WARM)
-        for (name, level, model), seconds in zip(opened, times, strict=True):
-            engine = model.engine if isinstance(model, Bundle) else "torch"
+        for (name, engine, level, model), seconds in zip(opened, times, strict=True):
+            if engine == "auto" or not isinstance(model, Bundle):
+                engine = engine_of(model)
             named = engine if isinstance(model, Bundle) else "auto"
             first_s, peak = _first_answer(name, named, batch, threads, -1 if level is None else level)
             p50, p90, p99 = np.percentile(seconds, [50, 90, 99]).tolist()
@@ -108,7 +98,12 @@ def benchmark(
             mean_s = float(np.mean(seconds))
             rows.append(Timed(name, engine, batch, p50, p90, p99, mean_s, first_s, peak, faster, level))
     machine: dict[str, object] = {"processor": cpu_name(), "cores": cores(), "threads": threads or cores()}
-    return BenchmarkResult(tuple(rows), rounds, machine, tools(("numpy", "onnxruntime", "openvino", "torch")))
+    meant = {
+        f"{engine_of(model)} {level}": meaning(engine_of(model), level)
+        for *_, level, model in opened
+        if level is not None
+    }
+    return BenchmarkResult(tuple(rows), rounds, machine, tools(("numpy", "onnxruntime", "openvino", "torch")), meant)
 
 
 def _first_answer(model: str, engine: str, batch: int, threads: int | None, level: int) -> tuple[float, int]:

@@ -128,10 +128,18 @@ def evaluate_as(
 
 
 def with_policy(opened: Classifier | Bundle, policy: Policy) -> Classifier | Bundle:
-    """The model with its pictures prepared by another policy."""
+    """The model with its pictures prepared by another policy. UsageError V007 where the graph normalises by its own."""
     from vitrail.engines.opened import Bundle
 
+    own = opened.policy
     if isinstance(opened, Bundle):
+        if opened.takes == "pixels" and (policy.mean, policy.std) != (own.mean, own.std):
+            raise UsageError(
+                "V007",
+                "policy.mean and policy.std lie inside a graph that takes pixels",
+                evidence=[f"mean {list(own.mean)}, std {list(own.std)}"],
+                hint="leave them out, or take an engine whose graph takes images: `vitrail export MODEL`",
+            )
         return replace(opened, manifest=replace(opened.manifest, policy=policy))
     return replace(opened, policy=policy)
 

@@ -19,6 +19,7 @@ import numpy as np  # noqa: E402
 
 from vitrail.engines.levels import at_level  # noqa: E402
 from vitrail.engines.opened import Bundle  # noqa: E402
+from vitrail.engines.table import ENGINES  # noqa: E402
 from vitrail.opening import open as open_model  # noqa: E402
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def _threaded(model: str, engine: str, threads: int | None) -> Classifier | Bund
     opened = open_model(model, engine=engine)
     if threads is None:
         return opened
-    if isinstance(opened, Bundle) and opened.engine != "torch":
-        return open_model(model, engine=opened.engine, threads=threads)
+    if isinstance(opened, Bundle) and ENGINES[opened.engine].package != "torch":
+        return open_model(model, engine=opened.engine if engine == "auto" else engine, threads=threads)
     import torch
 
     torch.set_num_threads(threads)

@@ -24,7 +24,7 @@ from vitrail.offline.score import Scored
 from vitrail.opening import open as open_model
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.evaluating import EvaluationRecipe, PolicyChange, evaluation_recipe
-from vitrail.verbs.evaluate import Part, chosen_source, data_of, matched, refuse_headless, refuse_random
+from vitrail.verbs.evaluate import Part, chosen_source, data_of, matched, refuse_headless, refuse_random, with_policy
 from vitrail.verbs.outside import refuse_inside
 from vitrail.weights import placeholders
 
@@ -144,15 +144,14 @@ def offline_infer(
     files = known(dataset)
     recipe = evaluation_recipe(str(model), str(data), settings)
     opened = open_answering(recipe, engine=engine, device=device)
-    policy = recipe.policy.of(opened.policy)
     refuse_inside(Path(out), data)
     notes: tuple[str, ...] = ()
     if files == "cifar10":
         named = None if placeholders(opened.classes) else opened.classes
-        asked = inputs.records(Path(data), policy, named)
+        asked = inputs.records(Path(data), opened.policy, named)
     else:
         chosen = chosen_pictures(opened, recipe, part)
-        asked, notes = inputs.pictures(chosen.source, chosen.indices, policy), chosen.source.notes
+        asked, notes = inputs.pictures(chosen.source, chosen.indices, opened.policy), chosen.source.notes
     make_folder(Path(out))
     with locked(Path(out)):
         return InferResult(answered(opened, asked, Path(out), progress), notes)
@@ -170,11 +169,11 @@ def offline_score(results: str | Path, labels: str | Path, *, out: str | Path | 
 
 
 def open_answering(recipe: EvaluationRecipe, *, engine: str, device: str) -> Classifier | Bundle:
-    """The MODEL of a recipe, ready; UsageError V005 or V007 where its answers mean nothing."""
+    """The MODEL of a recipe with the recipe's policy, ready; UsageError V005 or V007 where its answers mean nothing."""
     opened = open_model(recipe.weights.path, engine=engine, device=device)
     refuse_random(opened.provenance, "score")
     refuse_headless(opened.classes, "score")
-    return opened
+    return with_policy(opened, recipe.policy.of(opened.policy))
 
 
 def chosen_pictures(opened: Classifier | Bundle, recipe: EvaluationRecipe, part: Part) -> Chosen:

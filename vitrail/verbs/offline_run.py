@@ -73,8 +73,8 @@ def offline_run(
     files, place = known(dataset), Path(out)
     recipe = evaluation_recipe(str(model), str(data), settings)
     opened = open_answering(recipe, engine=engine, device=device)
-    policy, chosen = recipe.policy.of(opened.policy), chosen_pictures(opened, recipe, part)
-    wanted = packing.planned(chosen.source, chosen.indices, policy, files)
+    chosen = chosen_pictures(opened, recipe, part)
+    wanted = packing.planned(chosen.source, chosen.indices, opened.policy, files)
     refuse_inside(place, data)
     make_folder(place)
     with locked(place):
@@ -82,9 +82,9 @@ def offline_run(
             _pack(chosen, wanted, place, progress, say)
         with _step("execute inference failed", say):
             if files == "cifar10":
-                asked = inputs.records(place / PACKED, policy, wanted.classes)
+                asked = inputs.records(place / PACKED, opened.policy, wanted.classes)
             else:
-                asked = inputs.pictures(chosen.source, chosen.indices, policy)
+                asked = inputs.pictures(chosen.source, chosen.indices, opened.policy)
             inferred = answered(opened, asked, place, progress)
         with _step("calculate accuracy failed", say):
             score = offline_score(place / RESULTS, place / PACKED, out=place / SCORE_LOG)

@@ -40,6 +40,7 @@ def test_import_costs_nothing() -> None:
         "replay",
         "compare",
         "benchmark",
+        "offline",
     ],
 )
 def test_help_is_cold(verb: str) -> None:

@@ -24,7 +24,7 @@ FLOORS = {
     "models": 2, "machine.py": 2,
     "bundle": 3, "weights": 3, "data": 3, "ranks": 3,
     "engines": 4.0, "evaluation": 4.0, "predictions": 4.0,
-    "training": 4.5, "proof": 4.5, "reports": 4.5,
+    "training": 4.5, "proof": 4.5, "reports": 4.5, "offline": 4.5,
     "opening.py": 5, "recipe": 5,
     "verbs": 6,
     "cli": 7,
@@ -134,8 +134,8 @@ def test_one_foreign_library_one_place(path: Path) -> None:
 
 
 NO_TORCH = (
-    "bundle", "data/sources", "evaluation", "predictions", "proof", "opening.py", "machine.py", "verbs", "recipe",
-    "cli",
+    "bundle", "data/sources", "evaluation", "predictions", "proof", "offline", "opening.py", "machine.py", "verbs",
+    "recipe", "cli",
 )  # fmt: skip
 
 

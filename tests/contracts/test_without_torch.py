@@ -71,6 +71,10 @@ def test_predict_verify_evaluate_compare_benchmark_show(place: Path, absent: tup
     code, out, _ = without(absent, "benchmark", bundle, "--rounds", "2", "--json")
     assert code == 0
     assert json.loads(out)["rows"][0]["engine"] in ("onnx", "openvino")
+    offline = str(place / f"offline-{absent[-1]}")
+    code, out, _ = without(absent, "offline", "run", bundle, "digits", offline, "--dataset", "cifar10", "--json")
+    assert code == 0
+    assert json.loads(out)["pictures"] == 355
     code, out, _ = without(absent, "show", bundle, "--json")
     assert code == 0
     assert json.loads(out)["engines"] == ["onnx-fp32"]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 import vitrail
 from tests.verbs.small import small
+from vitrail.bundle.formats import Form
 from vitrail.cli import run as command
 from vitrail.errors import SystemFault, UsageError
 from vitrail.evaluation import speed
 from vitrail.verbs import benchmark as verb
+from vitrail.verbs.first_answer import ready
 from vitrail.verbs.train import train
 
 
@@ -54,11 +58,44 @@ def test_what_is_printed_and_drawn(bundle: Path, tmp_path: Path, capsys: pytest.
     assert values["rows"][1]["faster"][1] <= values["rows"][1]["faster"][0] <= values["rows"][1]["faster"][2]
 
 
+def test_a_precision_stays_with_threads_and_in_the_row(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "both")
+    vitrail.export(bundle.parent, out=tmp_path / "both", form=Form("fp16"))
+    assert ready(str(tmp_path / "both"), "onnx-fp16", 1).graph == "onnx-fp16"  # type: ignore[union-attr]
+    assert ready(str(tmp_path / "both"), "onnx-fp16", 1, 0).graph == "onnx-fp16"  # type: ignore[union-attr]
+    done = vitrail.benchmark([tmp_path / "both"], engines=["onnx", "onnx-fp16"], rounds=2, threads=1, levels=[1])
+    assert [row.engine for row in done.rows] == ["onnx", "onnx-fp16"] and set(done.levels) == {"onnx 1"}
+
+
+def test_levels_and_the_lines_of_the_speed_test(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["benchmark", str(bundle), "--engine", "onnx", "--rounds", "3"]
+    assert command([*words, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["rows"][0]["level"] is None and "levels" not in values
+    assert command(words) == 0
+    assert re.fullmatch(r"FPS: \d+\.\d\d", capsys.readouterr().out.splitlines()[-1])
+    assert command([*words, "--optim-level", "0,2"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[1:3] for line in out[2:4]] == [["onnx", "0"], ["onnx", "2"]]
+    assert out[-6].startswith("level 0 on onnx: ONNX Runtime's optimiser is off")
+    assert out[-4] == "Using optimization level 0" and out[-2] == "Using optimization level 2"
+    for line, row in zip((out[-3], out[-1]), out[2:4], strict=True):
+        assert line == f"FPS: {row.split()[7].replace(',', '')}"
+    assert command([*words, "--optim-level", "0,2", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert [row["level"] for row in values["rows"]] == [0, 2] and set(values["levels"]) == {"onnx 0", "onnx 2"}
+    assert command(["benchmark", str(bundle), str(bundle.parent / "none"), "--rounds", "3"]) == 2
+    assert command([*words, "--batch", "1,2"]) == 0
+    assert "FPS: " not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (["--batch", "0"], "V001"), (["--batch", "1,x"], "V001"), (["--engine", "onnx,foo"], "V001"),
-        (["--batch", "2,2"], "V007"), (["--out", "nowhere/b.png"], "V001"), (["--out", "b.txt"], "V001"),
+        (["--batch", "0"], "V001"), (["--batch", "1,x"], "V001"), (["--engine", "onnx,foo"], "V007"),
+        (["--optim-level", "3"], "V001"), (["--optim-level", "1,1", "--engine", "onnx"], "V007"),
+        (["--optim-level", "1", "--engine", "openvino"], "V007"), (["--batch", "2,2"], "V007"),
+        (["--out", "nowhere/b.png"], "V001"), (["--out", "b.txt"], "V001"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_refused(bundle: Path, words: list[str], code: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,14 @@ def _each(parse: Parse) -> Callable[[click.Context, click.Parameter, str], tuple
     help="What runs a bundle: onnx, openvino, openvino-bf16 ...",
 )
 @TRUST
+@click.option(
+    "--optim-level",
+    callback=lambda ctx, param, value: (
+        None if value is None else _each(click.IntRange(0, 2).convert)(ctx, param, value)
+    ),
+    metavar="N,N",
+    help="0: the engine's optimiser off; 1: graph rewrites; 2: operators and layouts too.",
+)
 @click.option("--rounds", type=click.IntRange(1), default=100, show_default=True, help="Times that each is timed.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Of each engine.  [default: every core]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="PNG", help="Draw how many times faster each is.")
@@ -49,6 +57,7 @@ def command(
     models: tuple[str, ...],
     batch: tuple[int, ...],
     engine: tuple[str, ...],
+    optim_level: tuple[int, ...] | None,
     rounds: int,
     threads: int | None,
     out: Path | None,
@@ -65,7 +74,8 @@ def command(
 
     if out is not None:
         refuse_unwritable(out)
-    done = benchmark(models, engines=engine, batches=batch, rounds=rounds, threads=threads)
+    levels = (None,) if optim_level is None else optim_level
+    done = benchmark(models, engines=engine, batches=batch, rounds=rounds, threads=threads, levels=levels)
     lines = _lines(done)
     if out is not None:
         from vitrail.reports.plots import bars
@@ -83,7 +93,7 @@ def _lines(done: BenchmarkResult) -> list[str]:
     rows = [
         [
             row.model,
-            row.engine,
+            row.engine if row.level is None else f"{row.engine} {row.level}",
             str(row.batch),
             *(f"{1000 * seconds:.2f}" for seconds in (row.p50_s, row.p90_s, row.p99_s)),
             f"{row.images_per_s:,.2f}",
@@ -96,4 +106,21 @@ def _lines(done: BenchmarkResult) -> list[str]:
     head = ["model", "engine", "batch", "p50 ms", "p90 ms", "p99 ms", "FPS", "times the first", "first answer s", "MB"]
     versions = ", ".join(f"{name} {version}" for name, version in done.versions.items())
     machine = f"{done.machine['processor']}, {done.machine['threads']} of {done.machine['cores']} cores"
-    return [*table(rows, head=head, right=(2, 3, 4, 5, 6, 8, 9)), "", f"{done.rounds} rounds; {machine}; {versions}"]
+    lines = [*table(rows, head=head, right=(2, 3, 4, 5, 6, 8, 9)), "", f"{done.rounds} rounds; {machine}; {versions}"]
+    return [*lines, *(f"level {place}: {meant}" for place, meant in _by_level(done)), *_speeds(done)]
+
+
+def _by_level(done: BenchmarkResult) -> list[tuple[str, str]]:
+    """`0 on onnx`, and what that meant."""
+    return [(" on ".join(reversed(place.split(" "))), meant) for place, meant in done.levels.items()]
+
+
+def _speeds(done: BenchmarkResult) -> list[str]:
+    """The lines of the model zoo's speed test, which ran one model at one level: of one row, or of each level."""
+    if len(done.rows) > 1 and not done.levels:
+        return []
+    lines: list[str] = []
+    for row in done.rows:
+        lines += [] if row.level is None else [f"Using optimization level {row.level}"]
+        lines.append(f"FPS: {row.images_per_s:.2f}")
+    return lines

@@ -16,6 +16,10 @@ from vitrail.errors import UsageError
 @click.option("--data", metavar="DATA", help="Labelled pictures.  [default: a run's own held-out ones]")
 @PART
 @click.option("--knn", type=click.IntRange(1), metavar="K", help="Ask the K nearest training pictures, by features.")
+@click.option("--resize-mode", type=click.Choice(["crop", "squash"]), help="As `policy.mode`: keep the ratio, or not.")
+@click.option(
+    "--every", type=click.IntRange(1), metavar="N", help="Print `top1 is ...` each N batches, and at the end."
+)
 @batch(64)
 @ENGINE
 @TRUST
@@ -28,6 +32,8 @@ def command(
     data: str | None,
     part: str,
     knn: int | None,
+    resize_mode: str | None,
+    every: int | None,
     batch: int,
     engine: str,
     device: str,
@@ -43,7 +49,7 @@ def command(
     vitrail evaluate imagenet/evaluate/vit_base_patch8_224 --data DIR
     vitrail evaluate FILE policy.mode=squash data.class_order=natural --data DIR
     """
-    from vitrail.cli.progress import Counter
+    from vitrail.cli.progress import Counter, Every
     from vitrail.cli.render import percent, quality, result, say, table
     from vitrail.recipe.evaluating import evaluation_recipe
     from vitrail.verbs.evaluate import evaluate_as
@@ -51,14 +57,24 @@ def command(
 
     if data is None and (of_data := [one for one in settings if one.startswith("data.")]):
         raise UsageError("V001", f"`{of_data[0]}` is a setting of --data, which is absent", hint="give --data DATA")
+    if resize_mode is not None:
+        settings = _with_mode(settings, resize_mode)
+    if every is not None and knn is not None:
+        raise UsageError("V001", "--every is of a network's answers, --knn asks neighbours", hint="leave one out")
     wanted = evaluation_recipe(model, data, settings)
     if knn is not None and engine not in ("auto", "torch"):
         raise UsageError("V007", f"engine {engine} gives no features", hint="leave --engine out beside --knn")
+    told = None if every is None else Every(every, talk=as_json)
     with Counter("evaluate") as counter:
         if knn is not None:
             done = evaluate_knn_as(wanted, k=knn, part=part, batch=batch, device=device, progress=counter)  # type: ignore[arg-type]
         else:
-            done = evaluate_as(wanted, part=part, batch=batch, engine=engine, device=device, progress=counter)  # type: ignore[arg-type]
+            done = evaluate_as(
+                wanted, part=part, batch=batch, engine=engine, device=device,  # type: ignore[arg-type]
+                progress=None if told else counter, running=told,
+            )  # fmt: skip
+    if told is not None:
+        told.end()
     if out is not None:
         done.write_rows(out)
     for note in done.source.notes:
@@ -76,3 +92,9 @@ def command(
     if out is not None:
         lines += ["", f"one row a picture in {out}"]
     result(lines, values, as_json=as_json)
+
+
+def _with_mode(settings: tuple[str, ...], mode: str) -> tuple[str, ...]:
+    if any(setting.partition("=")[0].strip() == "policy.mode" for setting in settings):
+        raise UsageError("V001", "--resize-mode and policy.mode say the same", hint="give one of them")
+    return (*settings, f"policy.mode={mode}")

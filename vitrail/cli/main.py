@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Prove a bundle again, on any machine."),
     "compare": ("compare", "Say whether two models give the same answers, and which is right more often."),
     "benchmark": ("benchmark", "Time models on this machine, in turns."),
+    "offline": ("offline", "Pack, infer and score as the model zoo's 310 scripts."),
     "replay": ("replay", "Repeat a training step that broke, and say where."),
     "show": ("show", "Say what a model, recipe, source or list holds."),
     "data": ("data", "Audit, pack and prepare sources of pictures."),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vitrail.cli.render import ACCENT, percent, say
 from vitrail.errors import printable
+
+if TYPE_CHECKING:
+    from vitrail.evaluation.evaluate import Running
 
 
 class Bar:
@@ -58,6 +61,31 @@ class Counter(Bar):
             self._bar.console.print(printable(text), highlight=False, markup=False)
         else:
             say(text)
+
+
+class Every:
+    """Prints how good the answers are so far, each so many batches and at the end. talk: on stderr, not on stdout."""
+
+    def __init__(self, batches: int, *, talk: bool) -> None:
+        self._batches = batches
+        self._file = sys.stderr if talk else sys.stdout
+        self._last: Running | None = None
+        self._printed = 0
+
+    def __call__(self, running: Running) -> None:
+        self._last = running
+        if running.step % self._batches == 0:
+            self._print(running)
+
+    def end(self) -> None:
+        """The line over every picture, unless it was the last one printed."""
+        if self._last is not None and self._last.step != self._printed:
+            self._print(self._last)
+
+    def _print(self, running: Running) -> None:
+        self._file.write(f"{running.line()}\n")
+        self._file.flush()  # a pipe is read while it goes
+        self._printed = running.step
 
 
 class Progress(Bar):

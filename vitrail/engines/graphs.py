@@ -83,21 +83,29 @@ def write(source: Classifier, format: str, form: Form) -> Written:
     return Written({FORMATS["onnx"].file: data}, found, onnx.OPSET)
 
 
-def open(graph: Stored, engine: str, *, threads: int | None = None, once: bool = False) -> Runner:
+def open(
+    graph: Stored, engine: str, *, threads: int | None = None, once: bool = False, level: int | None = None
+) -> Runner:
     """The graph ready to run on an engine that knows its format. A program is run: it must be trusted already.
 
-    once: for a few answers, where an engine can be ready sooner for them.
+    once: for a few answers, where an engine can be ready sooner for them. level: of `engines.levels`, on ONNX Runtime.
 
     BundleError V502 unless the graph itself says what the manifest says of it and of the network that it holds; V505
     when it is refused; UsageError V007 for a precision that this machine does not compute in.
     """
-    runner, words = _of_onnx(graph, engine, threads, once) if graph.entry.format == "onnx" else _opened(graph, threads)
+    assert level is None or engine == "onnx", f"{engine} has no levels"
+    if graph.entry.format == "onnx":
+        runner, words = _of_onnx(graph, engine, threads, once, level)
+    else:
+        runner, words = _opened(graph, threads)
     if words is not None:
         check_said(graph, words)
     return runner if graph.entry.batch is None else _InBatches(runner, graph.entry.batch)
 
 
-def _of_onnx(graph: Stored, engine: str, threads: int | None, once: bool) -> tuple[Runner, Said]:
+def _of_onnx(
+    graph: Stored, engine: str, threads: int | None, once: bool, level: int | None
+) -> tuple[Runner, Said | None]:
     from vitrail.engines import onnx
 
     file = None if graph.held is None else graph.held(graph.entry.file)
@@ -105,7 +113,7 @@ def _of_onnx(graph: Stored, engine: str, threads: int | None, once: bool) -> tup
     data: bytes | Path = file.path() if file is not None and large else graph.read(graph.entry.file)
     checked = onnx.check(data if isinstance(data, bytes) else _far(file), graph.form)
     if engine == "onnx":
-        runner = onnx.open(data, threads=threads, checked=checked, once=once)
+        runner = onnx.open(data, threads=threads, checked=checked, once=once, level=level)
     else:
         from vitrail.engines import openvino
 

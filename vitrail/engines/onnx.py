@@ -165,11 +165,16 @@ class _Session:
 
 
 def open(
-    data: bytes | Path, *, threads: int | None = None, checked: graph.Graph | None = None, once: bool = False
+    data: bytes | Path,
+    *,
+    threads: int | None = None,
+    checked: graph.Graph | None = None,
+    once: bool = False,
+    level: int | None = None,
 ) -> Runner:
     """The graph ready to run on ONNX Runtime, on the CPU. threads: None takes every core.
     checked: what `check` gave for these bytes, where that was called already; it must have been for a path.
-    once: for a few answers: ready sooner and in less memory, but each takes longer.
+    once: for a few answers: ready sooner and in less memory, but each takes longer. level: of `engines.levels`.
 
     BundleError V505 when the graph is refused, by us or by the engine; UsageError V003 without onnxruntime.
     """
@@ -185,6 +190,11 @@ def open(
     options.inter_op_num_threads = 1
     if once:  # weights as they are, not packed anew for the processor
         options.add_session_config_entry("session.disable_prepacking", "1")
+    if level is not None:
+        stages = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            stages.ORT_DISABLE_ALL, stages.ORT_ENABLE_EXTENDED, stages.ORT_ENABLE_ALL
+        )[level]  # fmt: skip
     options.log_severity_level = 4  # its errors are raised; its warnings are about our own graph
     refusals = (
         state.EPFail, state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,20 +184,40 @@ class Evaluation:
         }
 
 
+class Running(NamedTuple):
+    """How good the answers are so far. step: batches asked; correct, top5: pictures whose label came first, or among
+    the first five."""
+
+    step: int
+    pictures: int
+    correct: int
+    top5: int
+
+    def line(self) -> str:
+        """As the accuracy script of the model zoo's TorchScript package prints it.
+
+        >>> Running(50000, 50000, 42816, 48882).line()
+        'top1 is 85.632, top5 is 97.764, step is 50000'
+        """
+        top1, top5 = 100 * self.correct / self.pictures, 100 * self.top5 / self.pictures
+        return f"top1 is {top1}, top5 is {top5}, step is {self.step}"
+
+
 def evaluate(
     logits: Callable[[NDArray[np.float32]], NDArray[Any]],
     batches: Iterable[EvalBatch],
     classes: Sequence[str],
     *,
     progress: Callable[[int], None] | None = None,
+    running: Callable[[Running], None] | None = None,
     gather: Callable[[Found], list[Found]] = lambda found: [found],
 ) -> Evaluation:
     """Ask `logits` about every picture of `batches`, once each.
 
     logits: (B, C, H, W) float32 -> (B, K) with K = len(classes); whatever its precision, all arithmetic here is
-    float64. progress is called after each batch with the number of pictures done. gather: what was found here -> what
-    was found everywhere, where several processes share the pictures. NumbersBroke V811 at the first
-    logit that is NaN or Inf; DataError V401 when there is no picture.
+    float64. progress is called after each batch with the number of pictures done, running with how good the answers
+    were so far, here. gather: what was found here -> what was found everywhere, where several processes share the
+    pictures. NumbersBroke V811 at the first logit that is NaN or Inf; DataError V401 when there is no picture.
 
     >>> batch = EvalBatch(np.array([0, 1]), np.zeros((2, 3, 4, 4), np.float32), np.array([0, 1]))
     >>> result = evaluate(lambda images: np.array([[2.0, 0.0]] * len(images)), [batch], ["cat", "dog"])
@@ -206,13 +226,16 @@ def evaluate(
     """
     parts: list[tuple[NDArray[Any], ...]] = []
     bad: list[BadPicture] = []
-    done = 0
+    done = Running(0, 0, 0, 0)
     for batch in batches:
-        parts.append((batch.indices, *_ask(logits, batch, len(classes))))
+        asked = _ask(logits, batch, len(classes))
+        parts.append((batch.indices, *asked))
         bad.extend(batch.bad)
-        done += len(batch.indices)
+        done = _with(done, asked[4])
         if progress is not None:
-            progress(done)
+            progress(done.pictures)
+        if running is not None:
+            running(done)
     found = gather((parts, bad))
     parts, bad = ([one for here in found for one in here[0]], [one for here in found for one in here[1]])
     if not parts:
@@ -222,6 +245,12 @@ def evaluate(
     assert (np.diff(columns[0][order]) > 0).all(), "a picture came twice"
     bad.sort(key=lambda picture: picture.index)
     return Evaluation(tuple(classes), tuple(bad), *(column[order] for column in columns))
+
+
+def _with(before: Running, ranks: Ints) -> Running:
+    """One batch more, with how many classes came before the true one of each picture."""
+    correct, top5 = int((ranks == 0).sum()), int(((ranks != BAD) & (ranks < 5)).sum())
+    return Running(before.step + 1, before.pictures + len(ranks), before.correct + correct, before.top5 + top5)
 
 
 def _ask(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from vitrail.bundle.write import tools
+from vitrail.engines.levels import engine_of, meaning
 from vitrail.engines.opened import Bundle
 from vitrail.errors import SystemFault, UsageError
 from vitrail.evaluation.speed import ROUNDS, WARM, Ratio, in_turns, ratio
@@ -23,7 +24,7 @@ LONGEST = 600.0  # seconds for the first answer of a fresh process
 
 @dataclass(frozen=True)
 class Timed:
-    """One model on one engine at one batch size.
+    """One model on one engine at one batch size. level: how far the engine may rewrite, None for its own.
 
     first_s, peak_bytes: of a fresh process, from its start of vitrail to its first answer. faster: than the first model
     at this batch size, None for that one itself.
@@ -39,6 +40,7 @@ class Timed:
     first_s: float
     peak_bytes: int
     faster: Ratio | None
+    level: int | None = None
 
     @property
     def images_per_s(self) -> float:
@@ -48,17 +50,19 @@ class Timed:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What was timed, in the order of the batch sizes, and on what."""
+    """What was timed, in the order of the batch sizes, and on what. levels: what each asked for meant, by engine."""
 
     rows: tuple[Timed, ...]
     rounds: int
     machine: dict[str, object]
     versions: dict[str, str]
+    levels: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The result in plain values."""
         rows = [{**asdict(row), "images_per_s": row.images_per_s} for row in self.rows]
-        return {"rows": rows, "rounds": self.rounds, "machine": self.machine, "versions": self.versions}
+        levels = {"levels": dict(self.levels)} if self.levels else {}
+        return {"rows": rows, "rounds": self.rounds, **levels, "machine": self.machine, "versions": self.versions}
 
 
 def benchmark(
@@ -68,32 +72,43 @@ def benchmark(
     batches: Sequence[int] = (1,),
     rounds: int = ROUNDS,
     threads: int | None = None,
+    levels: Sequence[int | None] = (None,),
 ) -> BenchmarkResult:
     """Time every model on every engine at every batch size; in each round each has its turn, after ten warm-up rounds.
 
-    threads: of the engines; None takes every core. UsageError V007 for numbers below 1 or a model twice.
+    threads: of the engines; None takes every core. levels: of `engines.levels`; None leaves an engine its own.
+    UsageError V007 for numbers below 1, a model twice, or an engine without such a level.
     """
-    if not models or not engines or not batches or min(rounds, *batches, 1 if threads is None else threads) < 1:
+    if not all((models, engines, batches, levels)) or min(rounds, *batches, 1 if threads is None else threads) < 1:
         raise UsageError("V007", "a benchmark takes models, engines, and numbers from 1", hint="give at least one each")
-    asked = [(str(model), engine) for model in models for engine in engines]
+    asked = [(str(model), engine, level) for model in models for engine in engines for level in levels]
     if len({*asked}) < len(asked) or len({*batches}) < len(batches):
-        raise UsageError("V007", "a model, an engine or a batch size stands twice", hint="name each once")
-    opened = [(name, ready(name, engine, threads)) for name, engine in asked]
+        raise UsageError("V007", "a model, an engine, a level or a batch size stands twice", hint="name each once")
+    opened = [(*one, ready(one[0], one[1], threads, one[2])) for one in asked]
     rows: list[Timed] = []
     for batch in batches:
-        times = in_turns([model for _, model in opened], batch=batch, rounds=rounds, warm=WARM)
-        for (name, model), seconds in zip(opened, times, strict=True):
-            engine = model.engine if isinstance(model, Bundle) else "torch"
-            first_s, peak = _first_answer(name, engine if isinstance(model, Bundle) else "auto", batch, threads)
+        times = in_turns([model for *_, model in opened], batch=batch, rounds=rounds, warm=WARM)
+        for (name, engine, level, model), seconds in zip(opened, times, strict=True):
+            if engine == "auto" or not isinstance(model, Bundle):
+                engine = engine_of(model)
+            named = engine if isinstance(model, Bundle) else "auto"
+            first_s, peak = _first_answer(name, named, batch, threads, -1 if level is None else level)
             p50, p90, p99 = np.percentile(seconds, [50, 90, 99]).tolist()
             faster = None if seconds is times[0] else ratio(times[0], seconds)
-            rows.append(Timed(name, engine, batch, p50, p90, p99, float(np.mean(seconds)), first_s, peak, faster))
+            mean_s = float(np.mean(seconds))
+            rows.append(Timed(name, engine, batch, p50, p90, p99, mean_s, first_s, peak, faster, level))
     machine: dict[str, object] = {"processor": cpu_name(), "cores": cores(), "threads": threads or cores()}
-    return BenchmarkResult(tuple(rows), rounds, machine, tools(("numpy", "onnxruntime", "openvino", "torch")))
+    meant = {
+        f"{engine_of(model)} {level}": meaning(engine_of(model), level)
+        for *_, level, model in opened
+        if level is not None
+    }
+    return BenchmarkResult(tuple(rows), rounds, machine, tools(("numpy", "onnxruntime", "openvino", "torch")), meant)
 
 
-def _first_answer(model: str, engine: str, batch: int, threads: int | None) -> tuple[float, int]:
-    words = [sys.executable, "-m", "vitrail.verbs.first_answer", model, engine, str(batch), str(threads or 0)]
+def _first_answer(model: str, engine: str, batch: int, threads: int | None, level: int) -> tuple[float, int]:
+    numbers = [str(number) for number in (batch, threads or 0, level)]
+    words = [sys.executable, "-m", "vitrail.verbs.first_answer", model, engine, *numbers]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST, check=True)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:

@@ -19,7 +19,7 @@ from vitrail.data.sources.classes import natural
 from vitrail.data.sources.found import mapping
 from vitrail.disk import write_file
 from vitrail.errors import BundleError, DataError, RunError, UsageError
-from vitrail.evaluation.evaluate import ROW_FIELDS, Evaluation
+from vitrail.evaluation.evaluate import ROW_FIELDS, Evaluation, Running
 from vitrail.evaluation.evaluate import evaluate as measure
 from vitrail.opening import kind_of
 from vitrail.opening import open as open_model
@@ -74,13 +74,14 @@ def evaluate(
     engine: str = "auto",
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    running: Callable[[Running], None] | None = None,
 ) -> EvaluateResult:
     """Every picture of a source once through `model`; classes are matched by name.
 
     data: a source, or its settings (`Data(root=..., rename={...})`); for a run folder its own held-out pictures by
     default. part: `auto` takes the held-out pictures where the source has its own split or the model was trained on
     it, else all. device: of what torch runs, as `vitrail.open` takes it; a model that is open already stays where it
-    lies. progress: called with pictures done and pictures in all.
+    lies. progress: called with pictures done and pictures in all; running: with the answers so far.
     """
     opened = open_model(model, engine=engine, device=device) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
@@ -97,7 +98,7 @@ def evaluate(
     batches = evaluation_batches(source, indices, opened.policy, batch=batch, workers=2)
     total = len(indices)
     told = None if progress is None else (lambda done: progress(done, total))
-    evaluation = measure(opened.logits, batches, source.classes, progress=told)
+    evaluation = measure(opened.logits, batches, source.classes, progress=told, running=running)
     return EvaluateResult(source, part_taken, evaluation)
 
 
@@ -109,22 +110,38 @@ def evaluate_as(
     engine: str = "auto",
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    running: Callable[[Running], None] | None = None,
 ) -> EvaluateResult:
     """As `evaluate`, of the MODEL of an evaluation recipe, with its pictures prepared as the recipe says."""
+    path = recipe.weights.path
+    model: str | Classifier | Bundle = path
+    own = policy = None
+    if recipe.policy != PolicyChange():
+        opened = open_model(path, engine=engine, device=device)
+        own, policy = opened.policy, recipe.policy.of(opened.policy)
+        model = with_policy(opened, policy)
+    data = recipe.data if own is None else data_of(path, recipe.data)
+    result = evaluate(
+        model, data, part=part, batch=batch, engine=engine, device=device, progress=progress, running=running
+    )
+    return result if own is None or policy is None else prepared_as(result, policy, own)
+
+
+def with_policy(opened: Classifier | Bundle, policy: Policy) -> Classifier | Bundle:
+    """The model with its pictures prepared by another policy. UsageError V007 where the graph normalises by its own."""
     from vitrail.engines.opened import Bundle
 
-    path = recipe.weights.path
-    if recipe.policy == PolicyChange():
-        return evaluate(path, recipe.data, part=part, batch=batch, engine=engine, device=device, progress=progress)
-    opened = open_model(path, engine=engine, device=device)
-    policy = recipe.policy.of(opened.policy)
-    model: Classifier | Bundle
+    own = opened.policy
     if isinstance(opened, Bundle):
-        model = replace(opened, manifest=replace(opened.manifest, policy=policy))
-    else:
-        model = replace(opened, policy=policy)
-    result = evaluate(model, data_of(path, recipe.data), part=part, batch=batch, progress=progress)
-    return prepared_as(result, policy, opened.policy)
+        if opened.takes == "pixels" and (policy.mean, policy.std) != (own.mean, own.std):
+            raise UsageError(
+                "V007",
+                "policy.mean and policy.std lie inside a graph that takes pixels",
+                evidence=[f"mean {list(own.mean)}, std {list(own.std)}"],
+                hint="leave them out, or take an engine whose graph takes images: `vitrail export MODEL`",
+            )
+        return replace(opened, manifest=replace(opened.manifest, policy=policy))
+    return replace(opened, policy=policy)
 
 
 def prepared_as(result: EvaluateResult, policy: Policy, own: Policy) -> EvaluateResult:

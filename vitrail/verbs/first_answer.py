@@ -1,4 +1,4 @@
-"""The first answer of a fresh process:  python -m vitrail.verbs.first_answer MODEL ENGINE BATCH THREADS
+"""The first answer of a fresh process:  python -m vitrail.verbs.first_answer MODEL ENGINE BATCH THREADS LEVEL
 
 Prints JSON: seconds from here to the answer, the model opened on the way, and the peak of the process's memory.
 """
@@ -17,29 +17,36 @@ from typing import TYPE_CHECKING  # noqa: E402
 
 import numpy as np  # noqa: E402
 
+from vitrail.engines.levels import at_level  # noqa: E402
 from vitrail.engines.opened import Bundle  # noqa: E402
+from vitrail.engines.table import ENGINES  # noqa: E402
 from vitrail.opening import open as open_model  # noqa: E402
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
 
 
-def ready(model: str, engine: str, threads: int | None) -> Classifier | Bundle:
-    """The model on an engine that computes on so many threads; None leaves the engine its own number."""
+def ready(model: str, engine: str, threads: int | None, level: int | None = None) -> Classifier | Bundle:
+    """The model on an engine that computes on so many threads, at a level; None leaves the engine its own."""
+    opened = _threaded(model, engine, threads)
+    return opened if level is None else at_level(opened, level, threads=threads)
+
+
+def _threaded(model: str, engine: str, threads: int | None) -> Classifier | Bundle:
     opened = open_model(model, engine=engine)
     if threads is None:
         return opened
-    if isinstance(opened, Bundle) and opened.engine != "torch":
-        return open_model(model, engine=opened.engine, threads=threads)
+    if isinstance(opened, Bundle) and ENGINES[opened.engine].package != "torch":
+        return open_model(model, engine=opened.engine if engine == "auto" else engine, threads=threads)
     import torch
 
     torch.set_num_threads(threads)
     return opened
 
 
-def main(model: str, engine: str, batch: str, threads: str) -> None:
-    """Open, answer once, tell."""
-    opened = ready(model, engine, int(threads) or None)
+def main(model: str, engine: str, batch: str, threads: str, level: str) -> None:
+    """Open, answer once, tell. threads 0, level -1: the engine's own."""
+    opened = ready(model, engine, int(threads) or None, None if level == "-1" else int(level))
     policy = opened.policy
     opened.logits(policy.normalise(np.zeros((int(batch), *policy.size, policy.channels), np.uint8)))
     seconds = time.monotonic() - BEGAN

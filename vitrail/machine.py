@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,10 +206,8 @@ def fastest(ways: Mapping[str, Callable[[], None]], question: str) -> str:
     """
     if len(ways) == 1:
         return next(iter(ways))
-    key = hashlib.sha256(f"{cpu_name()}|{cores()}|{question}|{sorted(ways)}".encode()).hexdigest()[:24]
-    known = _remembered()
-    if known.get(key) in ways:
-        return known[key]
+    if (found := remembered(ways, question)) is not None:
+        return found
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 1):
         for name, way in ways.items():
@@ -218,8 +216,18 @@ def fastest(ways: Mapping[str, Callable[[], None]], question: str) -> str:
             if turn > 0:
                 times[name].append(time.perf_counter() - start)
     best = min(times, key=lambda name: statistics.median(times[name]))
-    _remember({**known, key: best})
+    _remember({**_remembered(), _key(ways, question): best})
     return best
+
+
+def remembered(ways: Collection[str], question: str) -> str | None:
+    """Which of these ways `fastest` once found under `question` on this machine."""
+    found = _remembered().get(_key(ways, question))
+    return found if found in ways else None
+
+
+def _key(ways: Collection[str], question: str) -> str:
+    return hashlib.sha256(f"{cpu_name()}|{cores()}|{question}|{sorted(ways)}".encode()).hexdigest()[:24]
 
 
 def _remembered() -> dict[str, str]:

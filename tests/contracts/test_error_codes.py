@@ -160,7 +160,9 @@ def _program_from_elsewhere(run: Path) -> object:
 
     out = run / "program"
     vitrail.export(run, out, format="torchscript")
-    for path in trust.made_here().iterdir():
+    folder = trust.made_here()
+    assert folder is not None
+    for path in folder.iterdir():
         path.unlink()
     return open_bundle(out, engine="torchscript")
 

@@ -33,7 +33,7 @@ def picture(index: int) -> np.ndarray:
 PICTURES = Pictures("memory", 9, picture, lambda index: f"{index}.png", "the same nine")
 PLAIN = {
     "model": "sums", "engine": "sums", "graph": "", "device": "cpu", "policy": Sums.policy.to_json(),
-    "source": "the same nine", "pictures": 9, "top": 2, "batch": 2, "shard_rows": 4, "format": "csv", "vitrail": "0",
+    "source": "the same nine", "pictures": 9, "top": 2, "batch": 2, "shard_rows": 4, "format": "csv", "versions": {},
 }  # fmt: skip
 JOB = Job(**PLAIN)
 

@@ -12,6 +12,7 @@ Takes = Literal["images", "pixels"]
 TAKES: tuple[Takes, ...] = get_args(Takes)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)  # in the order in which a bundle's graphs are preferred
 INPUT, OUTPUT = "images", "logits"
+MAX_BATCH = 1 << 16  # of a fixed one
 
 
 class Format(NamedTuple):
@@ -52,6 +53,6 @@ def check_form(format: str, form: Form) -> Format:
         raise UsageError(
             "V007", f"{format} is not written in {form.precision}", hint=f"it can be: {', '.join(row.precisions)}"
         )
-    if form.batch is not None and form.batch < 1:
-        raise UsageError("V007", f"batch {form.batch} is below 1", hint="give batch 1 or more, or leave it free")
+    if form.batch is not None and not 1 <= form.batch <= MAX_BATCH:
+        raise UsageError("V007", f"batch {form.batch} is not 1 to {MAX_BATCH:,}", hint="give another, or leave it free")
     return row

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vitrail.bundle.formats import PRECISIONS, TAKES
+from vitrail.bundle.formats import MAX_BATCH, PRECISIONS, TAKES
 from vitrail.bundle.values import canonical, parse, plain, refused, take
 from vitrail.disk import sha256_bytes
 from vitrail.formats.stored import Tensors
@@ -30,7 +30,6 @@ MAX_FILE_BYTES = 64 << 30
 MAX_CLASSES = 1 << 20
 MAX_IMAGE = 4096
 MAX_TEXT = 200
-MAX_BATCH = 1 << 16
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})")
@@ -311,3 +310,6 @@ def _check_files(manifest: Manifest) -> None:
     for name, engine in manifest.engines.items():
         if not _ENGINE.fullmatch(name) or engine.file not in manifest.files:
             raise refused(f"the engine `{name[:80]}` has no file in the bundle")
+        form = f"{engine.format}-{engine.precision}"
+        if name != form and not name.startswith(f"{form}-"):  # or it could stand for another in `--engine`
+            raise refused(f"the engine `{name[:80]}` is of {form[:80]}, and must be called so")

@@ -48,28 +48,35 @@ def asked(word: str, manifest: Manifest) -> Asked:
 
 
 def choices(opened: Opened, wanted: Asked) -> list[Way]:
-    """The ways to run a bundle on an engine; for `auto` those that compute the same as exactly, on what is installed.
+    """The ways to run a bundle on an engine; for `auto` those that compute the most exact of what the bundle holds.
 
-    Programs are among them where they are trusted, the weights where there is no graph. BundleError V504 where there is
-    no way, V509 for a program that is asked for by name and not trusted.
+    Of these, graphs go before the weights; programs are among them where they are trusted, machine code never, as it
+    may be another processor's. BundleError V504 where there is no way, V509 where programs alone are left and none is
+    trusted; UsageError V003 where nothing that the ways stand on is installed.
     """
     manifest = opened.manifest
     if wanted.engine != "auto":
         ways = _ways(manifest, wanted)
         if not ways:
             raise _none(opened, wanted)
-        if ways[0].graph is not None and ENGINES[wanted.engine].program:
-            file = manifest.engines[ways[0].graph].file
-            check(file, opened.file(file).entry.sha256)
+        _refuse_untrusted(opened, ways[0])
         return ways[:1]
     ways = [way for name in ENGINES for way in _ways(manifest, wanted._replace(engine=name))[:1]]
-    ways = [way for way in ways if _may_run(opened, way)]
     if not ways:
         raise _none(opened, wanted)
-    ways = [way for way in ways if installed(way.engine)] or ways[:1]
-    ways = [way for way in ways if way.graph is not None] or ways
     best = min(_rank(manifest, way) for way in ways)
-    return [way for way in ways if _rank(manifest, way) == best]
+    exact = [way for way in ways if _rank(manifest, way) == best]
+    ready = [way for way in exact if installed(way.engine) and not ENGINES[way.engine].native and _may_run(opened, way)]
+    if not ready:
+        _refuse_untrusted(opened, exact[0])
+        return exact[:1]
+    return [way for way in ready if way.graph is not None] or ready
+
+
+def _refuse_untrusted(opened: Opened, way: Way) -> None:
+    if way.graph is not None and ENGINES[way.engine].program:
+        file = opened.manifest.engines[way.graph].file
+        check(file, opened.file(file).entry.sha256)
 
 
 def _ways(manifest: Manifest, wanted: Asked) -> list[Way]:

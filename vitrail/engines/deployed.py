@@ -50,7 +50,12 @@ def deployed(source: Classifier, form: Form, *, attention: AttentionPath) -> Dep
 
 def example(source: Classifier, form: Form) -> Tensor:
     """Zeros of what the graph takes; two pictures where the batch is free, as one would be taken for a constant."""
-    count, channels, size = form.batch or 2, source.policy.channels, source.policy.size
+    return zeros(form, source.policy.channels, source.policy.size)
+
+
+def zeros(form: Form, channels: int, size: tuple[int, int]) -> Tensor:
+    """Zeros of what a graph of that form takes, for pictures of size (height, width)."""
+    count = form.batch or 2
     if form.takes == "pixels":
         return torch.zeros(count, *size, channels, dtype=torch.uint8)
     return torch.zeros(count, channels, *size)

@@ -14,12 +14,14 @@ from vitrail.bundle.formats import FORMATS, Form
 from vitrail.bundle.manifest import Engine
 from vitrail.bundle.read import OpenFile
 from vitrail.engines.facts import DECIDED, facts, norm_eps, said, wanted
-from vitrail.engines.graph import Far
+from vitrail.engines.graph import Far, damaged
 from vitrail.engines.table import Runner, Said, Written
 from vitrail.errors import BundleError
 from vitrail.models.configs import ModelConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vitrail.models.classifier import Classifier
 
 
@@ -52,7 +54,7 @@ def form_of(entry: Engine) -> Form:
 
 
 def write(source: Classifier, format: str, form: Form) -> Written:
-    """The classifier's network in a format that `table.check_form` allows. Errors as each format's own `write`."""
+    """The classifier's network in a format that `check_form` of `bundle.formats` allows. Errors as its own `write`."""
     about: dict[str, object] = {
         "classes": list(source.classes),
         "policy": source.policy.to_json(),
@@ -66,13 +68,14 @@ def write(source: Classifier, format: str, form: Form) -> Written:
     if format in ("torch-export", "aoti"):
         from vitrail.engines import torch_export
 
-        made = torch_export.write if format == "torch-export" else torch_export.write_compiled
-        return made(source, form, about=about)
+        compiled = format == "aoti"
+        return torch_export.write_compiled(source, form) if compiled else torch_export.write(source, form, about=about)
     from vitrail.engines import onnx
     from vitrail.engines.deployed import deployed
 
     computed = form if format == "onnx" else Form("fp32", form.takes, form.batch)
-    network = deployed(source, computed, attention="explicit")
+    plain = computed.precision == "fp32" and computed.takes == "images"  # the weights keep their names then
+    network = source.module if plain else deployed(source, computed, attention="explicit")
     image = (source.policy.channels, *source.policy.size)
     data = onnx.write(network, classes=source.classes, image=image, form=computed)
     if format == "openvino":
@@ -90,8 +93,9 @@ def open(
 
     once: for a few answers, where an engine can be ready sooner for them. level: of `engines.levels`, on ONNX Runtime.
 
-    BundleError V502 unless the graph itself says what the manifest says of it and of the network that it holds; V505
-    when it is refused; UsageError V007 for a precision that this machine does not compute in.
+    BundleError V502 unless the graph itself says what the manifest says of it and of the network that it holds (machine
+    code says nothing of itself); V505 when it is refused; UsageError V007 for a precision that this machine does not
+    compute in.
     """
     assert level is None or engine == "onnx", f"{engine} has no levels"
     if graph.entry.format == "onnx":
@@ -112,6 +116,7 @@ def _of_onnx(
     large = file is not None and file.large
     data: bytes | Path = file.path() if file is not None and large else graph.read(graph.entry.file)
     checked = onnx.check(data if isinstance(data, bytes) else _far(file), graph.form)
+    _check_columns(graph, checked.outputs[0].shape[1])
     if engine == "onnx":
         runner = onnx.open(data, threads=threads, checked=checked, once=once, level=level)
     else:
@@ -133,17 +138,39 @@ def _opened(graph: Stored, threads: int | None) -> tuple[Runner, Said | None]:
     if graph.entry.format == "torchscript":
         from vitrail.engines import torchscript
 
-        runner, about = torchscript.open(data)
-        names = about.get("classes")
-        return runner, Said(dict(graph.entry.facts), tuple(map(str, names)) if isinstance(names, list) else ())
-    if graph.entry.format in ("torch-export", "aoti"):
+        return _seen(graph, *torchscript.open(data))
+    if graph.entry.format == "torch-export":
         from vitrail.engines import torch_export
 
-        return (torch_export.open if graph.entry.format == "torch-export" else torch_export.open_compiled)(data), None
+        return _seen(graph, *torch_export.open(data))
+    if graph.entry.format == "aoti":
+        from vitrail.engines import torch_export
+
+        return torch_export.open_compiled(data), None  # machine code says nothing of itself
     from vitrail.engines import openvino
 
     assert graph.entry.format == "openvino", graph.entry.format
-    return openvino.open_ir((data, graph.read(graph.beside(openvino.BIN))), form, threads=threads)
+    files = data, graph.read(graph.beside(openvino.BIN))
+    runner, words, columns = openvino.open_ir(files, form, threads=threads)
+    _check_columns(graph, columns)
+    return runner, words
+
+
+def _seen(graph: Stored, runner: Runner, program: Callable[[Tensor], Tensor], names: object) -> tuple[Runner, Said]:
+    """What a program shows of itself when it runs once, and the classes that travel in it."""
+    from vitrail.engines.deployed import zeros
+    from vitrail.engines.torch import seen
+
+    images = zeros(graph.form, graph.config.channels, graph.config.image_size)
+    columns: list[int] = []
+    facts_seen = seen(lambda given: columns.append(program(given).shape[-1]), images)
+    _check_columns(graph, columns[0])
+    return runner, Said(dict(facts_seen), tuple(map(str, names)) if isinstance(names, list) else ())
+
+
+def _check_columns(graph: Stored, columns: object) -> None:
+    if columns != len(graph.classes):
+        raise damaged(f"it gives {columns} logits for {len(graph.classes)} classes")
 
 
 def check_said(graph: Stored, words: Said) -> None:

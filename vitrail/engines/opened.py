@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,10 @@ from vitrail.bundle.write import tools
 from vitrail.engines import graphs
 from vitrail.engines.choice import Way, asked, choices
 from vitrail.engines.table import ENGINES, Runner, need
-from vitrail.errors import BundleError, UsageError
+from vitrail.errors import BundleError, UsageError, VitrailError
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Tensors
-from vitrail.machine import fastest
+from vitrail.machine import fastest, remembered
 from vitrail.pictures.decode import Picture
 from vitrail.pictures.policy import Policy
 from vitrail.pictures.predict import Failed, Prediction, given, predict
@@ -65,7 +65,7 @@ class Bundle:
     @property
     def takes(self) -> Takes:
         """What the graph takes: normalised `images`, or `pixels` of 8 bits."""
-        return "images" if self.graph is None else graphs.form_of(self.manifest.engines[self.graph]).takes
+        return _takes(self.manifest, self.graph)
 
     def logits(self, batch: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (B, K) of normalised pictures (B, C, H, W), or of pixels (B, H, W, C) of 8 bits."""
@@ -105,13 +105,15 @@ def open_bundle(
         ways = ways[:1] if once else ways
         for way in ways:
             need(ENGINES[way.engine].package, ENGINES[way.engine].extra)
-        if threads is not None and ENGINES[ways[0].engine].package == "torch":
+        if threads is not None:
+            ways = [way for way in ways if ENGINES[way.engine].package != "torch"]
+        if not ways:
             raise UsageError(
                 "V007", "torch takes no threads of one bundle's own", hint=f"torch.set_num_threads({threads})"
             )
-        runners = {way: _runner(opened, way, threads=threads, device=device, once=once) for way in ways}
-        taken = ways[0] if len(ways) == 1 else _soonest(opened, runners, threads)
-        return Bundle(folder, opened.manifest, taken.engine, taken.graph, runners[taken])
+        ready = partial(_runner, opened, threads=threads, device=device, once=once)
+        taken, runner = (ways[0], ready(ways[0])) if len(ways) == 1 else _soonest(opened, ways, ready, threads)
+        return Bundle(folder, opened.manifest, taken.engine, taken.graph, runner)
 
 
 def bundle_classifier(folder: Path) -> Classifier:
@@ -129,19 +131,41 @@ def bundle_classifier(folder: Path) -> Classifier:
         return classifier(_described(opened.manifest), _weights(opened))
 
 
-def _soonest(opened: Opened, runners: Mapping[Way, Runner], threads: int | None) -> Way:
-    """The way that answers soonest for one picture on this machine; asked once for each bundle."""
-    policy, manifest = opened.manifest.policy, opened.manifest
-    black = np.zeros((1, *policy.size, policy.channels), np.uint8)
-    ways: dict[str, Callable[[], None]] = {}
-    for way, runner in runners.items():
-        takes = "images" if way.graph is None else manifest.engines[way.graph].takes
-        batch = black if takes == "pixels" else policy.normalise(black)
-        ways[way.engine] = partial(_answer, runner, batch)
-    versions = tools(sorted({ENGINES[way.engine].package for way in runners}))
-    name = fastest(ways, f"engine {manifest.digest} {sorted(versions.items())} {threads}")
-    LOG.info("%s answers soonest of %s on this machine", name, ", ".join(ways))
-    return next(way for way in runners if way.engine == name)
+def _soonest(
+    opened: Opened, ways: Sequence[Way], ready: Callable[[Way], Runner], threads: int | None
+) -> tuple[Way, Runner]:
+    """The way that answers soonest for one picture on this machine, asked once for each bundle; and its runner.
+
+    A way that refuses is passed over with a line; the last one's error is raised where all do.
+    """
+    manifest = opened.manifest
+    named = {way.engine: way for way in ways}
+    versions = tools(sorted({ENGINES[name].package for name in named}))
+    question = f"engine {manifest.digest} {sorted(versions.items())} {threads}"
+    if (known := remembered(named, question)) is not None:
+        return named[known], ready(named[known])
+    runners: dict[str, Runner] = {}
+    refused: VitrailError | None = None
+    for name, way in named.items():
+        try:
+            runners[name] = ready(way)
+        except VitrailError as error:
+            LOG.warning("%s is passed over: %s", name, error.what)
+            refused = error
+    if refused is not None and not runners:
+        raise refused
+    black = np.zeros((1, *manifest.policy.size, manifest.policy.channels), np.uint8)
+    asked_for = {
+        name: partial(_answer, runner, given(black, _takes(manifest, named[name].graph), manifest.policy))
+        for name, runner in runners.items()
+    }
+    name = fastest(asked_for, question)
+    LOG.info("%s answers soonest of %s on this machine", name, ", ".join(runners))
+    return named[name], runners[name]
+
+
+def _takes(manifest: Manifest, graph: str | None) -> Takes:
+    return "images" if graph is None else graphs.form_of(manifest.engines[graph]).takes
 
 
 def _answer(runner: Runner, batch: NDArray[np.generic]) -> None:

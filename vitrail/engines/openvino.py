@@ -75,17 +75,21 @@ def open(data: bytes | Path, *, threads: int | None = None, checked: Graph | Non
     return _compiled(_read(data, None), "fp32", threads)
 
 
-def open_ir(files: tuple[bytes, bytes], form: Form, *, threads: int | None = None) -> tuple[Runner, Said]:
-    """An IR, as XML and weights, ready to run on the CPU in the form's precision, and what it says of itself.
+def open_ir(files: tuple[bytes, bytes], form: Form, *, threads: int | None = None) -> tuple[Runner, Said, int]:
+    """An IR, as XML and weights, ready to run on the CPU in the form's precision, what it says of itself, and how many
+    logits it gives.
 
     threads: None takes every core. BundleError V505 when the graph is refused, by us or by the engine; UsageError V007
     when this processor does not compute in that precision, V003 without openvino.
     """
     need("openvino", EXTRA)
     model = _read(*files)
-    _check(model, form)
+    try:
+        columns = _check(model, form)
+    except RuntimeError as error:  # of shapes that OpenVINO cannot tell
+        raise _refused(error) from error
     said = Said(_facts(model), _classes(model))
-    return _compiled(model, form.precision, threads), said
+    return _compiled(model, form.precision, threads), said, columns
 
 
 def _tensor(data: bytes) -> Any:
@@ -136,9 +140,10 @@ def _refused(error: RuntimeError) -> BundleError:
     )
 
 
-def _check(model: Any, form: Form) -> None:
-    """BundleError V505 for other ends than the form's, an operator that is not in `KINDS`, or values beyond the limits,
-    as OpenVINO itself infers their shapes for a batch; before it is compiled.
+def _check(model: Any, form: Form) -> int:
+    """How many logits it gives, as OpenVINO itself infers the shapes for a batch; before it is compiled.
+
+    BundleError V505 for other ends than the form's, an operator that is not in `KINDS`, or values beyond the limits.
     """
     if foreign := sorted({op.get_type_name() for op in model.get_ops()} - KINDS):
         raise damaged(f"the operator `{foreign[0][:40]}` is not on the list of allowed ones")
@@ -149,13 +154,11 @@ def _check(model: Any, form: Form) -> None:
     if len(shape) != 4 or (shape[0].is_static and shape[0].get_length()) != (form.batch or False):
         raise damaged(f"its input has the shape {shape}")
     model = model.clone()  # shapes of a fixed batch fold into constants what is free
-    try:
-        model.reshape({INPUT: [form.batch or BATCH, *(side.get_length() for side in list(shape)[1:])]})
-    except RuntimeError as error:
-        raise _refused(error) from error
+    model.reshape({INPUT: [form.batch or BATCH, *(side.get_length() for side in list(shape)[1:])]})
     sizes = [int(np.prod(out.get_shape(), dtype=np.float64)) for op in model.get_ops() for out in op.outputs()]
     if max(sizes) > LARGEST or sum(sizes) > TOTAL:
         raise damaged("a value in it exceeds the memory allowed")
+    return int(model.output(0).get_shape()[-1])
 
 
 def _classes(model: Any) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ class Row(NamedTuple):
     extra: str
     formats: tuple[str, ...]  # of `engines` in the manifest; () runs the weights themselves
     program: bool = False  # what it opens is code, not data
+    native: bool = False  # machine code, of one kind of processor
 
 
 ENGINES: dict[str, Row] = {
@@ -38,7 +39,7 @@ ENGINES: dict[str, Row] = {
     "torch":        Row("torch",       "train",    ()),
     "torchscript":  Row("torch",       "train",    ("torchscript",), program=True),
     "torch-export": Row("torch",       "train",    ("torch-export",), program=True),
-    "aoti":         Row("torch",       "train",    ("aoti",), program=True),
+    "aoti":         Row("torch",       "train",    ("aoti",), program=True, native=True),
 }  # fmt: skip
 
 

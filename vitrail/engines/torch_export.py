@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -22,6 +23,7 @@ from vitrail.errors import BundleError, SystemFault
 from vitrail.models.classifier import Classifier
 
 FILE = "model.pt2"
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 LARGEST_BATCH = 1024  # of a free batch: the exporter wants a range
 _PLACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
 OPERATIONS = frozenset(
@@ -51,7 +53,7 @@ def write(source: Classifier, form: Form, *, about: dict[str, object]) -> Writte
     return Written({FILE: buffer.getvalue()}, dict(seen(program.module(), example(source, form))))
 
 
-def write_compiled(source: Classifier, form: Form, *, about: dict[str, object]) -> Written:
+def write_compiled(source: Classifier, form: Form) -> Written:
     """The network compiled for this processor, as a `.pt2` archive of AOTInductor. A C++ compiler must be there.
 
     It holds machine code: another processor may not be able to run it. Two compilations differ in their bytes.
@@ -60,6 +62,8 @@ def write_compiled(source: Classifier, form: Form, *, about: dict[str, object]) 
     program = _exported(source, form)
     with tempfile.TemporaryDirectory() as place, _quiet():
         path = Path(place) / FILE
+        before = os.environ.get(_CACHE)
+        os.environ[_CACHE] = place  # else what the compiler made stays in the system's temporary folder
         try:
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
         except Exception as error:  # the compiler's own exceptions are of many kinds, none of them public
@@ -68,6 +72,10 @@ def write_compiled(source: Classifier, form: Form, *, about: dict[str, object]) 
                 f"AOTInductor cannot compile the network: {str(error).strip().splitlines()[0][:200]}",
                 hint="install a C++ compiler (Debian: apt install g++), or export another format",
             ) from error
+        finally:
+            os.environ.pop(_CACHE)
+            if before is not None:
+                os.environ[_CACHE] = before
         data = path.read_bytes()
     return Written({FILE: data}, dict(seen(program.module(), example(source, form))))
 
@@ -97,25 +105,28 @@ class _Program:
         self._call = call
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        parts = (batch[at : at + LARGEST_BATCH] for at in range(0, len(batch), LARGEST_BATCH))
         with torch.inference_mode():
-            out: NDArray[np.float32] = self._call(torch.from_numpy(np.ascontiguousarray(batch))).numpy()
-        return out
+            return np.concatenate([self._call(torch.from_numpy(np.ascontiguousarray(part))).numpy() for part in parts])
 
 
-def open(data: bytes) -> Runner:
-    """The graph ready to run. Run it only if trusted.
+def open(data: bytes) -> tuple[Runner, Any, object]:
+    """The graph ready to run, the program itself, and the classes that it names. Run it only if trusted.
 
     BundleError V505 when it cannot be read, or holds an operation that no network of ours has.
     """
+    said = {ABOUT: ""}
     try:
         with _quiet():
-            program = torch.export.load(io.BytesIO(data))
+            program = torch.export.load(io.BytesIO(data), extra_files=said)
+            about = json.loads(said[ABOUT] or "{}")
     except Exception as error:  # whatever the many readers inside raise on damaged bytes
         raise refused(f"torch {torch.__version__} cannot open it", str(error)) from error
     called = {_name(node.target) for node in program.graph.nodes if node.op == "call_function"}
     if foreign := sorted(called - OPERATIONS - {"getitem"}):
         raise refused(f"the operation `{foreign[0]}` is not on the list of allowed ones", "")
-    return _Program(program.module())
+    module = program.module()
+    return _Program(module), module, about.get("classes") if isinstance(about, dict) else None
 
 
 def open_compiled(data: bytes) -> Runner:

@@ -105,8 +105,8 @@ class _Script:
         return out
 
 
-def open(data: bytes) -> tuple[Runner, dict[str, object]]:
-    """The program ready to run, and what it says about itself ({} for one that is not ours). Run it only if trusted.
+def open(data: bytes) -> tuple[Runner, Any, object]:
+    """The program ready to run, the program itself, and the classes that it names. Run it only if trusted.
 
     BundleError V505 when it cannot be read, or holds an operation that no network of ours has.
     """
@@ -119,11 +119,11 @@ def open(data: bytes) -> tuple[Runner, dict[str, object]]:
         raise refused(f"torch {torch.__version__} cannot open it", str(error)) from error
     if foreign := sorted(_operations(module) - OPERATIONS):
         raise refused(f"the operation `{foreign[0]}` is not on the list of allowed ones", "")
-    return _Script(module), about if isinstance(about, dict) else {}
+    return _Script(module), module, about.get("classes") if isinstance(about, dict) else None
 
 
 def _operations(module: Any) -> set[str]:
-    """Every operation of the program, of all its methods and of what they branch to."""
+    """Every operation that an answer takes, with what it branches to."""
     found: set[str] = set()
     waiting = [module.inlined_graph]
     while waiting:

@@ -18,17 +18,25 @@ from vitrail.errors import BundleError, SystemFault
 _TRUSTING: ContextVar[bool] = ContextVar("trusting", default=False)
 
 
-def made_here() -> Path:
-    """The folder with an empty file for each program that was made here: `$XDG_STATE_HOME/vitrail/made-here`."""
+def made_here() -> Path | None:
+    """The folder with an empty file for each program that was made here: `$XDG_STATE_HOME/vitrail/made-here`.
+
+    None for a user without a home.
+    """
     home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "vitrail" / "made-here"
+    try:
+        return (Path(home) if home else Path.home() / ".local" / "state") / "vitrail" / "made-here"
+    except RuntimeError:
+        return None
 
 
 def remember(sha256: str) -> bool:
     """Note that the program with this hash was made here; False where the home cannot be written to."""
+    if (folder := made_here()) is None:
+        return False
     try:
-        make_folder(made_here())
-        write_file(made_here() / sha256, b"")
+        make_folder(folder)
+        write_file(folder / sha256, b"")
     except SystemFault:
         return False
     return True
@@ -44,9 +52,15 @@ def trusting() -> Iterator[None]:
         _TRUSTING.reset(token)
 
 
+def all_trusted() -> bool:
+    """Whether `trusting` holds: what child processes must be told."""
+    return _TRUSTING.get()
+
+
 def trusted(sha256: str) -> bool:
     """Whether the program with this hash was made here, or is trusted all the same."""
-    return _TRUSTING.get() or (made_here() / sha256).is_file()
+    folder = made_here()
+    return all_trusted() or (folder is not None and (folder / sha256).is_file())
 
 
 def check(name: str, sha256: str) -> None:

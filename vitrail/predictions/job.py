@@ -34,7 +34,7 @@ class Job:
     model: SHA-256 of a bundle's manifest, or of the weights. engine: what computes, as `vitrail.open` takes it, of
     which graph, "" for weights, on which kind of device. policy: in plain values.
     pictures, source: how many there are, and their fingerprint. batch: pictures computed at a time, which decides the
-    last bits of a probability. vitrail: its version.
+    last bits of a probability. versions: of vitrail, and of what decodes and computes.
     """
 
     model: str
@@ -48,7 +48,7 @@ class Job:
     batch: int
     shard_rows: int
     format: Format
-    vitrail: str
+    versions: dict[str, str]
 
     @property
     def shards(self) -> int:

@@ -6,6 +6,7 @@ explains them leaves no gap beyond the gate. Nothing is said where none does.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrail.errors import PictureError, VitrailError
 from vitrail.evaluation.answers import CheckPicture, Logits
 from vitrail.pictures.predict import Model, probabilities
 from vitrail.proof.decoding_faults import of_decoding
 from vitrail.proof.faults import Fault, declared, of_pixels, prepared
 from vitrail.proof.fitted import of_statistics
 from vitrail.proof.network_faults import FEW, Network, of_numerics, of_tensors
+
+LOG = logging.getLogger("vitrail")
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
@@ -75,8 +79,15 @@ def evidence(causes: Sequence[Cause]) -> list[str]:
 
 
 def explained(measured: Measured, who: str = "the export") -> list[str]:
-    """The causes in one line, and how well each explains the gaps, in lines of their own; none where none is found."""
-    causes = diagnose(measured)
+    """The causes in one line, and how well each explains the gaps, in lines of their own; none where none is found.
+
+    What goes wrong in the search is a warning: it must not stand in the place of what the search was for.
+    """
+    try:
+        causes = diagnose(measured)
+    except (VitrailError, np.linalg.LinAlgError, MemoryError) as error:
+        LOG.warning("the cause could not be searched for: %s", error)
+        return []
     return [as_if(causes, who), *evidence(causes)] if causes else []
 
 
@@ -173,14 +184,20 @@ class _Search:
     def _left(self, fault: Fault) -> float:
         """What the mistake leaves of the gaps of the first pictures, as a share."""
         rows = self.rows[:FIRST]
-        images = self.plain[:FIRST] if fault.prepare is None else self._images(fault, rows)
+        try:
+            images = self.plain[:FIRST] if fault.prepare is None else self._images(fault, rows)
+        except PictureError:  # a picture that cannot be prepared so: it was not
+            return np.inf
         left = _size(self.network.ask(images, fault, exact=False) - self.found[rows])
         share = left / _size(self.measured.expected[rows] - self.found[rows])
         return share if np.isfinite(share) else np.inf
 
     def _held(self, fault: Fault) -> list[tuple[float, Cause]]:
         """The cause that the mistake is, with what it leaves of the gaps, if it leaves no gap beyond the gate."""
-        images = self.plain if fault.prepare is None else self._images(fault, self.rows)
+        try:
+            images = self.plain if fault.prepare is None else self._images(fault, self.rows)
+        except PictureError:
+            return []
         exact, found, expected = (
             self.network.ask(images, fault),
             self.found[self.rows],

@@ -32,12 +32,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the bundle lies, the engine's name in it, and the proof it passed."""
+    """Where the bundle lies, the graph's name in it, and the proof it passed; the graph itself, open and as bytes."""
 
     folder: Path
     engine: str
     manifest: Manifest
     proof: Proof
+    candidate: Candidate
+    program: bytes
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def export(
     classifier = in_float32(classifier)
     tensors = native_tensors(classifier.module)
     described = describe(classifier, tensors, licences or Licences())
-    _check_place(out, described)
+    _check_place(out, described, graph_name(format, form) if ENGINES[row.engine].native else None)
     written = graphs.write(classifier, format, form)
     name = graph_name(format, form)
     engine = Engine(
@@ -94,12 +97,14 @@ def export(
         batch=form.batch,
     )
     files = {f"engines/{name}/{file}": data for file, data in written.files.items()}
-    proof = _proven(classifier, Manifest.from_json(described.to_json()), engine, files, pictures)
-    if ENGINES[row.engine].program:
-        trust.remember(sha256_bytes(files[engine.file]))
+    candidate, proof = _proven(classifier, Manifest.from_json(described.to_json()), engine, files, pictures)
+    program = files[engine.file]
+    notes: tuple[str, ...] = ()
+    if ENGINES[row.engine].program and not trust.remember(sha256_bytes(program)):
+        notes = ("it cannot be noted that the program was made here: opening it will need --trust",)
     files |= {f"proof/{name}/report.json": proof.report(), f"proof/{name}/source.safetensors": proof.logits_file()}
     manifest = _write(out, described, (name, engine), files, tensors if with_weights else None)
-    return Exported(out, name, manifest, proof)
+    return Exported(out, name, manifest, proof, candidate, program, notes)
 
 
 def graph_name(format: str, form: Form) -> str:
@@ -114,8 +119,8 @@ def graph_name(format: str, form: Form) -> str:
 
 def _proven(
     source: Classifier, read_back: Manifest, engine: Engine, files: dict[str, bytes], pictures: Sequence[CheckPicture]
-) -> Proof:
-    """The proof of a graph that is opened as it will be from the bundle. OutsideBound V801 when it fails."""
+) -> tuple[Candidate, Proof]:
+    """A graph, opened, and its proof; it is opened as it will be from the bundle. OutsideBound V801 when it fails."""
     row = FORMATS[engine.format]
     stored = graphs.Stored(engine, read_back.config, read_back.classes, files.__getitem__)
     runner = graphs.open(stored, row.engine)
@@ -123,7 +128,7 @@ def _proven(
     candidate = Candidate(runner, read_back.policy, read_back.classes, stored.form.takes)
     proof = prove(source, candidate, pictures=pictures, precision=stored.form.precision, said=said)
     proof.raise_if_failed()
-    return proof
+    return candidate, proof
 
 
 def describe(classifier: Classifier, tensors: Tensors, licences: Licences) -> Manifest:
@@ -147,8 +152,8 @@ def _tools(names: Sequence[str]) -> dict[str, str]:
     return {"vitrail": __version__, **tools(names)}
 
 
-def _check_place(out: Path, described: Manifest) -> None:
-    """Refuse before the work what the writing would refuse after it."""
+def _check_place(out: Path, described: Manifest, once: str | None) -> None:
+    """Refuse before the work what the writing would refuse after it; `once`: a graph that is never written alike."""
     if not (out / NAME).exists():
         if out.is_symlink() or out.exists():
             raise UsageError("V006", f"`{out}` exists and is no bundle", hint="give another folder, or remove it first")
@@ -159,6 +164,8 @@ def _check_place(out: Path, described: Manifest) -> None:
         for name in ("weights_sha256", "config", "policy", "classes")
         if getattr(there, name) != getattr(described, name)
     ]
+    if once in there.engines:
+        raise BundleError("V506", f"`{out}` holds `{once}` already", hint="export to a new folder")
     if differences:
         raise BundleError(
             "V506",

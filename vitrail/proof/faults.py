@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.pictures.decode import Picture, Pixels, load
+from vitrail.pictures.decode import Picture, Pixels, load, name_of
+from vitrail.pictures.limits import MAX_PIXELS, beyond
 from vitrail.pictures.policy import CIFAR10, CIFAR100, FLOWERS102, HALF, IMAGENET, INTERPOLATIONS, MODES, Policy
 from vitrail.pictures.resize import resize
 
@@ -178,6 +179,8 @@ class Geometry:
         policy = self.policy
         pixels = load(picture, channels=policy.channels)
         resized = self.resized(pixels.shape[0], pixels.shape[1])
+        if max(math.prod(resized), pixels.shape[0] * resized[1]) > MAX_PIXELS:
+            raise beyond(name_of(picture), f"{resized[1]} x {resized[0]} pixels, the limit is {MAX_PIXELS}")
         kept = resize(pixels, resized, policy.interpolation)
         framed = np.empty((*policy.size, policy.channels), np.uint8)
         framed[:] = policy.bars

@@ -90,11 +90,12 @@ class Proof:
 
     def line(self) -> str:
         """The proof in one line."""
+        held = self.generated + self.encoded + self.given > self.undecided
         batches = ", ".join(map(str, self.batches))
         parts = [
             f"proof: max |dlogit| {self.max_dlogit:.1e} over {self.generated} + {self.encoded} + {self.given} pictures "
             f"at batch {batches}",
-            f"{self.decisions_changed} decisions changed",
+            f"{self.decisions_changed} decisions changed" if held else "no decision was held: it takes given pictures",
         ]
         if self.top1 is not None:
             parts.append(str(self.top1))

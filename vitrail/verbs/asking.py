@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vitrail import __version__
 from vitrail.bundle.manifest import weights_hash
+from vitrail.bundle.write import tools
 from vitrail.data.sources.unlabelled import Pictures, open_pictures
 from vitrail.errors import RunError, UsageError
 from vitrail.opening import kind_of
@@ -96,7 +97,7 @@ def asked_of(model: str | Path, data: str | Path, out: Path, how: Asking, ranks:
         batch=how.batch,
         shard_rows=how.shard_rows,
         format=how.format,
-        vitrail=__version__,
+        versions={"vitrail": __version__, **tools(("numpy", "pillow", "simplejpeg", _package(opened)))},
     )
     return Asked(opened, pictures, job)
 
@@ -134,6 +135,12 @@ def _identity(model: Classifier | Bundle) -> tuple[str, str, str, str]:
         return model.manifest.digest, model.engine, "", device
     precision = model.manifest.engines[model.graph].precision
     return model.manifest.digest, f"{model.engine}-{precision}", model.graph, device
+
+
+def _package(model: Classifier | Bundle) -> str:
+    from vitrail.engines import ENGINES, Bundle
+
+    return ENGINES[model.engine].package if isinstance(model, Bundle) else "torch"
 
 
 def agree(ranks: Ranks, job: Job) -> None:

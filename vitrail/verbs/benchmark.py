@@ -14,6 +14,7 @@ import numpy as np
 from vitrail.bundle.write import tools
 from vitrail.engines.levels import engine_of, meaning
 from vitrail.engines.opened import Bundle
+from vitrail.engines.trust import all_trusted
 from vitrail.errors import SystemFault, UsageError
 from vitrail.evaluation.speed import ROUNDS, WARM, Ratio, in_turns, ratio
 from vitrail.machine import cores, cpu_name
@@ -107,7 +108,7 @@ def benchmark(
 
 
 def _first_answer(model: str, engine: str, batch: int, threads: int | None, level: int) -> tuple[float, int]:
-    numbers = [str(number) for number in (batch, threads or 0, level)]
+    numbers = [str(number) for number in (batch, threads or 0, level, int(all_trusted()))]
     words = [sys.executable, "-m", "vitrail.verbs.first_answer", model, engine, *numbers]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST, check=True)

@@ -16,9 +16,10 @@ from vitrail.bundle.formats import Form, check_form
 from vitrail.bundle.manifest import File
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
-from vitrail.disk import write_file
+from vitrail.disk import sha256_bytes, sha256_file, write_file
 from vitrail.errors import RunError, UsageError, VitrailError
 from vitrail.evaluation.answers import CheckPicture
+from vitrail.models.catalog import VARIANTS
 from vitrail.opening import classifier, kind_of
 from vitrail.proof.prove import Proof
 from vitrail.training.configs import RECIPE_FILE
@@ -92,11 +93,10 @@ def export(
     """Write `model` for an engine into a bundle, after the proof has passed; OutsideBound V801 leaves nothing behind.
 
     out: a new folder, or a bundle of the same weights; for a run or a bundle itself by default. format: a key of
-    `engines.FORMATS`. form: what the graph computes in, takes, and for how many pictures. data: labelled pictures for
-    the proof beside the generated ones; for a run its own held-out ones by default.
+    `bundle.formats.FORMATS`. form: what the graph computes in, takes, and for how many pictures. data: labelled
+    pictures for the proof beside the generated ones; for a run its own held-out ones by default.
     """
     check_form(format, form)
-    from vitrail.engines import open_bundle
     from vitrail.evaluation.speed import in_turns
     from vitrail.proof.export import export as write
 
@@ -107,8 +107,8 @@ def export(
     done = write(source_model, place, format=format, form=form, pictures=pictures)
     run = _finished_run(model)
     notes = () if run is None else _draw_again(run, done.proof)
-    notes += _beside(place, done)
-    torch, engine = in_turns([source_model, open_bundle(place, engine=done.engine)])
+    notes += (*done.notes, *_beside(place, done))
+    torch, engine = in_turns([source_model, done.candidate])
     entry = done.manifest.engines[done.engine]
     inside = entry.file.rpartition("/")[0]
     files = {name: file for name, file in done.manifest.files.items() if name.startswith(f"{inside}/")}
@@ -117,12 +117,17 @@ def export(
 
 
 def _beside(place: Path, done: Exported) -> tuple[str, ...]:
-    """A copy of a TorchScript program next to the bundle's manifest, where those look for it who know no bundles."""
-    entry = done.manifest.engines[done.engine]
-    if entry.format != "torchscript":
+    """A copy of a TorchScript program beside the bundle, where those look for it who know no bundles.
+
+    Named by the variant, if that is one of ours, and by the graph's form; what else lies there is left alone.
+    """
+    if done.manifest.engines[done.engine].format != "torchscript":
         return ()
-    copy = place.parent / f"{done.manifest.variant or place.name}.ts"
-    write_file(copy, (place / entry.file).read_bytes())
+    variant, form = done.manifest.variant, done.engine.removeprefix("torchscript-fp32").removeprefix("torchscript")
+    copy = place.parent / f"{variant if variant in VARIANTS else place.name}{form}.ts"
+    if copy.exists() and sha256_file(copy) != sha256_bytes(done.program):
+        return (f"the program alone is not written beside the bundle: `{copy}` is another file",)
+    write_file(copy, done.program)
     return (f"the program alone: {copy}",)
 
 

@@ -12,6 +12,7 @@ BEGAN = time.monotonic()
 import json  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
+from contextlib import nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
@@ -20,6 +21,7 @@ import numpy as np  # noqa: E402
 from vitrail.engines.levels import at_level  # noqa: E402
 from vitrail.engines.opened import Bundle  # noqa: E402
 from vitrail.engines.table import ENGINES  # noqa: E402
+from vitrail.engines.trust import trusting  # noqa: E402
 from vitrail.opening import open as open_model  # noqa: E402
 
 if TYPE_CHECKING:
@@ -44,9 +46,10 @@ def _threaded(model: str, engine: str, threads: int | None) -> Classifier | Bund
     return opened
 
 
-def main(model: str, engine: str, batch: str, threads: str, level: str) -> None:
-    """Open, answer once, tell. threads 0, level -1: the engine's own."""
-    opened = ready(model, engine, int(threads) or None, None if level == "-1" else int(level))
+def main(model: str, engine: str, batch: str, threads: str, level: str, trust: str) -> None:
+    """Open, answer once, tell. threads 0, level -1: the engine's own. trust 1: run a program from elsewhere."""
+    with trusting() if trust == "1" else nullcontext():
+        opened = ready(model, engine, int(threads) or None, None if level == "-1" else int(level))
     policy = opened.policy
     opened.logits(policy.normalise(np.zeros((int(batch), *policy.size, policy.channels), np.uint8)))
     seconds = time.monotonic() - BEGAN

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from vitrail.engines.trust import all_trusted, trusting
 from vitrail.errors import RunError, Stopped, UsageError, count
 from vitrail.predictions.job import Job, differences, held
 from vitrail.predictions.shards import Shard, finish, known, made
@@ -95,7 +96,7 @@ def predict_shards(
         _tell(asked.job, part, len(numbers), note)
         todo = [number for number in numbers if number not in part.shards]
         if how.ray and todo:
-            making = _by_ray(Worker(str(model), str(data), folder, how, asked.job), todo)
+            making = _by_ray(Worker(str(model), str(data), folder, how, asked.job, all_trusted()), todo)
         else:
             making = made(asked.job, todo, asked.model, asked.pictures, folder, workers=how.workers)
         _make(making, asked.job, part, todo, ranks, progress=progress, note=note)
@@ -162,9 +163,11 @@ class Worker:
     folder: Path
     how: Asking
     job: Job
+    trust: bool  # programs that were made elsewhere
 
     def __call__(self) -> Callable[[int], Shard]:
-        asked = asked_of(self.model, self.data, self.folder, self.how, Ranks())
+        with trusting() if self.trust else nullcontext():
+            asked = asked_of(self.model, self.data, self.folder, self.how, Ranks())
         if wrong := differences(self.job.plain(), asked.job.plain(), who="on a worker"):
             raise RunError(
                 "V602",
@@ -177,7 +180,7 @@ class Worker:
     def absolute(self) -> Worker:
         """With places that mean the same in another working folder."""
         model, data = (os.path.abspath(place) if os.path.exists(place) else place for place in (self.model, self.data))
-        return Worker(model, data, self.folder.absolute(), self.how, self.job)
+        return Worker(model, data, self.folder.absolute(), self.how, self.job, self.trust)
 
 
 def _one(asked: Asked, folder: Path, workers: int, number: int) -> Shard:

@@ -65,11 +65,12 @@ class Child:
                 env=environment,
             )
         except OSError as error:
+            self._said.close()
             raise absent(f"`{python}` cannot be run: {error.strerror}") from error
         assert self._process.stdin is not None and self._process.stdout is not None
         self._sink, self._source = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._sink, False)
-        self.close = weakref.finalize(self, _end, self._process)
+        self.close = weakref.finalize(self, _end, self._process, self._said)
 
     def ask(self, data: bytes, *, seconds: float) -> bytes:
         """The body of the answer to a batch."""
@@ -136,9 +137,9 @@ class Child:
         )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
     process.kill()
-    for pipe in (process.stdin, process.stdout):
+    process.wait()
+    for pipe in (process.stdin, process.stdout, said):
         assert pipe is not None
         pipe.close()
-    process.wait()

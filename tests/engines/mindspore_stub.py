@@ -83,7 +83,6 @@ OPS = SimpleNamespace(
     pow=torch.pow,
     relu=torch.relu,
     reshape=torch.reshape,
-    sigmoid=torch.sigmoid,
     softmax=torch.softmax,
     sqrt=torch.sqrt,
     square=torch.square,

@@ -20,7 +20,7 @@ MAX_NODES = 65_536
 KINDS = frozenset(
     (
         "Add", "BatchMatMul", "BiasAdd", "BroadcastTo", "Concat", "Conv2D", "Div", "Erf", "LayerNorm", "MatMul",
-        "MaxPool", "Mul", "PadV3", "Pow", "ReLU", "ReduceMean", "Reshape", "Shape", "Sigmoid", "Softmax", "Sqrt",
+        "MaxPool", "Mul", "PadV3", "Pow", "ReLU", "ReduceMean", "Reshape", "Shape", "Softmax", "Sqrt",
         "Square", "StridedSlice", "Sub", "Tanh", "Transpose",
         "Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState",
     )

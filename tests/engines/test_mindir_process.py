@@ -29,8 +29,10 @@ def no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_network_is_written_and_answers(tmp_path: Path) -> None:
     written = program(graph(phase="export.mindir.1.2.0"))
     has = with_mindspore(tmp_path, written)
-    made, version = mindir.write(tiny.graph("vit_lite"), python=has)
-    assert version == "2.10.0" and b"export.mindir" not in made
+    done = mindir.write(tiny.graph("vit_lite"), python=has)
+    made = done.files[mindir.FILE]
+    assert done.facts["mindspore"] == "2.10.0" and b"export.mindir" not in made
+    assert done.facts["gelu"] == ["erf"] and done.facts["operators"] == {"Add": 1, "Constant": 1} and done.opset is None
     runner = mindir.open(made, python=has, threads=1)
     for count in (1, 2):
         found = runner.logits(IMAGES[:count])
@@ -49,7 +51,7 @@ def test_without_mindspore_the_commands_are_named() -> None:
     with pytest.raises(UsageError) as caught:
         mindir.write(tiny.graph("vit_lite"))
     assert caught.value.code == "V003" and process.INSTALL in caught.value.hint
-    assert "--mindspore-python" in caught.value.hint and process.VARIABLE in caught.value.hint
+    assert f"export {process.VARIABLE}=" in caught.value.hint
 
 
 def test_this_python_is_taken_where_it_has_mindspore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

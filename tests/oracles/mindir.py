@@ -12,8 +12,9 @@ import torch
 from held import Held
 
 from tests.engines.networks import NETWORKS, classifier, graph
-from vitrail.engines import mindir, onnx
+from vitrail.engines import mindir
 from vitrail.engines.mindir import program
+from vitrail.engines.table import Said
 from vitrail.errors import UsageError
 from vitrail.proof.export import Candidate
 from vitrail.proof.prove import prove
@@ -24,18 +25,20 @@ FIXED = {"vit": 1, "hybrid": 2, "beit": 7, "cct same": 2}
 def free(held: Held, name: str, python: str) -> None:
     """Any batch: proven as every export is, over the generated pictures at batch 1, 2 and 7."""
     source, data = classifier(name), graph(name)
-    made, version = mindir.write(data, python=python)
+    written = mindir.write(data, python=python)
+    made, version = written.files[mindir.FILE], written.facts["mindspore"]
     runner = mindir.open(made, python=python, threads=2)
-    proof = prove(source, Candidate(runner, source.policy, source.classes), graph=onnx.check(data))
+    said = Said(written.facts, source.classes)
+    proof = prove(source, Candidate(runner, source.policy, source.classes), said=said)
     held.within(f"{name}, MindSpore {version}, any batch", ("logits", proof.max_dlogit, proof.gate))
     held.true(f"{name}: {proof.line()}", not proof.failures, "; ".join(proof.failures))
-    held.true(f"{name}: written again, the same bytes", mindir.write(data, python=python)[0] == made)
+    held.true(f"{name}: written again, the same bytes", mindir.write(data, python=python) == written)
 
 
 def fixed(held: Held, name: str, batch: int, python: str) -> None:
     """One batch alone, and our own word against every other."""
     source, config = classifier(name), NETWORKS[name]
-    made, _ = mindir.write(graph(name), batch=batch, python=python)
+    made = mindir.write(graph(name), batch=batch, python=python).files[mindir.FILE]
     runner = mindir.open(made, python=python, threads=2)
     images = np.random.default_rng(batch).standard_normal((batch, config.channels, *config.image_size))
     found = runner.logits(images.astype(np.float32))

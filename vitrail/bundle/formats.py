@@ -21,6 +21,7 @@ class Format(NamedTuple):
     file: str
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...]  # distributions that make it, for the manifest
+    takes: tuple[Takes, ...] = TAKES
 
 
 _ONNX = ("torch", "onnx", "onnxscript")
@@ -31,6 +32,7 @@ FORMATS: dict[str, Format] = {
     "torchscript":  Format("torchscript",  "model.ts",   ("fp32", "bf16", "fp16"), ("torch",)),
     "torch-export": Format("torch-export", "model.pt2",  ("fp32", "bf16", "fp16"), ("torch",)),
     "aoti":         Format("aoti",         "model.pt2",  ("fp32", "bf16", "fp16"), ("torch",)),
+    "mindir":       Format("mindspore",    "model.mindir", ("fp32",),              _ONNX, ("images",)),
 }  # fmt: skip
 
 
@@ -52,6 +54,8 @@ def check_form(format: str, form: Form) -> Format:
         raise UsageError(
             "V007", f"{format} is not written in {form.precision}", hint=f"it can be: {', '.join(row.precisions)}"
         )
+    if form.takes not in row.takes:
+        raise UsageError("V007", f"{format} is not written for {form.takes}", hint=f"it takes {', '.join(row.takes)}")
     if form.batch is not None and form.batch < 1:
         raise UsageError("V007", f"batch {form.batch} is below 1", hint="give batch 1 or more, or leave it free")
     return row

@@ -6,6 +6,6 @@ other environment, `process.py` is our side of it, `program.py` reads what came 
 
 from __future__ import annotations
 
-from vitrail.engines.mindir.engine import FILE, open, write
+from vitrail.engines.mindir.engine import FILE, facts, open, write
 
-__all__ = ["FILE", "open", "write"]
+__all__ = ["FILE", "facts", "open", "write"]

@@ -13,20 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.engines import onnx
+from vitrail.engines.facts import DECIDED
+from vitrail.engines.facts import facts as onnx_facts
 from vitrail.engines.graph import damaged
 from vitrail.engines.mindir import process, program
 from vitrail.engines.mindir.cell import cell
 from vitrail.engines.mindir.child import SIDES
 from vitrail.engines.mindir.process import Child, interpreter
 from vitrail.engines.mindir.program import Program
-from vitrail.engines.table import Runner
+from vitrail.engines.table import Runner, Written
 from vitrail.errors import BundleError, UsageError
 
 FILE = "model.mindir"
 
 
-def write(data: bytes, *, batch: int | None = None, python: str | Path | None = None) -> tuple[bytes, str]:
-    """The bytes of a MINDIR file that computes what the ONNX file `data` does, and the version of MindSpore.
+def write(data: bytes, *, batch: int | None = None, python: str | Path | None = None) -> Written:
+    """A MINDIR file that computes what the ONNX file `data` does; MindSpore's version is among its facts.
 
     batch: how many pictures at once, None for any number. python: the interpreter that has MindSpore, as
     `process.interpreter` finds it. UsageError V003 without one; BundleError V505 for an ONNX file that is not ours,
@@ -50,7 +52,14 @@ def write(data: bytes, *, batch: int | None = None, python: str | Path | None = 
         if not written.is_file():
             raise BundleError("V508", "MindSpore wrote no MINDIR file", hint="report it with MindSpore's version")
         made = written.read_bytes()
-    return _checked(made, batch), version
+    made = _checked(made, batch)
+    decided = {name: value for name, value in onnx_facts(graph).items() if name in DECIDED}
+    return Written({FILE: made}, {**decided, **facts(made), "mindspore": version})
+
+
+def facts(data: bytes) -> dict[str, object]:
+    """What a MINDIR file says of itself: the name of its input, the operators; BundleError V505 as `open`."""
+    return program.read(data).facts()
 
 
 def _save(path: Path, constants: Mapping[str, NDArray[np.generic]]) -> None:

@@ -40,7 +40,7 @@ def interpreter(python: str | Path | None = None) -> str:
 
 def absent(why: str) -> UsageError:
     """UsageError V003: what to install, and how to point to it."""
-    hint = f"{INSTALL}, then --mindspore-python .venv-mindspore/bin/python (or {VARIABLE})"
+    hint = f"{INSTALL}, then export {VARIABLE}=.venv-mindspore/bin/python"
     return UsageError("V003", f"MINDIR needs MindSpore in some Python, and {why}", hint=hint)
 
 

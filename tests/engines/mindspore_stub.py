@@ -78,6 +78,7 @@ OPS = SimpleNamespace(
     broadcast_to=torch.broadcast_to,
     concat=torch.cat,
     erf=torch.erf,
+    gather=lambda table, places, axis: torch.from_numpy(np.take(table.numpy(), places.numpy(), axis)),
     mean=torch.mean,
     pad=lambda x, pads, value: functional.pad(x, pads, value=value),
     pow=torch.pow,

@@ -130,6 +130,29 @@ def test_operators_beside_the_engine(kind: str, extra: list[list[int]], settings
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("side", [3, 9], ids=["short", "long"])
+def test_a_table_of_places_that_is_put_together_from_integers(side: int) -> None:
+    """As BEiT's relative biases are, of which a long one is not followed by `bounds`."""
+    rng = np.random.default_rng(side)
+    places = rng.integers(0, 7, (side, side))
+    constants = {
+        "left": places[:, :1],
+        "right": places[:, 1:] + 2,
+        "two": np.array(2),
+        "table": rng.standard_normal((7, 4)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Sub", ["right", "two"], ["less"]),
+        helper.make_node("Concat", ["left", "less"], ["places"], axis=1),
+        helper.make_node("Gather", ["table", "places"], ["bias"], axis=0),
+        helper.make_node("Add", ["images", "bias"], ["logits"]),
+    ]
+    images = rng.standard_normal((2, side, side, 4)).astype(np.float32)
+    expected, found = both(small(nodes, constants, (side, side, 4)), images)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found, images + constants["table"][places])
+
+
 def test_a_cut_through_the_batch_is_refused() -> None:
     constants = {"start": np.array([0]), "end": np.array([1])}
     data = small([helper.make_node("Slice", ["images", "start", "end"], ["logits"])], constants, (3, 4))

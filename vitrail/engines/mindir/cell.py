@@ -7,8 +7,9 @@ Nothing of the graph's own strings is in the text: its values are v0, v1, ..., i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,14 @@ def cell(graph: Graph, *, batch: int | None = None) -> Cell:
     return writer.cell(graph.outputs[0].name)
 
 
+# Places in a table (the relative biases of BEiT) are put together from integers, more than `bounds` follows.
+_FOLDED: dict[str, Callable[[Node, list[NDArray[np.int64]]], NDArray[np.int64]]] = {
+    "Add": lambda node, given: given[0] + given[1],
+    "Concat": lambda node, given: np.concatenate(given, cast("int", node.attributes["axis"])),
+    "Sub": lambda node, given: given[0] - given[1],
+}
+
+
 @dataclass
 class _Writer:
     """The text so far.  low, high: what is known of every value for BATCH pictures, and for one more."""
@@ -79,10 +88,13 @@ class _Writer:
     batch: int | None
     words: dict[str, str] = field(default_factory=dict)
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    integers: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
 
     def constant(self, name: str, array: NDArray[np.generic]) -> None:
         """A single number stands in the text itself; integers are shapes and places, which are known beforehand."""
+        if array.dtype == np.int64:
+            self.integers[name] = array.astype(np.int64)
         if array.dtype != np.float32:
             return
         if array.ndim == 0:
@@ -95,6 +107,9 @@ class _Writer:
         """The node as lines; none where its outputs are integers that are known beforehand."""
         if all(self.low[name].value is not None for name in node.outputs):
             return
+        if node.kind in _FOLDED and all(name in self.integers for name in node.inputs):
+            self.integers[node.outputs[0]] = _FOLDED[node.kind](node, [self.integers[name] for name in node.inputs])
+            return
         if node.kind not in RULES:
             raise ValueError("an operator without a counterpart")
         inputs = list(node.inputs)
@@ -102,7 +117,7 @@ class _Writer:
             inputs.pop()
         site = Site(
             node,
-            [self.words[name] if self.low[name].value is None else "" for name in inputs],
+            [self._word(name, table=node.kind == "Gather") for name in inputs],
             [self._shape(name) for name in inputs],
             [self._value(name) for name in inputs],
             [self._shape(name) for name in node.outputs],
@@ -119,6 +134,14 @@ class _Writer:
                 raise ValueError("a side that does not grow with the batch")
             sides.append(low if not factor else None if self.batch is None else factor * self.batch)
         return tuple(sides)
+
+    def _word(self, name: str, *, table: bool) -> str:
+        """What stands for a value: nothing for integers that stand in numbers, a constant for those of a table."""
+        value = self.low[name].value
+        if name not in self.words and (value is None or (table and value.ndim)):
+            self.words[name] = f"self.p{len(self.constants)}"
+            self.constants[name] = (self.integers[name] if value is None else value).astype(np.int32)
+        return self.words.get(name, "")
 
     def _value(self, name: str) -> NDArray[np.int64] | None:
         low, high = self.low[name].value, self.high[name].value

@@ -87,10 +87,10 @@ def _expand(site: Site) -> list[str]:
 
 
 def _gather(site: Site) -> list[str]:
-    """One place along an axis."""
-    if site.shapes[1] != ():
-        raise ValueError("more than one place")
+    """One place along an axis, or a table of places."""
     axis = int(site.number("axis", 0)) % len(site.shapes[0])
+    if site.shapes[1] != ():
+        return [f"ops.gather({site.words[0]}, {site.words[1]}, {axis})"]
     return [_cut(site, {axis: str(site.content(1)[0])})]
 
 

@@ -19,8 +19,8 @@ MAX_NODES = 65_536
 # What MindSpore 2.10 makes of the operators in `operators.py`: itself, and what a graph is held together with.
 KINDS = frozenset(
     (
-        "Add", "BatchMatMul", "BiasAdd", "BroadcastTo", "Concat", "Conv2D", "Div", "Erf", "LayerNorm", "MatMul",
-        "MaxPool", "Mul", "PadV3", "Pow", "ReLU", "ReduceMean", "Reshape", "Shape", "Softmax", "Sqrt",
+        "Add", "BatchMatMul", "BiasAdd", "BroadcastTo", "Concat", "Conv2D", "Div", "Erf", "Gather", "LayerNorm",
+        "MatMul", "MaxPool", "Mul", "PadV3", "Pow", "ReLU", "ReduceMean", "Reshape", "Shape", "Softmax", "Sqrt",
         "Square", "StridedSlice", "Sub", "Tanh", "Transpose",
         "Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState",
     )

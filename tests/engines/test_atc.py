@@ -7,10 +7,13 @@ import shlex
 
 import pytest
 
+from tests.bundle import tiny
 from tests.engines.networks import graph
 from tests.engines.test_mindir_cell import ALL
+from vitrail.bundle.formats import Form
 from vitrail.engines import atc, bounds, onnx
 from vitrail.engines import graph as graphs
+from vitrail.engines import graphs as written
 from vitrail.errors import BundleError
 
 
@@ -38,6 +41,13 @@ def test_the_command_in_full() -> None:
         "--soc_version=Ascend310P3",
     ]
     assert "images:1,3,16,24" in atc.command(onnx.check(graph("beit")), "model.onnx")
+
+
+def test_the_manifest_carries_the_command_of_float32_graphs_of_images() -> None:
+    source = tiny.classifier("vit_lite")
+    found = written.write(source, "onnx", Form(batch=2)).facts["atc"]
+    assert found == atc.command(onnx.check(tiny.graph("vit_lite")), "model.onnx", batch=2)
+    assert "atc" not in written.write(source, "onnx", Form(takes="pixels")).facts
 
 
 def test_other_operators_and_opsets_are_named() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.bundle import tiny
 from tests.engines.mindir_files import graph, program, python, with_mindspore
-from vitrail.engines import mindir
+from vitrail.bundle.formats import Form, check_form
+from vitrail.engines import mindir, table
 from vitrail.engines.mindir import process
 from vitrail.errors import BundleError, UsageError
 
@@ -180,3 +181,13 @@ def test_several_threads_get_their_own_answers(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert not wrong
+
+
+def test_the_format_is_for_images_in_float32_and_never_taken_unasked() -> None:
+    assert check_form("mindir", Form(batch=3)).engine == "mindspore"
+    for form in (Form(takes="pixels"), Form("bf16")):
+        with pytest.raises(UsageError) as caught:
+            check_form("mindir", form)
+        assert caught.value.code == "V007"
+    assert not table.installed("mindspore")  # so that `auto` starts no process where another engine is there
+    table.need_engine("mindspore")  # nothing of it is needed in this environment

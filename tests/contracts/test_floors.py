@@ -50,6 +50,7 @@ PLACES = {
     "onnxruntime": "engines/onnx.py",
     "onnxscript": "engines/onnx.py",
     "openvino": "engines/openvino.py",
+    "mindspore": "engines/mindir/child.py",  # a script for another environment: no file of the package runs it here
     "wandb": "training/trackers/wandb.py",
     "mlflow": "training/trackers/mlflow.py",
     "torch.distributed": "ranks",

@@ -26,6 +26,7 @@ def options(verb: str) -> set[str]:
 FOREIGN = {
     "--keep", "--sparse",  # of unzstd and tar
     "--nnodes", "--node-rank", "--nproc-per-node", "--master-addr", "--master-port",  # of torchrun
+    "--framework", "--output", "--soc",  # of atc, up to the first underscore
 }  # fmt: skip
 KNOWN = FOREIGN.union(*(options(verb) for verb in VERBS))
 

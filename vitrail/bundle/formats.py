@@ -22,6 +22,7 @@ class Format(NamedTuple):
     file: str
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...]  # distributions that make it, for the manifest
+    takes: tuple[Takes, ...] = TAKES
 
 
 _ONNX = ("torch", "onnx", "onnxscript")
@@ -32,6 +33,7 @@ FORMATS: dict[str, Format] = {
     "torchscript":  Format("torchscript",  "model.ts",   ("fp32", "bf16", "fp16"), ("torch",)),
     "torch-export": Format("torch-export", "model.pt2",  ("fp32", "bf16", "fp16"), ("torch",)),
     "aoti":         Format("aoti",         "model.pt2",  ("fp32", "bf16", "fp16"), ("torch",)),
+    "mindir":       Format("mindspore",    "model.mindir", ("fp32",),              _ONNX, ("images",)),
 }  # fmt: skip
 
 
@@ -53,6 +55,8 @@ def check_form(format: str, form: Form) -> Format:
         raise UsageError(
             "V007", f"{format} is not written in {form.precision}", hint=f"it can be: {', '.join(row.precisions)}"
         )
+    if form.takes not in row.takes:
+        raise UsageError("V007", f"{format} is not written for {form.takes}", hint=f"it takes {', '.join(row.takes)}")
     if form.batch is not None and not 1 <= form.batch <= MAX_BATCH:
         raise UsageError("V007", f"batch {form.batch} is not 1 to {MAX_BATCH:,}", hint="give another, or leave it free")
     return row

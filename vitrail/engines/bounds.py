@@ -34,10 +34,15 @@ Rule = Callable[[Node, list[Known]], list[Known]]
 
 def check_sizes(graph: Graph) -> None:
     """BundleError V505 for an operator that is not in `RULES`, shapes that do not fit, or a value beyond the limits."""
+    follow(graph)
+
+
+def follow(graph: Graph, batch: int = BATCH) -> dict[str, Known]:
+    """What is known of every value when the graph is given so many pictures; BundleError V505 as `check_sizes`."""
     known = {"": Known(())}
     known |= {name: _stored(tensor) for name, tensor in graph.constants.items()}
     for end in graph.inputs:
-        known[end.name] = Known(tuple(BATCH if side is None else side for side in end.shape))
+        known[end.name] = Known(tuple(batch if side is None else side for side in end.shape))
     total = 0
     for place, node in enumerate(graph.nodes):
         for name, found in zip(node.outputs, _outputs(node, place, known), strict=False):
@@ -47,8 +52,9 @@ def check_sizes(graph: Graph) -> None:
                 raise damaged(f"node {place} ({node.kind}) makes {found.shape}, which exceeds the memory allowed")
             known[name] = found
     for end in graph.outputs:
-        if known[end.name].shape != tuple(BATCH if side is None else side for side in end.shape):
+        if known[end.name].shape != tuple(batch if side is None else side for side in end.shape):
             raise damaged(f"its output is declared {end.shape} and has the shape {known[end.name].shape}")
+    return known
 
 
 def _outputs(node: Node, place: int, known: dict[str, Known]) -> list[Known]:

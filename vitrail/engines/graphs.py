@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from vitrail.bundle.formats import FORMATS, Form
 from vitrail.bundle.manifest import Engine
 from vitrail.bundle.read import OpenFile
+from vitrail.engines import atc
 from vitrail.engines.facts import DECIDED, facts, norm_eps, said, wanted
-from vitrail.engines.graph import Far, damaged
+from vitrail.engines.graph import Far, Graph, damaged
 from vitrail.engines.table import Runner, Said, Written
 from vitrail.errors import BundleError
 from vitrail.models.configs import ModelConfig
@@ -73,7 +74,8 @@ def write(source: Classifier, format: str, form: Form) -> Written:
     from vitrail.engines import onnx
     from vitrail.engines.deployed import deployed
 
-    computed = form if format == "onnx" else Form("fp32", form.takes, form.batch)
+    batch = form.batch if format != "mindir" else None  # fixed later, so that one graph is the source of any
+    computed = form if format == "onnx" else Form("fp32", form.takes, batch)
     plain = computed.precision == "fp32" and computed.takes == "images"  # the weights keep their names then
     network = source.module if plain else deployed(source, computed, attention="explicit")
     image = (source.policy.channels, *source.policy.size)
@@ -82,8 +84,19 @@ def write(source: Classifier, format: str, form: Form) -> Written:
         from vitrail.engines import openvino
 
         return openvino.write(data, form)
-    found = facts(onnx.check(data, form))
-    return Written({FORMATS["onnx"].file: data}, found, onnx.OPSET)
+    if format == "mindir":
+        from vitrail.engines import mindir
+
+        return mindir.write(data, batch=form.batch)
+    checked = onnx.check(data, form)
+    return Written({FORMATS["onnx"].file: data}, facts(checked) | _for_ascend(checked, form), onnx.OPSET)
+
+
+def _for_ascend(checked: Graph, form: Form) -> dict[str, object]:
+    """The command that compiles the graph where it lies, if ATC's lists name all of it."""
+    if form != Form(batch=form.batch) or atc.unlisted(checked):
+        return {}
+    return {"atc": atc.command(checked, FORMATS["onnx"].file, batch=form.batch or 1)}
 
 
 def open(
@@ -147,6 +160,11 @@ def _opened(graph: Stored, threads: int | None) -> tuple[Runner, Said | None]:
         from vitrail.engines import torch_export
 
         return torch_export.open_compiled(data), None  # machine code says nothing of itself
+    if graph.entry.format == "mindir":
+        from vitrail.engines import mindir
+
+        # The rest of its facts are of the graph that it was made of: it says itself what it computes with.
+        return mindir.open(data, threads=threads), Said({**graph.entry.facts, **mindir.facts(data)}, graph.classes)
     from vitrail.engines import openvino
 
     assert graph.entry.format == "openvino", graph.entry.format

@@ -18,7 +18,7 @@ from vitrail.bundle.read import Opened, check
 from vitrail.bundle.write import tools
 from vitrail.engines import graphs
 from vitrail.engines.choice import Way, asked, choices
-from vitrail.engines.table import ENGINES, Runner, need
+from vitrail.engines.table import ENGINES, Runner, need_engine
 from vitrail.errors import BundleError, UsageError, VitrailError
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Tensors
@@ -104,7 +104,7 @@ def open_bundle(
         ways = choices(opened, wanted._replace(engine="torch") if elsewhere else wanted)
         ways = ways[:1] if once else ways
         for way in ways:
-            need(ENGINES[way.engine].package, ENGINES[way.engine].extra)
+            need_engine(way.engine)
         if threads is not None:
             ways = [way for way in ways if ENGINES[way.engine].package != "torch"]
         if not ways:
@@ -118,7 +118,7 @@ def open_bundle(
 
 def bundle_classifier(folder: Path) -> Classifier:
     """The weights of a bundle as a torch classifier; BundleError V504 when it holds none."""
-    need(ENGINES["torch"].package, ENGINES["torch"].extra)
+    need_engine("torch")
     from vitrail.engines.torch import classifier
 
     with check(folder) as opened:

@@ -30,6 +30,7 @@ class Row(NamedTuple):
     formats: tuple[str, ...]  # of `engines` in the manifest; () runs the weights themselves
     program: bool = False  # what it opens is code, not data
     native: bool = False  # machine code, of one kind of processor
+    elsewhere: bool = False  # its package is in an environment of its own, looked for when it is started
 
 
 ENGINES: dict[str, Row] = {
@@ -40,6 +41,7 @@ ENGINES: dict[str, Row] = {
     "torchscript":  Row("torch",       "train",    ("torchscript",), program=True),
     "torch-export": Row("torch",       "train",    ("torch-export",), program=True),
     "aoti":         Row("torch",       "train",    ("aoti",), program=True, native=True),
+    "mindspore":    Row("mindspore",   "",         ("mindir",), elsewhere=True),
 }  # fmt: skip
 
 
@@ -63,8 +65,15 @@ class Said(NamedTuple):
 
 
 def installed(engine: str) -> bool:
-    """Whether the engine's package is there; it is not imported for that."""
-    return importlib.util.find_spec(ENGINES[engine].package) is not None
+    """Whether the engine's package is there, beside us; it is not imported for that."""
+    row = ENGINES[engine]
+    return not row.elsewhere and importlib.util.find_spec(row.package) is not None
+
+
+def need_engine(engine: str) -> None:
+    """UsageError V003 with the pip command when the engine's package should be here and is absent."""
+    if not ENGINES[engine].elsewhere:
+        need(ENGINES[engine].package, ENGINES[engine].extra)
 
 
 def need(package: str, extra: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+Buffer = TypeVar("Buffer", bytes, memoryview)
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _FIXED = {FIXED64: 8, FIXED32: 4}
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
+def varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """The number at `at` and where it ends; at most 10 bytes and 64 bits.
 
     >>> varint(bytes([0xAC, 0x02]), 0)
@@ -33,8 +36,10 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def fields(data: bytes, known: Mapping[int, int]) -> Iterator[tuple[int, int | bytes]]:
-    """(number, value) of every field in turn: an integer, or bytes.  known: number -> wire type of what may stand here.
+def fields(data: Buffer, known: Mapping[int, int]) -> Iterator[tuple[int, int | Buffer]]:
+    """(number, value) of every field in turn: an integer, or a slice of `data`.
+
+    known: number -> wire type of what may stand here.
 
     >>> list(fields(bytes([0x08, 0x05, 0x12, 0x01, 0x41]), {1: VARINT, 2: BYTES}))
     [(1, 5), (2, b'A')]

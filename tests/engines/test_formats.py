@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+import vitrail
 from tests.bundle import tiny
 from vitrail.bundle.formats import FORMATS, Form
-from vitrail.bundle.manifest import NAME
-from vitrail.engines import graphs, open_bundle, torch_export, torchscript, trust
+from vitrail.bundle.manifest import NAME, Manifest
+from vitrail.engines import choice, graphs, open_bundle, torch_export, torchscript, trust
 from vitrail.errors import BundleError, OutsideBound, UsageError
 from vitrail.pictures.predict import taken
 from vitrail.proof.export import export, graph_name
@@ -115,7 +116,7 @@ def test_C18_a_program_made_elsewhere_is_run_only_when_trusted(
     assert open_bundle(folder, engine=name).engine == name
 
 
-class Deletes(torch.nn.Module):
+class Inverts(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.inv(x)
 
@@ -123,12 +124,12 @@ class Deletes(torch.nn.Module):
 def test_C18_an_operation_that_no_network_of_ours_has_is_refused() -> None:
     buffer = io.BytesIO()
     with pytest.warns(DeprecationWarning, match="torch.jit"):
-        torch.jit.save(torch.jit.script(Deletes()), buffer)
+        torch.jit.save(torch.jit.script(Inverts()), buffer)
     with pytest.raises(BundleError) as caught:
         torchscript.open(buffer.getvalue())
     assert (caught.value.code, "linalg_inv" in caught.value.what) == ("V505", True)
     buffer = io.BytesIO()
-    torch.export.save(torch.export.export(Deletes(), (torch.eye(3),)), buffer)
+    torch.export.save(torch.export.export(Inverts(), (torch.eye(3),)), buffer)
     with pytest.raises(BundleError) as caught:
         torch_export.open(buffer.getvalue())
     assert (caught.value.code, "linalg_inv" in caught.value.what) == ("V505", True)
@@ -195,3 +196,85 @@ def test_a_bundle_of_format_1_0_is_read(tmp_path: Path) -> None:
     assert open_bundle(folder, engine="onnx").takes == "images"
     export(tiny.classifier(), folder, format="torchscript")
     assert open_bundle(folder, engine="torchscript").manifest.format == "1.1"
+
+
+def test_auto_never_goes_to_a_shorter_precision_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(tiny.classifier("vit_lite"), tmp_path / "b", format="openvino", form=Form("bf16"))
+    opened = open_bundle(tmp_path / "b")
+    assert (opened.engine, opened.graph) == ("torch", None)  # the weights are in float32
+    assert open_bundle(tmp_path / "b", engine="auto-bf16").graph == "openvino-bf16"
+    monkeypatch.setattr(choice, "installed", lambda engine: engine == "openvino")
+    assert open_bundle(tmp_path / "b").engine == "torch"  # and not, without a word, bf16
+
+
+@pytest.mark.parametrize("name", ["torchscript", "torch-export"])
+def test_C16_a_program_is_held_against_the_manifest(tmp_path: Path, name: str) -> None:
+    folder, graph = bundle(tmp_path), graph_name(name, Form())
+    whole = Manifest.from_json((folder / NAME).read_bytes())
+    entry = whole.engines[graph]
+    for change in (
+        {"classes": whole.classes[::-1]},
+        {"engines": {**whole.engines, graph: dataclasses.replace(entry, facts={**entry.facts, "gelu": ["tanh"]})}},
+    ):
+        (folder / NAME).write_bytes(dataclasses.replace(whole, **change).to_json())  # type: ignore[arg-type]
+        with pytest.raises(BundleError) as caught:
+            open_bundle(folder, engine=graph)
+        assert caught.value.code == "V502"
+
+
+@pytest.mark.parametrize("wrong", ["auto", "torch", "onnx", "openvino-bf16", "onnx-fp32x"])
+def test_C13_a_graph_cannot_be_called_as_an_engine_is(tmp_path: Path, wrong: str) -> None:
+    whole = Manifest.from_json((tiny.bundle(tmp_path) / NAME).read_bytes())
+    (entry,) = whole.engines.values()
+    with pytest.raises(BundleError) as caught:
+        dataclasses.replace(whole, engines={wrong: entry}).to_json()
+    assert caught.value.code == "V501"
+
+
+def test_the_program_alone_lies_beside_the_bundle_and_replaces_nothing(tmp_path: Path) -> None:
+    source = dataclasses.replace(
+        tiny.classifier("vit_lite"), provenance={"weights": "random", "variant": "../../outside", "seed": 3}
+    )
+    done = vitrail.export(source, tmp_path / "in" / "b", format="torchscript")
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["b", "b.ts"]
+    graph = open_bundle(done.folder, engine="torchscript").manifest.engines["torchscript-fp32"]
+    assert (tmp_path / "in" / "b.ts").read_bytes() == (done.folder / graph.file).read_bytes()
+    (tmp_path / "in" / "b.ts").write_bytes(b"mine")
+    again = vitrail.export(source, tmp_path / "in" / "b", format="torchscript")
+    assert (tmp_path / "in" / "b.ts").read_bytes() == b"mine"
+    assert "is another file" in " ".join(again.notes)
+
+
+def test_a_user_without_a_home_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "made_here", lambda: None)
+    done = export(tiny.classifier("vit_lite"), tmp_path / "b", format="torchscript")
+    assert "--trust" in " ".join(done.notes)
+    with pytest.raises(BundleError) as caught:
+        open_bundle(tmp_path / "b", engine="torchscript")
+    assert caught.value.code == "V509"
+
+
+def test_an_engine_that_refuses_does_not_end_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise BundleError("V505", "not today", hint="tomorrow")
+
+    monkeypatch.setattr("vitrail.engines.openvino.open", refuses)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert open_bundle(tiny.bundle(tmp_path / "b")).engine == "onnx"
+
+
+def test_more_pictures_than_a_program_takes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_export, "LARGEST_BATCH", 4)
+    opened = open_bundle(bundle(tmp_path), engine="torch-export")
+    images = np.random.default_rng(1).standard_normal((9, 3, *tiny.SIZE)).astype(np.float32)
+    np.testing.assert_allclose(opened.logits(images), tiny.classifier("vit_lite").logits(images), atol=2e-5)
+
+
+@pytest.mark.prove
+def test_C16_machine_code_gives_the_proven_answers(tmp_path: Path) -> None:
+    export(tiny.classifier("vit_lite"), tmp_path / "b", format="aoti", pictures=tiny.pictures())
+    assert verify(open_bundle(tmp_path / "b", engine="aoti"), pictures=tiny.pictures()).failures == ()
+    assert open_bundle(tmp_path / "b").engine == "torch"  # auto runs no machine code
+    with pytest.raises(BundleError) as caught:
+        export(tiny.classifier("vit_lite"), tmp_path / "b", format="aoti")
+    assert caught.value.code == "V506"

@@ -158,8 +158,14 @@ class Reader {
     if (digits.size() > kDigits || (digits[0] == '0' && word != "0")) refuse("a number is written in another way");
     std::int64_t whole = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), whole);
-    if (error != std::errc()) return {Large{negative}};
-    return {whole};
+    return error == std::errc() ? Value{whole} : Value{Large{large(digits, negative)}};
+  }
+
+  static double large(std::string_view digits, bool negative) {
+    double found = std::numeric_limits<double>::infinity();
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), found);
+    if (error != std::errc()) found = std::numeric_limits<double>::infinity();
+    return negative ? -found : found;
   }
 
   Value real(std::string_view word) {
@@ -185,7 +191,7 @@ bool Value::is_number(double& number) const {
   } else if (const auto* real = std::get_if<double>(&held)) {
     number = *real;
   } else if (const auto* large = std::get_if<Large>(&held)) {
-    number = (large->negative ? -1 : 1) * std::numeric_limits<double>::infinity();
+    number = large->value;
   } else {
     return false;
   }

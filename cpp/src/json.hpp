@@ -16,8 +16,8 @@ struct Value;
 using List = std::vector<Value>;
 using Object = std::vector<std::pair<std::string, Value>>;  // sorted by key
 struct Null {};
-struct Large {  // a whole number beyond 64 bits
-  bool negative;
+struct Large {  // a whole number beyond 64 bits, as the nearest double, or infinity
+  double value;
 };
 
 struct Value {

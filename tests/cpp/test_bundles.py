@@ -89,8 +89,7 @@ def with_value(path: tuple[Any, ...], value: object) -> bytes:
 
 
 def exempt(path: tuple[Any, ...], value: object) -> bool:
-    """What Python alone knows: contradictions between the fields of an architecture. And one that it stumbles over:
-    whole numbers beyond all doubles."""
+    """What Python alone knows: contradictions between the fields of an architecture."""
     return path[:1] == ("config",) and path[1:2] not in (("image_size",), ("channels",), ("classes",))
 
 
@@ -98,8 +97,8 @@ def test_E01_every_field_with_odd_values(built: Path, tmp_path: Path) -> None:
     everywhere = [path for path in places(json.loads(whole())) if path != ("digest",)]
     draw = random.Random(4)
     tried = [(path, value) for path in everywhere for value in VALUES if not exempt(path, value)]
-    verdicts = same_of_manifests(built, tmp_path, [with_value(*one) for one in draw.sample(tried, 1500)])
-    assert 50 < verdicts.count("ok") < 750
+    verdicts = same_of_manifests(built, tmp_path, [with_value(*one) for one in draw.sample(tried, 500)])
+    assert 20 < verdicts.count("ok") < 250
 
 
 def test_E01_config_fields_with_odd_values(built: Path, tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_E01_config_fields_with_odd_values(built: Path, tmp_path: Path) -> None:
 
 def test_E01_changed_bytes(built: Path, tmp_path: Path) -> None:
     draw, texts = random.Random(7), []
-    for _ in range(600):
+    for _ in range(300):
         text = bytearray(whole())
         text[draw.randrange(len(text))] ^= draw.randrange(1, 256)
         texts.append(bytes(text))

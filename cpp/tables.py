@@ -1,7 +1,7 @@
 """Writes what C++ takes over from Python: nothing of it is typed twice.
 
-    python cpp/tables.py unicode > cpp/src/unicode_tables.inc     str.isprintable and str.casefold
-    python cpp/tables.py families > cpp/src/families.inc          the fields of each family's config, kinds and ranges
+python cpp/tables.py unicode > cpp/src/unicode_tables.inc     str.isprintable and str.casefold
+python cpp/tables.py families > cpp/src/families.inc          the fields of each family's config, kinds and ranges
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ def unicode_text() -> str:
     """The file of code points."""
     ranges = (f"{{{first}, {last}}}" for first, last in not_printable())
     head = f"// Written by cpp/tables.py from Unicode {unicodedata.unidata_version}."
-    return "\n".join(
-        [head, "constexpr Range kNotPrintable[] = {", *lines(ranges), "};"]
-        + ["constexpr Folded kFolded[] = {", *lines(folded()), "};", ""]
-    )
+    parts = [head, "constexpr Range kNotPrintable[] = {", *lines(ranges), "};"]
+    parts += ["constexpr Folded kFolded[] = {", *lines(folded()), "};", ""]
+    return "\n".join(parts)
 
 
 def field(family: str, name: str, kind: typing.Any) -> str:

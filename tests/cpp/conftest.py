@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cpp.build import INSTALL, build, missing
+from cpp.build import INSTALL, build, missing
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from cpp.build import ROOT
 from tests.bundle import tiny
 from tests.bundle.test_manifest import edited
-from tests.cpp.build import ROOT
 from vitrail.bundle.manifest import NAME
 from vitrail.cli.main import vitrail
 from vitrail.engines.opened import Bundle, open_bundle
@@ -142,7 +142,7 @@ def test_E07_the_logits_of_batches(library: Any, model: ctypes.c_void_p, python:
 
 
 def test_E06_what_is_refused_is_told_in_full(library: Any, model: ctypes.c_void_p, folder: Path, data: Path) -> None:
-    fault, out = Fault(), (ctypes.c_float * 5)()
+    fault, out, huge, none = Fault(), (ctypes.c_float * 5)(), Shape(3, 2**31 - 1, 2**31 - 1), ctypes.c_void_p()
     (cut,) = data.glob("*/00.png")
     cases = [
         (lambda: library.vitrail_classify_file(model, b"/nowhere", out, 5, ctypes.byref(fault)), b"V304"),
@@ -153,11 +153,11 @@ def test_E06_what_is_refused_is_told_in_full(library: Any, model: ctypes.c_void_
         (lambda: library.vitrail_classify_bytes(model, b"cat", 3, out, 4, ctypes.byref(fault)), b"V007"),
         (lambda: library.vitrail_classify_pixels(model, out, Shape(2, 1, 1), out, 5, ctypes.byref(fault)), b"V305"),
         (lambda: library.vitrail_classify_pixels(model, out, Shape(3, 0, 1), out, 5, ctypes.byref(fault)), b"V305"),
-        (lambda: library.vitrail_classify_pixels(model, out, Shape(3, 2**31 - 1, 2**31 - 1), out, 5, ctypes.byref(fault)), b"V303"),
+        (lambda: library.vitrail_classify_pixels(model, out, huge, out, 5, ctypes.byref(fault)), b"V303"),
         (lambda: library.vitrail_logits(model, out, 0, out, 0, ctypes.byref(fault)), b"V007"),
         (lambda: library.vitrail_logits(model, out, 2**40, out, 5 * 2**40, ctypes.byref(fault)), b"V007"),
-        (lambda: library.vitrail_open(b"/nowhere", None, ctypes.byref(ctypes.c_void_p()), ctypes.byref(fault)), b"V501"),
-        (lambda: library.vitrail_open(None, None, ctypes.byref(ctypes.c_void_p()), ctypes.byref(fault)), b"V007"),
+        (lambda: library.vitrail_open(b"/nowhere", None, ctypes.byref(none), ctypes.byref(fault)), b"V501"),
+        (lambda: library.vitrail_open(None, None, ctypes.byref(none), ctypes.byref(fault)), b"V007"),
     ]  # fmt: skip
     for call, code in cases:
         assert call() == 2
@@ -235,7 +235,9 @@ def test_both_headers_compile_and_link(
 
 def test_classify_prints_what_predict_prints(built: Path, folder: Path, data: Path) -> None:
     paths = [str(path) for path in sorted(data.glob("*/*"))[:12]] + ["/nowhere.jpg"]
-    python = CliRunner().invoke(vitrail, ["predict", str(folder), *paths, "--engine", "openvino", "--top", "3"], standalone_mode=False)
+    python = CliRunner().invoke(
+        vitrail, ["predict", str(folder), *paths, "--engine", "openvino", "--top", "3"], standalone_mode=False
+    )
     found, _ = run(built, "classify", folder, *paths, "--top", 3, code=2)
     told = re.compile(r"is truncated or damaged: .*|cannot open .*")  # the decoder's own words
     assert told.sub("", found) == told.sub("", python.stdout)
@@ -298,7 +300,9 @@ def test_compare_ends_with_5_where_answers_differ(built: Path, folder: Path, dat
     assert "error[V007]" in run(built, "compare", folder, other, "--image-size", 224, code=2)[1]
 
 
-def test_offline_writes_the_files_of_the_packages(built: Path, folder: Path, python: Bundle, data: Path, tmp_path: Path) -> None:
+def test_offline_writes_the_files_of_the_packages(
+    built: Path, folder: Path, python: Bundle, data: Path, tmp_path: Path
+) -> None:
     records = tmp_path / "preprocess_Result" / "img_data"
     records.mkdir(parents=True)
     images = np.random.default_rng(2).standard_normal((3, 1, 3, *tiny.SIZE)).astype("<f4")
@@ -334,10 +338,11 @@ def test_offline_of_class_folders(built: Path, folder: Path, python: Bundle, dat
 
 @pytest.mark.parametrize(
     "words",
-    ["", "fly", "classify", "classify BUNDLE", "benchmark BUNDLE --rounds 0", "benchmark BUNDLE --rounds x", "evaluate BUNDLE",
-     "compare BUNDLE --atol -1", "benchmark BUNDLE --colour red", "benchmark BUNDLE --batch", "offline BUNDLE a b",
-     "benchmark BUNDLE --engine tpu", "benchmark BUNDLE --precision f8", "benchmark /nowhere", "benchmark BUNDLE --threads -1",
-     "benchmark BUNDLE --batch 99999999999999999999"],
+    ["", "fly", "classify", "classify BUNDLE", "benchmark BUNDLE --rounds 0", "benchmark BUNDLE --rounds x",
+     "evaluate BUNDLE", "compare BUNDLE --atol -1", "benchmark BUNDLE --colour red", "benchmark BUNDLE --batch",
+     "offline BUNDLE a b",
+     "benchmark BUNDLE --engine tpu", "benchmark BUNDLE --precision f8", "benchmark /nowhere",
+     "benchmark BUNDLE --threads -1", "benchmark BUNDLE --batch 99999999999999999999"],
 )  # fmt: skip
 def test_wrong_use_is_refused_in_one_line(built: Path, folder: Path, words: str) -> None:
     _, told = run(built, *words.replace("BUNDLE", str(folder)).split(), code=2)
@@ -355,7 +360,9 @@ def test_help_and_version(built: Path) -> None:
 @pytest.mark.parametrize("name", ["vitrail-cpp", "libvitrail.so"])
 def test_E09_the_binaries_are_hardened(built: Path, name: str) -> None:
     def told(*options: str) -> str:
-        return subprocess.run(["readelf", "-W", *options, built / name], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["readelf", "-W", *options, built / name], capture_output=True, text=True, check=True
+        ).stdout
 
     assert re.search(r"Type:\s+DYN", told("-h"))  # position independent
     (stack,) = re.findall(r"GNU_STACK .*", told("-l"))
@@ -369,7 +376,9 @@ def test_E09_the_binaries_are_hardened(built: Path, name: str) -> None:
 
 
 def test_E06_nothing_but_the_interface_is_seen(built: Path) -> None:
-    symbols = subprocess.run(["nm", "-D", "--defined-only", "-C", built / "libvitrail.so"], capture_output=True, text=True)
+    symbols = subprocess.run(
+        ["nm", "-D", "--defined-only", "-C", built / "libvitrail.so"], capture_output=True, text=True
+    )
     names = {line.split(maxsplit=2)[2] for line in symbols.stdout.splitlines()}
     declared = set(re.findall(r"\b(vitrail_\w+)\(", (ROOT / "cpp" / "include" / "vitrail.h").read_text()))
     assert declared <= names

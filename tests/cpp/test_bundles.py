@@ -13,15 +13,18 @@ from typing import Any
 
 import pytest
 
+from cpp.build import ROOT
 from tests.bundle import tiny
 from tests.bundle.test_manifest import CHANGES, edited, sealed, whole
 from tests.bundle.test_read import GRAPH
-from tests.cpp.build import ROOT, ask
+from tests.cpp.asking import ask
 from vitrail.bundle import read
 from vitrail.bundle.manifest import _KEYS, NAME, Manifest
 from vitrail.bundle.values import canonical
-from vitrail.engines.opened import open_bundle
+from vitrail.engines import onnx
+from vitrail.engines.opened import check_facts, open_bundle
 from vitrail.errors import VitrailError
+from vitrail.proof.export import export
 
 
 def verdict(call: Callable[[], object]) -> str:
@@ -146,26 +149,39 @@ def other_form(text: bytes) -> bytes:
     return b"".join([*lines[:at], f' "digest": "{digest}",\n'.encode(), *lines[at:]])
 
 
+FORMS: tuple[tuple[bytes, bytes], ...] = (
+    (b'"weights": "random"', b'"weights": "\\u0072andom"'),
+    (b"0.4914", b"0.49140"),
+    (b"0.4914", b"4.914e-1"),
+    (b'"crop": 0.9', b'"crop":  0.9'),
+    (b'"crop": 0.9', b'"crop": .9'),
+    (b'"crop": 0.9', b'"crop": 0.9000000000000001'),
+    (b'"depth": 2', b'"depth": 2.0'),
+    (b'"depth": 2', b'"depth": 02'),
+    (b'"depth": 2', b'"depth": -0'),
+    (b'"family": "cct"', b'"family": "c\\/ct"'),
+    (b'"family": "cct"', b'"family": "cct",\n "family": "cct"'),
+)
+# Texts of one more value in the provenance, under a key that comes first.
+TEXTS: tuple[bytes, ...] = (
+    b"1e16", b"1e+16", b"1e-05", b"1e-5", b"-0.0", b"-0", b"5e-324", b"1e-400", b"1.7976931348623157e+308", b"1e400",
+    b"123456789012345.6", b"1234567890123456.7", b"0.0001", b"0.00001", b"1.0", b"1.50", b"100000000000000000000.0",
+    b"9" * 4300, b"9" * 4301, b"9223372036854775808", b"-9223372036854775809", b"NaN", b"Infinity", b"true", b"nul",
+    b'"\\u00e9"', b'"\\u00E9"', b'"\xc3\xa9"', b'"\\ud834\\udd1e"', b'"\\ud834"', b'"\\udd1e\\ud834"',
+    b'"\\u007f"', b'"\x7f"',
+    b'"\\u000a"', b'"\\n"', b'"\\b\\f\\r\\t\\"\\\\"', b'"\\/"', b'"\\u0000"', b'"\\u0041"',
+    b'"\x01"', b'"', b'"\\"', b'"\\u12"',
+    b"[]", b"[ ]", b"{}", b"{ }", b"[\n   []\n  ]", b"[\n   1,\n   2\n  ]", b"[1]", b'{\n   "b": 1,\n   "a": 2\n  }',
+)  # fmt: skip
+
+
 def test_E01_other_forms_of_the_same_values(built: Path, tmp_path: Path) -> None:
-    changes = [
-        (b' "weights": "random"', b' "weights": "\\u0072andom"'), (b"0.4914", b"0.49140"), (b"0.4914", b"4.914e-1"),
-        (b'"crop": 0.9', b'"crop":  0.9'), (b'"crop": 0.9', b'"crop": .9'), (b'"crop": 0.9', b'"crop": 0.9000000000000001'),
-        (b'"depth": 2', b'"depth": 2.0'), (b'"depth": 2', b'"depth": 02'), (b'"depth": 2', b'"depth": -0'),
-        (b'"family": "cct"', b'"family": "c\\/ct"'), (b'"family": "cct"', b'"family": "cct",\n "family": "cct"'),
-        (b'"provenance": {', b'"provenance": {\n  "\xc3\xa9": 1,'), (b'"provenance": {', b'"provenance": {\n  "\\u00e9": 1,'),
-        (b'"provenance": {', b'"provenance": {\n  "\\ud834\\udd1e": 1,'), (b'"provenance": {', b'"provenance": {\n  "A": 1e16,'),
-        (b'"provenance": {', b'"provenance": {\n  "A": 1e+16,'), (b'"provenance": {', b'"provenance": {\n  "A": 1e-05,'),
-        (b'"provenance": {', b'"provenance": {\n  "A": 1e-5,'), (b'"provenance": {', b'"provenance": {\n  "A": -0.0,'),
-        (b'"provenance": {', b'"provenance": {\n  "A": 5e-324,'), (b'"provenance": {', b'"provenance": {\n  "A": 1.7976931348623157e+308,'),
-        (b'"provenance": {', b'"provenance": {\n  "A": 123456789012345.6,'), (b'"provenance": {', b'"provenance": {\n  "A": ' + b"9" * 4301 + b","),
-        (b'"provenance": {', b'"provenance": {\n  "A": ' + b"9" * 4300 + b","), (b'"provenance": {', b'"provenance": {\n  "A": "\\u007f",'),
-        (b'"provenance": {', b'"provenance": {\n  "A": "\x7f",'), (b'"provenance": {', b'"provenance": {\n  "A": "\\u000A",'),
-        (b'"provenance": {', b'"provenance": {\n  "A": [\n   [],\n   {}\n  ],'), (b'"provenance": {', b'"provenance": {\n  "A": [ ],'),
-    ]  # fmt: skip
-    assert all(old in whole() for old, _ in changes)
-    texts = [other_form(whole().replace(old, new, 1)) for old, new in changes]
+    assert all(old in whole() for old, _ in FORMS)
+    texts = [other_form(whole().replace(old, new, 1)) for old, new in FORMS]
+    start = b'"provenance": {'
+    texts += [other_form(whole().replace(start, start + b'\n  "A": ' + text + b",", 1)) for text in TEXTS]
     verdicts = same_of_manifests(built, tmp_path, texts)
-    assert verdicts.count("ok") >= 5 and verdicts.count("V501") >= 15
+    assert verdicts.count("ok") >= 15 and verdicts.count("V501") >= 25
 
 
 def test_E01_depth_and_newer_versions(built: Path, tmp_path: Path) -> None:
@@ -175,7 +191,9 @@ def test_E01_depth_and_newer_versions(built: Path, tmp_path: Path) -> None:
             value = [value]
         return edited(lambda v: v["provenance"].update(deep=value))
 
-    newer = [edited(lambda v, form=form: v.update(format=form, novelty=1)) for form in ("1.7", "1.0", "2.0", "0.9", "1.x")]
+    newer = [
+        edited(lambda v, form=form: v.update(format=form, novelty=1)) for form in ("1.7", "1.0", "2.0", "0.9", "1.x")
+    ]
     verdicts = same_of_manifests(built, tmp_path, [*map(deep, range(24, 40)), *newer])
     assert {"ok", "V501"} == set(verdicts)
 
@@ -244,9 +262,17 @@ def forged(folder: Path, graph: bytes) -> Path:
     return folder
 
 
+def open_graph(folder: Path) -> None:
+    """As `open_bundle`, which is asked only where our own look at the graph finds nothing: the engine takes its time."""
+    with read.check(folder) as opened:
+        entry = opened.manifest.engines["onnx-fp32"]
+        check_facts(opened.manifest, entry, onnx.check(opened.read(entry.file)))
+    open_bundle(folder, engine="openvino", threads=1)
+
+
 def same_of_graphs(built: Path, folder: Path, graphs: Iterable[bytes]) -> list[str]:
     folders = [forged(folder / str(number), graph) for number, graph in enumerate(graphs)]
-    wanted = [verdict(lambda one=one: open_bundle(one, engine="openvino", threads=1)) for one in folders]
+    wanted = [verdict(lambda one=one: open_graph(one)) for one in folders]
     found = answers(built, [f"open {one}" for one in folders])
     wrong = [(str(one), want, got) for one, want, got in zip(folders, wanted, found, strict=True) if want != got]
     assert not wrong, f"{len(wrong)} of {len(folders)}: {wrong[:5]}"
@@ -265,12 +291,22 @@ def test_C17_changed_graphs(built: Path, tmp_path: Path) -> None:
     assert {"ok", "V505"} <= set(verdicts)
 
 
-@pytest.mark.parametrize("kind", ["cct", "cvt", "vit_lite"])
-def test_C17_good_graphs_of_several_kinds_open(built: Path, tmp_path: Path, kind: str) -> None:
-    from vitrail.proof.export import export
-
-    folder = export(tiny.classifier(kind), tmp_path / kind, pictures=tiny.pictures()).folder
+def test_C17_a_graph_of_another_kind_opens(built: Path, tmp_path: Path) -> None:
+    folder = export(tiny.classifier("vit_lite"), tmp_path / "bundle", pictures=tiny.pictures()).folder
     assert answers(built, [f"open {folder}"]) == ["ok"]
+
+
+@pytest.mark.prove
+def test_C17_many_changed_graphs(built: Path, tmp_path: Path) -> None:
+    graph, draw = tiny.bundle_files()[GRAPH], random.Random(9)
+    for part in range(40):
+        graphs = []
+        for _ in range(50):
+            text = bytearray(graph)
+            for _ in range(draw.randrange(1, 4)):
+                text[draw.randrange(len(text))] = draw.randrange(256)
+            graphs.append(bytes(text))
+        same_of_graphs(built, tmp_path / str(part), graphs)
 
 
 # ---------------------------------------------------------------- what is written by a script

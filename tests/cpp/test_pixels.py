@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cpp.build import ask
+from tests.cpp.asking import ask
 from tests.hostile.campaign import mutated
 from tests.pictures import odd
 from tests.pictures.hostile import HOSTILE, PROGRESSIVE
@@ -180,7 +180,7 @@ def test_E07_sizes_from_1_to_4096(built: Path, tmp_path: Path) -> None:
 
 @pytest.mark.prove
 def test_E07_many_sizes_from_1_to_4096(built: Path, tmp_path: Path) -> None:
-    of_sizes(built, tmp_path, 2000)
+    of_sizes(built, tmp_path, 1000)
 
 
 def of_files(built: Path, folder: Path, files: Iterable[bytes], *, verdicts: bool = False) -> None:
@@ -195,7 +195,9 @@ def of_files(built: Path, folder: Path, files: Iterable[bytes], *, verdicts: boo
 
 def test_E01_hostile_pictures_have_the_same_verdict(built: Path, tmp_path: Path) -> None:
     large = ("frames", "9 png with 100,000 texts", "20 MB")  # seconds of encoding; `make prove` has them
-    of_files(built, tmp_path, [make() for name, (make, _) in HOSTILE.items() if not any(word in name for word in large)])
+    of_files(
+        built, tmp_path, [make() for name, (make, _) in HOSTILE.items() if not any(word in name for word in large)]
+    )
 
 
 @pytest.mark.prove
@@ -229,4 +231,4 @@ def test_E01_mutants_have_the_same_verdict(built: Path, tmp_path: Path) -> None:
 
 @pytest.mark.prove
 def test_E01_many_mutants_have_the_same_verdict(built: Path, tmp_path: Path) -> None:
-    of_mutants(built, tmp_path, 5000)
+    of_mutants(built, tmp_path, 2000)

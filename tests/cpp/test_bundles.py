@@ -263,7 +263,7 @@ def forged(folder: Path, graph: bytes) -> Path:
 
 
 def open_graph(folder: Path) -> None:
-    """As `open_bundle`, which is asked only where our own look at the graph finds nothing: the engine takes its time."""
+    """As `open_bundle`, which takes its time: it is asked only where our own look at the graph finds nothing."""
     with read.check(folder) as opened:
         entry = opened.manifest.engines["onnx-fp32"]
         check_facts(opened.manifest, entry, onnx.check(opened.read(entry.file)))

@@ -172,7 +172,7 @@ EngineEntry engine_of(const std::string& name, const Value& value) {
   const std::string where = "engines." + name;
   const Object& item = take(value, where, {"file", "format", "precision", "opset", "input", "output", "facts", "tools"}, {"takes", "batch"});
   const auto* opset = get(item, "opset").integer();
-  if (opset == nullptr || *opset < 1 || *opset > 1000) throw bad_manifest(where + ".opset is none");
+  if (!get(item, "opset").null() && (opset == nullptr || *opset < 1 || *opset > 1000)) throw bad_manifest(where + ".opset is none");
   EngineEntry engine;
   engine.name = name;
   engine.file = text_of(get(item, "file"), where + ".file");

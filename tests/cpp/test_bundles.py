@@ -21,8 +21,9 @@ from tests.cpp.asking import ask
 from vitrail.bundle import read
 from vitrail.bundle.manifest import _KEYS, NAME, Manifest
 from vitrail.bundle.values import canonical
-from vitrail.engines import onnx
-from vitrail.engines.opened import check_facts, open_bundle
+from vitrail.engines import graphs, onnx
+from vitrail.engines.facts import said
+from vitrail.engines.opened import open_bundle
 from vitrail.errors import VitrailError
 from vitrail.proof.export import export
 
@@ -265,8 +266,10 @@ def forged(folder: Path, graph: bytes) -> Path:
 def open_graph(folder: Path) -> None:
     """As `open_bundle`, which takes its time: it is asked only where our own look at the graph finds nothing."""
     with read.check(folder) as opened:
-        entry = opened.manifest.engines["onnx-fp32"]
-        check_facts(opened.manifest, entry, onnx.check(opened.read(entry.file)))
+        manifest = opened.manifest
+        entry = manifest.engines["onnx-fp32"]
+        graph = graphs.Stored(entry, manifest.config, manifest.classes, opened.read)
+        graphs.check_said(graph, said(onnx.check(opened.read(entry.file), graph.form)))
     open_bundle(folder, engine="openvino", threads=1)
 
 

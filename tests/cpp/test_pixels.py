@@ -20,7 +20,7 @@ from tests.pictures.made import catalogue
 from tests.pictures.mutants import READERS
 from vitrail.errors import PictureError
 from vitrail.pictures.decode import decode
-from vitrail.pictures.policy import IMAGENET, INTERPOLATIONS, MODES, Policy
+from vitrail.pictures.policy import HALF, IMAGENET, INTERPOLATIONS, MODES, Interpolation, Policy
 
 QUICK = range(2, catalogue.COUNT, 5)
 
@@ -172,6 +172,19 @@ def of_sizes(built: Path, folder: Path, count: int) -> None:
         if len(lines) == 100 or number == count - 1:  # the files are large: some at a time
             compare(built, lines, wanted)
             lines, wanted = [], []
+
+
+@pytest.mark.parametrize("way", INTERPOLATIONS)
+def test_E07_the_weights_of_each_filter(built: Path, tmp_path: Path, way: Interpolation) -> None:
+    """One wide picture a filter, scaled by odd ratios: thousands of weights, the last bit of each of them."""
+    from PIL import Image
+
+    path = tmp_path / "noise.png"
+    noise = np.random.default_rng(5).integers(0, 2, (300, 1800, 3), dtype=np.uint8) * 255
+    Image.fromarray(noise).save(path, compress_level=0)
+    sizes = ((299, 1777), (41, 613), (331, 1999), (7, 97))
+    policies = [Policy(size=size, mode="squash", interpolation=way, mean=HALF.mean, std=HALF.std) for size in sizes]
+    compare(built, [asked(one, path) for one in policies], [expected(one, path) for one in policies])
 
 
 def test_E07_sizes_from_1_to_4096(built: Path, tmp_path: Path) -> None:

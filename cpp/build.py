@@ -41,11 +41,21 @@ def openvino() -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin).parent / "cmake"
 
 
+def onnxruntime() -> str:
+    """The library in the wheel of ONNX Runtime; empty where there is none."""
+    spec = importlib.util.find_spec("onnxruntime")
+    found = (
+        [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("capi/libonnxruntime.so.*"))
+    )
+    return str(found[0]) if found else ""
+
+
 def build(*, sanitized: bool = False) -> Path:
     """The folder with the built programs; what stands there is only brought up to date. RuntimeError: what failed."""
     folder = ROOT / "build" / ("cpp-sanitized" if sanitized else "cpp")
     folder.mkdir(parents=True, exist_ok=True)
-    options = [f"-DOpenVINO_DIR={openvino()}", f"-DVITRAIL_SANITIZE={'ON' if sanitized else 'OFF'}"]
+    options = [f"-DOpenVINO_DIR={openvino()}", f"-DVITRAIL_ONNXRUNTIME={onnxruntime()}"]
+    options.append(f"-DVITRAIL_SANITIZE={'ON' if sanitized else 'OFF'}")
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds
         for command in (

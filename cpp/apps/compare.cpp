@@ -78,7 +78,10 @@ int compare(const Arguments& arguments) {
   const std::string engine = arguments.text("--engine", "auto"), precision = arguments.text("--precision", "f32");
   const std::string exact = arguments.text("--reference-precision", "f32");
   const Model model(arguments.words()[0], engine, {threads, precision});
-  const Model reference(arguments.words().back(), arguments.text("--reference-engine", engine), {threads, exact});
+  // Where nothing else tells the two apart, another engine does.
+  const bool apart = arguments.words().size() == 2 || precision != exact;
+  const std::string other_engine = arguments.text("--reference-engine", apart ? engine : model.engine() == "onnx" ? "openvino" : "onnx");
+  const Model reference(arguments.words().back(), other_engine, {threads, exact});
   if (model.manifest().digest == reference.manifest().digest && model.engine() == reference.engine() && precision == exact) {
     throw Error("V007", "the engine and the reference are the same: their answers say nothing", {},
                 "give a REFERENCE bundle, a --reference-engine, or another --precision");

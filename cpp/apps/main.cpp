@@ -22,10 +22,11 @@ constexpr char kHelp[] =
     "  vitrail-cpp compare BUNDLE [REFERENCE]       the same answers?             --picture FILE | --image-size N|H,W --batch 1\n"
     "                                               --seed 0 --atol 0.001 --rtol 1e-5\n"
     "                                               --reference-engine NAME --reference-precision f32\n"
+    "      without a REFERENCE or another --precision: beside the other engine\n"
     "  vitrail-cpp offline BUNDLE DATA OUT          answers as files              --dataset cifar10|imagenet2012\n"
     "      DATA: a folder of .bin records, or of class folders of pictures\n"
     "\n"
-    "All: --engine auto|openvino --precision f32|bf16|f16 --threads 0 (every core)\n"
+    "All: --engine auto|openvino|onnx (ONNX Runtime) --precision f32|bf16|f16 --threads 0 (every core)\n"
     "Exit codes: 0 done, 2 refused, 4 fault of disk, memory or system, 5 the answers differ, 6 NaN or Inf, 70 a bug\n";
 
 struct Verb {

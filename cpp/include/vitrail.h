@@ -31,7 +31,7 @@ typedef struct {
 } vitrail_error;
 
 typedef struct {
-  const char *engine;    /* NULL: the first that can run the bundle; "openvino" */
+  const char *engine;    /* NULL: the first that can run the bundle; "openvino"; "onnx" for ONNX Runtime */
   const char *precision; /* NULL: "f32"; "bf16" and "f16" where the engine has them */
   int threads;           /* 0: every core */
 } vitrail_options;

@@ -34,4 +34,6 @@ const std::vector<RunnerRow>& runners();  // those that were built in, in the or
 
 std::unique_ptr<Runner> open_openvino(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options);
 
+std::unique_ptr<Runner> open_onnxruntime(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options);
+
 }  // namespace vitrail

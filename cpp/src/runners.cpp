@@ -4,9 +4,8 @@ namespace vitrail {
 
 const std::vector<RunnerRow>& runners() {
   static const std::vector<RunnerRow> rows = {
-#ifdef VITRAIL_OPENVINO
       {"openvino", {"onnx"}, open_openvino},
-#endif
+      {"onnx", {"onnx"}, open_onnxruntime},
   };
   return rows;
 }

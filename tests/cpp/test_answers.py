@@ -296,8 +296,34 @@ def test_compare_ends_with_5_where_answers_differ(built: Path, folder: Path, dat
     assert json.loads(run(built, "compare", folder, other, "--picture", picture, "--json")[0])["max_difference"] == 0.0
     failed, _ = run(built, "compare", folder, "--precision", "bf16", "--atol", 1e-7, "--rtol", 0, code=5)
     assert "[Failure] openvino bf16 inference result is different from openvino f32!" in failed
-    assert "error[V007]" in run(built, "compare", folder, code=2)[1]  # with itself
+    itself = ("--reference-engine", "openvino")
+    assert "error[V007]" in run(built, "compare", folder, *itself, code=2)[1]
     assert "error[V007]" in run(built, "compare", folder, other, "--image-size", 224, code=2)[1]
+
+
+def test_compare_asks_the_other_engine_where_nothing_else_differs(built: Path, folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    for engine, other in (("openvino", "onnx"), ("onnx", "openvino")):
+        text, _ = run(built, "compare", folder, "--engine", engine, "--batch", 7, "--atol", 1e-5)
+        assert f"[SUCCESS] {engine} f32 inference result is the same as {other} f32!" in text
+
+
+def test_E07_the_logits_are_those_of_onnx_runtime_in_python(library: Any, folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    python, model, fault = open_bundle(folder, engine="onnx", threads=1), ctypes.c_void_p(), Fault()
+    options = Options(b"onnx", None, 1)
+    code = library.vitrail_open(str(folder).encode(), ctypes.byref(options), ctypes.byref(model), ctypes.byref(fault))
+    assert code == 0, fault.text
+    for batch in (1, 2, 7):
+        images = np.random.default_rng(batch).standard_normal((batch, 3, *tiny.SIZE)).astype(np.float32)
+        found = of(library.vitrail_logits, 5 * batch, model, images.ctypes.data, batch)
+        assert np.array_equal(found.reshape(batch, 5), python.logits(images))
+    library.vitrail_close(model)
+    options = Options(b"onnx", b"bf16", 1)
+    assert (
+        library.vitrail_open(str(folder).encode(), ctypes.byref(options), ctypes.byref(model), ctypes.byref(fault)) == 2
+    )
+    assert fault.code == b"V007"
 
 
 def test_offline_writes_the_files_of_the_packages(

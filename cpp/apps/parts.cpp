@@ -1,9 +1,10 @@
 // For tests: what single parts of the library give, one line of answer for each line of stdin, in hashes and codes.
 //
-//   vitrail-parts decode     PATH                                              height width channels sha256
+//   vitrail-parts decode     channels PATH                                     height width channels sha256
 //   vitrail-parts prepare    mode interpolation H W crop mean,.. std,.. PATH   height width sha256-of-pixels sha256-of-floats
 //   vitrail-parts manifest   PATH of a manifest alone                          ok and its digest
-//   vitrail-parts bundle     FOLDER                                            ok and its digest
+//   vitrail-parts bundle     FOLDER                                            ok and its digest; `graph`: with a look
+//                                                                              at its first graph; `open`: on an engine
 // A refusal gives its code, and what it says.
 
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <new>
 #include <sstream>
 
+#include "graph.hpp"
 #include "model.hpp"
 #include "sha256.hpp"
 
@@ -64,6 +66,15 @@ std::string bundle(std::istream& line) {
   return "ok " + vitrail::open_checked(rest_of(line), none, "").manifest.digest;
 }
 
+// The first ONNX graph of a bundle, looked at as before an engine sees it.
+std::string graph(std::istream& line) {
+  const auto first = [](const vitrail::Manifest& manifest, const std::string&) { return std::vector<std::string>{manifest.engines.at(0).file}; };
+  const vitrail::CheckedBundle checked = vitrail::open_checked(rest_of(line), first, "");
+  const vitrail::EngineEntry& entry = checked.manifest.engines.at(0);
+  vitrail::check_graph(checked.kept.at(entry.file), checked.manifest, entry);
+  return "ok " + checked.manifest.digest;
+}
+
 std::string opened(std::istream& line) { return "ok " + vitrail::Model(rest_of(line), "auto", {1, "f32"}).manifest().digest; }
 
 }  // namespace
@@ -78,6 +89,7 @@ int main() {
       if (verb == "prepare") text = prepared(line);
       if (verb == "manifest") text = manifest(line);
       if (verb == "bundle") text = bundle(line);
+      if (verb == "graph") text = graph(line);
       if (verb == "open") text = opened(line);
     } catch (const vitrail::Error& error) {
       text = error.code() + " " + error.first_line();

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import random
+import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,11 +21,10 @@ from tests.bundle.test_manifest import CHANGES, edited, sealed, whole
 from tests.bundle.test_read import GRAPH
 from tests.cpp.asking import ask
 from vitrail.bundle import read
-from vitrail.bundle.manifest import _KEYS, NAME, Manifest
+from vitrail.bundle.manifest import _KEYS, NAME, WEIGHTS, Manifest
 from vitrail.bundle.values import canonical
 from vitrail.engines import graphs, onnx
 from vitrail.engines.facts import said
-from vitrail.engines.opened import open_bundle
 from vitrail.errors import VitrailError
 from vitrail.proof.export import export
 
@@ -263,20 +264,19 @@ def forged(folder: Path, graph: bytes) -> Path:
     return folder
 
 
-def open_graph(folder: Path) -> None:
-    """As `open_bundle`, which takes its time: it is asked only where our own look at the graph finds nothing."""
+def look_at_graph(folder: Path) -> None:
+    """As `open_bundle`, up to where an engine sees the graph."""
     with read.check(folder) as opened:
         manifest = opened.manifest
         entry = manifest.engines["onnx-fp32"]
         graph = graphs.Stored(entry, manifest.config, manifest.classes, opened.read)
         graphs.check_said(graph, said(onnx.check(opened.read(entry.file), graph.form)))
-    open_bundle(folder, engine="openvino", threads=1)
 
 
 def same_of_graphs(built: Path, folder: Path, graphs: Iterable[bytes]) -> list[str]:
     folders = [forged(folder / str(number), graph) for number, graph in enumerate(graphs)]
-    wanted = [verdict(lambda one=one: open_graph(one)) for one in folders]
-    found = answers(built, [f"open {one}" for one in folders])
+    wanted = [verdict(lambda one=one: look_at_graph(one)) for one in folders]
+    found = answers(built, [f"graph {one}" for one in folders])
     wrong = [(str(one), want, got) for one, want, got in zip(folders, wanted, found, strict=True) if want != got]
     assert not wrong, f"{len(wrong)} of {len(folders)}: {wrong[:5]}"
     return wanted
@@ -285,7 +285,7 @@ def same_of_graphs(built: Path, folder: Path, graphs: Iterable[bytes]) -> list[s
 def test_C17_changed_graphs(built: Path, tmp_path: Path) -> None:
     """Bytes changed in the structure of the graph, which lies behind its weights, and everywhere."""
     graph, draw, graphs = tiny.bundle_files()[GRAPH], random.Random(3), []
-    for number in range(24):
+    for number in range(60):
         text = bytearray(graph)
         low = 0 if number % 2 else max(0, len(text) - 3000)
         text[draw.randrange(low, len(text))] ^= 1 << draw.randrange(8)
@@ -311,6 +311,31 @@ def test_C17_many_changed_graphs(built: Path, tmp_path: Path) -> None:
                 text[draw.randrange(len(text))] = draw.randrange(256)
             graphs.append(bytes(text))
         same_of_graphs(built, tmp_path / str(part), graphs)
+
+
+# ---------------------------------------------------------------- while it is read
+
+
+def test_C21_a_file_that_changes_while_it_is_read(built: Path, tmp_path: Path) -> None:
+    """Cut, grown, replaced and put back all the time: the right bytes or a refusal, never a signal."""
+    folder, stop = tiny.bundle(tmp_path), threading.Event()
+    path, good = folder / WEIGHTS, tiny.bundle_files()[WEIGHTS]
+    aside = tmp_path / "aside"
+
+    def change() -> None:
+        while not stop.is_set():
+            os.truncate(path, len(good) // 2)
+            path.write_bytes(good + b"more")
+            aside.write_bytes(good)
+            aside.replace(path)
+            time.sleep(0.002)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    found = answers(built, [f"bundle {folder}"] * 400)
+    stop.set()
+    changing.join()
+    assert set(found) <= {"ok", "V502", "V503"} and len(set(found)) > 1
 
 
 # ---------------------------------------------------------------- what is written by a script

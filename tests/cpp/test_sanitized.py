@@ -22,8 +22,7 @@ from tests.pictures.made import catalogue
 from tests.pictures.mutants import READERS
 
 pytestmark = pytest.mark.prove
-# What OpenVINO keeps to the end of the process is no leak of ours.
-ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +32,8 @@ def sanitized() -> Path:
     return build(sanitized=True)
 
 
-def clean(sanitized: Path, lines: list[str], *, leaks: bool = True) -> None:
+def clean(sanitized: Path, lines: list[str]) -> None:
     environment = {**os.environ, **ENVIRONMENT}
-    if not leaks:
-        environment["ASAN_OPTIONS"] = "detect_leaks=0"
     text = "".join(f"{line}\n" for line in lines)
     done = subprocess.run([sanitized / "vitrail-parts"], input=text, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -100,4 +97,4 @@ def test_E02_graphs(sanitized: Path, tmp_path: Path) -> None:
         for _ in range(draw.randrange(1, 4)):
             text[draw.randrange(len(text))] = draw.randrange(256)
         folders.append(forged(tmp_path / str(number), bytes(text)))
-    clean(sanitized, [f"open {folder}" for folder in folders], leaks=False)
+    clean(sanitized, [f"graph {folder}" for folder in folders])  # OpenVINO itself does not load under sanitizers

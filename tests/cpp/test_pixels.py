@@ -22,7 +22,7 @@ from vitrail.errors import PictureError
 from vitrail.pictures.decode import decode
 from vitrail.pictures.policy import HALF, IMAGENET, INTERPOLATIONS, MODES, Interpolation, Policy
 
-QUICK = range(2, catalogue.COUNT, 5)
+QUICK = range(2, catalogue.COUNT, 11)
 
 
 def digest(array: np.ndarray) -> str:

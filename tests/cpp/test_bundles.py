@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import subprocess
 import threading
 import time
 import unicodedata
@@ -13,7 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cpp.build import ROOT
 from tests.bundle import tiny
@@ -21,11 +24,14 @@ from tests.bundle.test_manifest import CHANGES, edited, sealed, whole
 from tests.bundle.test_read import GRAPH
 from tests.cpp.asking import ask
 from vitrail.bundle import read
+from vitrail.bundle.formats import Form
 from vitrail.bundle.manifest import _KEYS, NAME, WEIGHTS, Manifest
 from vitrail.bundle.values import canonical
 from vitrail.engines import graphs, onnx
 from vitrail.engines.facts import said
+from vitrail.engines.opened import open_bundle
 from vitrail.errors import VitrailError
+from vitrail.pictures.predict import Prediction
 from vitrail.proof.export import export
 
 
@@ -349,3 +355,19 @@ def test_the_tables_are_those_that_python_writes() -> None:
     text = (ROOT / "cpp" / "src" / "unicode_tables.inc").read_text()
     if unicodedata.unidata_version in text.splitlines()[0]:  # another Python knows more or fewer letters
         assert text == made["unicode_text"]()
+
+
+def test_a_graph_that_takes_pixels_three_at_a_time(built: Path, tmp_path: Path) -> None:
+    form = Form(takes="pixels", batch=3)
+    folder = export(tiny.classifier(), tmp_path / "bundle", form=form, pictures=tiny.pictures()).folder
+    paths = []
+    for number, noise in enumerate(np.random.default_rng(0).integers(0, 256, (4, 30, 40, 3), dtype=np.uint8)):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(noise).save(paths[-1])
+    command = [built / "vitrail-cpp", "classify", folder, *paths, "--json", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = open_bundle(folder, engine="openvino", threads=1).predict(paths)
+    for found, answer in zip(json.loads(done.stdout), expected, strict=True):
+        assert isinstance(answer, Prediction)
+        assert tuple(one["class"] for one in found["classes"]) == answer.classes
+        assert [one["probability"] for one in found["classes"]] == pytest.approx(answer.probabilities, rel=1e-12)

@@ -6,6 +6,7 @@ import ctypes
 import json
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,6 +184,45 @@ def test_E06_eight_threads_on_one_model(library: Any, model: ctypes.c_void_p, py
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+LONG = """
+import ctypes, os, sys
+library, folder, picture = ctypes.CDLL(sys.argv[1]), sys.argv[2].encode(), sys.argv[3].encode()
+pointer, size = ctypes.c_void_p, ctypes.c_size_t
+library.vitrail_open.argtypes = [ctypes.c_char_p, pointer, pointer, pointer]
+library.vitrail_classify_file.argtypes = [pointer, ctypes.c_char_p, pointer, size, pointer]
+library.vitrail_close.argtypes = [pointer]
+def held():
+    pages = int(open("/proc/self/statm").read().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir("/proc/self/fd"))
+def opened():
+    model = pointer()
+    assert library.vitrail_open(folder, None, ctypes.byref(model), None) == 0
+    return model
+model, logits = opened(), (ctypes.c_float * 5)()
+for call in range(5000):
+    assert library.vitrail_classify_file(model, picture, logits, 5, None) == 0
+    if call == 500:
+        print(*held())
+print(*held())
+library.vitrail_close(model)
+for round in range(60):
+    library.vitrail_close(opened())
+    if round == 10:
+        print(*held())
+print(*held())
+"""
+
+
+@pytest.mark.prove
+def test_E10_a_long_run_is_flat(built: Path, folder: Path, data: Path) -> None:
+    (picture,) = data.glob("*/04.jpg")
+    command = [sys.executable, "-c", LONG, built / "libvitrail.so", folder, picture]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, last, early, late = ([float(word) for word in line.split()] for line in done.stdout.splitlines())
+    assert abs(last[0] - first[0]) < 2 and last[1] == first[1]
+    assert abs(late[0] - early[0]) < 2 and late[1] == early[1]
 
 
 C = """

@@ -1,12 +1,13 @@
 # make demo    train on real digits, evaluate, export with proof, predict, one page       (everything under runs/demo/)
 # make test    the quick suite        make oracles  against other implementations
 # make lint    ruff and mypy          make prove    the long campaigns
+# make cpp     the C++ programs, into build/cpp         make cpp-sanitized    the same under sanitizers
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint oracles prove clean
+.PHONY: demo test lint oracles prove cpp cpp-sanitized clean
 .DEFAULT_GOAL := test
 
 .venv/pyvenv.cfg:
@@ -37,6 +38,7 @@ demo: .venv/.installed-demo
 	@echo "  vitrail predict runs/photos/bundle PICTURE.jpg"
 
 test: .venv/.installed-test lint
+	@$(BIN)/python cpp/build.py --if-possible
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: .venv/.installed-test
@@ -49,6 +51,12 @@ oracles: .venv/.installed-test
 
 prove: .venv/.installed-test
 	$(BIN)/python -m pytest -q -m prove --record results/prove.json
+
+cpp: .venv/.installed-test
+	@$(BIN)/python cpp/build.py
+
+cpp-sanitized: .venv/.installed-test
+	@$(BIN)/python cpp/build.py --sanitized
 
 clean:
 	rm -rf .venv .venv-oracles build *.egg-info

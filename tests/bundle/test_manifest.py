@@ -88,6 +88,7 @@ CHANGES: dict[str, Any] = {
     "classes fewer than the head": lambda v: v["classes"].pop(),
     "classes no text": lambda v: v["classes"].__setitem__(0, 7),
     "std zero": lambda v: v["policy"]["std"].__setitem__(0, 0.0),
+    "std beyond all floats": lambda v: v["policy"]["std"].__setitem__(0, 10**400),
     "size zero": lambda v: v["policy"]["size"].__setitem__(0, 0),
     "size huge": lambda v: v["policy"]["size"].__setitem__(0, 1 << 31),
     "policy of another size": lambda v: v["policy"]["size"].__setitem__(0, 17),

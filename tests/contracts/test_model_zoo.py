@@ -195,6 +195,15 @@ def _is_command(text: str) -> bool:
     )
 
 
+def _is_built(text: str) -> bool:
+    """A target of the Makefile, or a verb of the C++ program."""
+    program, _, rest = text.partition(" ")
+    if program == "make":
+        return f"\n{rest}:" in (ROOT / "Makefile").read_text()
+    verbs = re.findall(r'\{"(\w+)", \w+, with_engine', (ROOT / "cpp" / "apps" / "main.cpp").read_text())
+    return program == "vitrail-cpp" and rest.split()[0] in verbs
+
+
 def _is_variable(text: str) -> bool:
     """One of those that torchrun sets."""
     return text.isupper() and f'"{text}"' in (ROOT / "vitrail" / "ranks" / "world.py").read_text()
@@ -235,6 +244,8 @@ def test_what_a_row_names_is_there(text: str) -> None:
         assert _is_command(text)
     elif text.startswith("--") and text not in PLAIN:
         assert text in _options()
+    elif text.startswith(("make ", "vitrail-cpp ")) and text not in PLAIN:
+        assert _is_built(text)
     else:
         assert _is_recipe_text(text) or _is_else(text) or _is_python(text) or _is_file(text)
 

@@ -6,9 +6,11 @@ import io
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.pictures import work
+from tests.pictures import hostile, work
 from tests.pictures.costs import LARGEST
 from tests.pictures.hostile import ENDINGS, GIF, HEAD, HOSTILE, IDAT, JPEG, PHOTO, PNG, SEEDS, saved, sized
 from tests.pictures.mutants import READERS, attacked
@@ -406,3 +408,22 @@ def test_B19_of_several_frames_one_is_read(data: bytes, monkeypatch: pytest.Monk
     monkeypatch.setattr(Image, "open", watched)
     verdict(data)
     assert seen == []
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize("rows", [0, 1, 8, 9, 89, 90])
+def test_a_png_whose_coded_pixels_end_early_in_good_form_is_refused(rows: int, interlaced: int) -> None:
+    """Pillow leaves the missing rows black and says nothing."""
+    head = bytearray(HEAD)
+    head[16:33] = struct.pack(">IIBBBBB", 120, 90, 8, 2, 0, 0, interlaced) + bytes(4)
+    head[29:33] = struct.pack(">I", zlib.crc32(head[12:29]))
+    passes = ((15, 12), (15, 12), (30, 11), (30, 23), (60, 22), (60, 45), (120, 45)) if interlaced else ((120, 90),)
+    coded = b"".join(b"\0" + bytes([9] * 3 * across) for across, down in passes for _ in range(down))
+    share = len(coded) * rows // 90
+    file = bytes(head) + hostile.chunk(b"IDAT", zlib.compress(coded[:share])) + hostile.END
+    if rows == 90:
+        assert (decode(file) == 9).all()
+        return
+    with pytest.raises(PictureError) as caught:
+        decode(file)
+    assert caught.value.code == "V302"

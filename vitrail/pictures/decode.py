@@ -37,7 +37,7 @@ from PIL import WebPImagePlugin as _WebPImagePlugin  # noqa: F401  registered he
 from vitrail.errors import PictureError, SystemFault
 from vitrail.pictures import turbo
 from vitrail.pictures.exif import orientation
-from vitrail.pictures.headers import read_bmp, read_gif, read_png, read_webp
+from vitrail.pictures.headers import PNG_INTERLACED, png_is_short, read_bmp, read_gif, read_png, read_webp
 from vitrail.pictures.jpeg import lengthened, read_jpeg
 from vitrail.pictures.limits import MAX_BYTES, MAX_PIXELS, Header, beyond, damaged, refused_kind, unknown_format
 
@@ -93,6 +93,8 @@ def stored(header: Header, name: str, *, scale: int = 1) -> Pixels:
     if jpeg and (pixels := turbo.decoded(header, scale=scale)) is not None:
         return pixels
     pixels = _joined(_stored(header, header.data, name, scale), -(-header.height // scale))
+    if header.format == "PNG" and _may_be_short(pixels, header.data) and png_is_short(header.data):
+        raise damaged(name, "the coded pixels end early")
     if jpeg and _may_be_cut(pixels):
         again = _stored(header, lengthened(header.data), name, scale)
         if not all(np.array_equal(pixels[rows], strip) for rows, strip in again):
@@ -262,6 +264,11 @@ def _may_be_cut(stored: Pixels) -> bool:
     """Whether the last corner is the grey that libjpeg fills in: 128, or 64 where it came through CMYK."""
     corner = stored[-1, -1].astype(np.int64)
     return bool((abs(corner - 128) <= 2).all() or (abs(corner - 64) <= 2).all())
+
+
+def _may_be_short(stored: Pixels, png: bytes) -> bool:
+    """Whether the last row is of one colour, as Pillow leaves rows that a PNG does not hold; interlaced: always."""
+    return bool((stored[-1] == stored[-1, 0]).all()) or png[PNG_INTERLACED] != 0
 
 
 def _turned(pixels: Pixels, turn: int) -> Pixels:

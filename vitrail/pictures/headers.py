@@ -16,6 +16,11 @@ from vitrail.pictures.limits import MAX_TINY_PARTS, Header, beyond, damaged
 _TINY_CHUNK = 4096
 _TINY_BLOCK = 64
 _MAX_RUN_LENGTH_BYTES = 4 << 20  # Pillow decodes run-length BMP in Python, a step per two bytes
+PNG_INTERLACED = 28  # byte of its IHDR
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the colour type of a PNG
+_WHOLE = ((0, 0, 1, 1),)  # passes: first row and column, steps
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+_AT_ONCE = 1 << 20  # bytes inflated together
 _PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 
 
@@ -36,6 +41,25 @@ def read_png(data: bytes, name: str) -> Header:
             turned = orientation(data[start + 8 : end - 4])
     width, height = struct.unpack_from(">II", data, 16)
     return Header("PNG", width, height, b"".join(kept), turned)
+
+
+def png_is_short(data: bytes) -> bool:
+    """Whether the coded pixels end before the last row, in good form: Pillow leaves what is missing black."""
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    wanted = 0
+    for top, left, down, across in _ADAM7 if data[PNG_INTERLACED] else _WHOLE:
+        rows, columns = max(0, -(-(height - top) // down)), max(0, -(-(width - left) // across))
+        wanted += rows * (1 + -(-columns * depth * _SAMPLES[colour] // 8)) if columns else 0
+    stream, found = zlib.decompressobj(), 0
+    try:
+        for kind, start, end in _png_chunks(data, ""):
+            rest = data[start + 8 : end - 4] if kind == b"IDAT" else b""
+            while rest and found < wanted:
+                found += len(stream.decompress(rest, _AT_ONCE))
+                rest = stream.unconsumed_tail
+    except zlib.error:  # behind the last row: before it Pillow finds it itself
+        return False
+    return found < wanted
 
 
 def _png_chunks(data: bytes, name: str) -> Iterator[tuple[bytes, int, int]]:

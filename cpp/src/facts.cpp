@@ -1,0 +1,164 @@
+// The graph against its manifest: what it says itself of the things that exporters get wrong.
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "graph.hpp"
+#include "text.hpp"
+
+namespace vitrail {
+
+namespace {
+
+using json::Object;
+using json::Value;
+using onnx::Graph;
+using onnx::Node;
+
+Error other_graph(const EngineEntry& entry, const std::string& what) {
+  return Error("V502", "`" + entry.file + "` is not the graph that the manifest describes", {what}, "export again");
+}
+
+// A float32 in the shortest digits that mean it, as a double: what the manifest holds.
+double in_float32(float number) {
+  char digits[64];
+  const auto [end, error] = std::to_chars(digits, digits + sizeof digits, number);
+  double value = 0;
+  std::from_chars(digits, end, value);
+  return value;
+}
+
+// Every number that stands alone in the graph, as a constant or in a node.
+std::vector<double> scalars(const Graph& graph) {
+  std::vector<double> found;
+  const auto take = [&](const onnx::Tensor& tensor) {
+    if (tensor.count() == 1 && (tensor.kind == 1 || tensor.kind == 10 || tensor.kind == 11)) found.push_back(tensor.number(0));
+  };
+  for (const auto& [name, tensor] : graph.constants) take(tensor);
+  for (const Node& node : graph.nodes) {
+    const auto value = node.attributes.find("value");
+    if (value == node.attributes.end()) continue;
+    if (const auto* tensor = std::get_if<onnx::Tensor>(&value->second)) take(*tensor);
+  }
+  return found;
+}
+
+std::set<std::string> gelu_forms(const Graph& graph) {
+  std::set<std::string> forms;
+  std::set<std::string_view> kinds;
+  for (const Node& node : graph.nodes) {
+    kinds.insert(node.kind);
+    if (node.kind != "Gelu") continue;
+    const auto form = node.attributes.find("approximate");
+    const auto* word = form == node.attributes.end() ? nullptr : std::get_if<std::string_view>(&form->second);
+    forms.insert(word != nullptr && *word == "tanh" ? "tanh" : "erf");
+  }
+  if (kinds.count("Erf") != 0) forms.insert("erf");
+  const std::vector<double> numbers = scalars(graph);
+  const auto met = [&](double constant) {
+    return std::any_of(numbers.begin(), numbers.end(), [&](double number) {
+      return std::abs(number - constant) <= 1e-3 * std::max(std::abs(number), std::abs(constant));
+    });
+  };
+  if (kinds.count("Tanh") != 0 && met(0.044715)) forms.insert("tanh");
+  if (kinds.count("Sigmoid") != 0 && met(1.702)) forms.insert("quick");
+  return forms;
+}
+
+json::List epsilons(const Graph& graph, std::string_view kind) {
+  std::set<double> found;
+  for (const Node& node : graph.nodes) {
+    if (node.kind != kind) continue;
+    const auto value = node.attributes.find("epsilon");
+    const auto* epsilon = value == node.attributes.end() ? nullptr : std::get_if<float>(&value->second);
+    found.insert(in_float32(epsilon == nullptr ? 1e-5f : *epsilon));
+  }
+  json::List list;
+  for (const double epsilon : found) list.push_back({epsilon});
+  return list;
+}
+
+// The values as one text, so that two of them are compared at once.
+std::string shown(const Value& value) {
+  double number = 0;
+  if (value.is_number(number)) return json::number(number);
+  if (const auto* text = value.text()) return json::quoted(*text);
+  std::string all;
+  if (const auto* list = value.list()) {
+    for (const Value& item : *list) all += (all.empty() ? "" : ", ") + shown(item);
+    return "[" + all + "]";
+  }
+  if (const auto* object = value.object()) {
+    for (const auto& [key, item] : *object) all += (all.empty() ? "" : ", ") + json::quoted(key) + ": " + shown(item);
+    return "{" + all + "}";
+  }
+  return value.null() ? "null" : "a word";
+}
+
+Object facts_of(const Graph& graph) {
+  std::map<std::string, std::int64_t> counts;
+  json::List forms;
+  Object operators;
+  bool grouped = false;
+  for (const Node& node : graph.nodes) {
+    ++counts[std::string(node.kind)];
+    grouped = grouped || node.kind == "InstanceNormalization";
+  }
+  for (const auto& [kind, count] : counts) operators.emplace_back(kind, Value{count});
+  for (const auto& form : gelu_forms(graph)) forms.push_back({form});
+  Object facts;
+  facts.emplace_back("gelu", Value{forms});
+  if (grouped) facts.emplace_back("groupnorm_eps", Value{epsilons(graph, "InstanceNormalization")});
+  facts.emplace_back("layernorm_eps", Value{epsilons(graph, "LayerNormalization")});
+  facts.emplace_back("operators", Value{operators});
+  facts.emplace_back("opset", Value{graph.opset});
+  return facts;
+}
+
+void check_ends(const Graph& graph, const Manifest& manifest, const EngineEntry& entry) {
+  const onnx::End &in = graph.inputs[0], &out = graph.outputs[0];
+  const bool pixels = entry.takes == "pixels";
+  const std::int64_t batch = entry.batch == 0 ? -1 : entry.batch, height = manifest.policy.height, width = manifest.policy.width;
+  const std::int64_t channels = manifest.policy.channels(), classes = static_cast<std::int64_t>(manifest.classes.size());
+  const onnx::Shape wanted = pixels ? onnx::Shape{batch, height, width, channels} : onnx::Shape{batch, channels, height, width};
+  if (in.name != entry.input || out.name != entry.output || in.kind != (pixels ? 2 : 1) || out.kind != 1) {
+    throw onnx::refused("its ends are not those that the manifest names");
+  }
+  if (in.shape != wanted || out.shape != onnx::Shape{batch, classes}) throw onnx::refused("its ends have other shapes than the manifest says");
+}
+
+// The class names in the graph are those of the manifest, in its order: written as one line of JSON.
+void check_classes(const Graph& graph, const Manifest& manifest, const EngineEntry& entry) {
+  std::string wanted;
+  for (const auto& name : manifest.classes) wanted += (wanted.empty() ? "[" : ", ") + json::quoted(name);
+  const auto found = graph.metadata.find("vitrail.classes");
+  if (found == graph.metadata.end() || found->second != wanted + "]") throw other_graph(entry, "its classes are other ones, or in another order");
+}
+
+}  // namespace
+
+void check_graph(std::string_view data, const Manifest& manifest, const EngineEntry& entry) {
+  const Graph graph = onnx::read(data);
+  check_ends(graph, manifest, entry);
+  onnx::check_sizes(graph);
+  const Object found = facts_of(graph);
+  for (const auto& [name, value] : found) {
+    const Value* said = json::find(entry.facts, name);
+    if (said == nullptr || shown(*said) != shown(value)) {
+      throw other_graph(entry, name + ": manifest " + (said == nullptr ? "nothing" : shown(*said)) + ", graph " + shown(value));
+    }
+  }
+  const auto decided = [&](const char* fact, const Value& wanted) {
+    if (shown(*json::find(found, fact)) != shown(wanted)) throw other_graph(entry, std::string(fact) + ": config " + shown(wanted));
+  };
+  double eps = 0;
+  if (const Value* gelu = json::find(manifest.config, "gelu")) decided("gelu", {json::List{*gelu}});
+  if (const Value* value = json::find(manifest.config, "eps"); value != nullptr && value->is_number(eps)) {
+    decided("layernorm_eps", {json::List{{in_float32(static_cast<float>(eps))}}});
+  }
+  check_classes(graph, manifest, entry);
+}
+
+}  // namespace vitrail

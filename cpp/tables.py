@@ -1,0 +1,82 @@
+"""Writes what C++ takes over from Python: nothing of it is typed twice.
+
+python cpp/tables.py unicode > cpp/src/unicode_tables.inc     str.isprintable and str.casefold
+python cpp/tables.py families > cpp/src/families.inc          the fields of each family's config, kinds and ranges
+"""
+
+from __future__ import annotations
+
+import sys
+import typing
+import unicodedata
+from collections.abc import Iterator
+
+from vitrail.models import configs
+
+
+def not_printable() -> Iterator[tuple[int, int]]:
+    """First and last of each run of code points that are not printable."""
+    first = None
+    for point in range(sys.maxunicode + 2):
+        shown = point > sys.maxunicode or chr(point).isprintable()
+        if not shown and first is None:
+            first = point
+        if shown and first is not None:
+            yield first, point - 1
+            first = None
+
+
+def folded() -> Iterator[str]:
+    """One row for each code point that case folding changes."""
+    for point in range(sys.maxunicode + 1):
+        to = [ord(letter) for letter in chr(point).casefold()]
+        if to != [point]:
+            yield f"{{{point}, {{{', '.join(map(str, to))}}}}}"
+
+
+def lines(items: Iterator[str]) -> Iterator[str]:
+    """The items, as many as fit on each line."""
+    line = " "
+    for item in items:
+        if len(line) + len(item) > 116:
+            yield line
+            line = " "
+        line += f" {item},"
+    yield line
+
+
+def unicode_text() -> str:
+    """The file of code points."""
+    ranges = (f"{{{first}, {last}}}" for first, last in not_printable())
+    head = f"// Written by cpp/tables.py from Unicode {unicodedata.unidata_version}."
+    parts = [head, "constexpr Range kNotPrintable[] = {", *lines(ranges), "};"]
+    parts += ["constexpr Folded kFolded[] = {", *lines(folded()), "};", ""]
+    return "\n".join(parts)
+
+
+def field(family: str, name: str, kind: typing.Any) -> str:
+    """The row of one field of a config."""
+    words, word = "", {int: "whole", float: "real", bool: "boolean"}.get(kind, "")
+    if typing.get_origin(kind) is typing.Literal:
+        word, words = "choice", "|".join(typing.get_args(kind))
+    elif typing.get_origin(kind) is tuple:
+        word = "wholes" if typing.get_args(kind)[-1] is Ellipsis else "two"
+    assert word, f"{family}.{name} is of a kind that C++ does not know: {kind}"
+    low, high = configs.BOUNDS.get(name, (0, 0))
+    later = name in configs._LATER.get(family, ())
+    needed = "false" if later else "true"
+    return f'    {{"{family}", "{name}", Kind::{word}, {float(low)!r}, {float(high)!r}, {needed}, "{words}"}},'
+
+
+def families_text() -> str:
+    """The file of configs."""
+    rows = [
+        field(family, name, kind)
+        for family, config in configs.FAMILIES.items()
+        for name, kind in typing.get_type_hints(config).items()
+    ]
+    return "\n".join(["// Written by cpp/tables.py.", "constexpr Field kFields[] = {", *rows, "};", ""])
+
+
+if __name__ == "__main__":
+    sys.stdout.write({"unicode": unicode_text, "families": families_text}[sys.argv[1]]())

@@ -51,6 +51,7 @@ PLACES = {
     "onnxscript": "engines/onnx.py",
     "openvino": "engines/openvino.py",
     "mindspore": "engines/mindir/child.py",  # a script for another environment: no file of the package runs it here
+    "nncf": "engines/nncf.py",
     "wandb": "training/trackers/wandb.py",
     "mlflow": "training/trackers/mlflow.py",
     "torch.distributed": "ranks",

@@ -51,6 +51,7 @@ def test_auto_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     both = tiny.bundle(tmp_path / "both")
     weights = bare(tmp_path / "weights", **{WEIGHTS: tiny.bundle_files()[WEIGHTS]})
     assert open_bundle(weights).engine == "torch"
+    monkeypatch.setattr(opened, "remembered", lambda ways, question: None)
     for soonest in ("onnx", "openvino"):
         monkeypatch.setattr(opened, "fastest", lambda ways, question, soonest=soonest: soonest)
         assert open_bundle(both).engine == soonest

@@ -1,13 +1,17 @@
-"""The Wilson interval against scipy, printed values and its own promises."""
+"""The Wilson interval against scipy, printed values and its own promises; bounds of a paired loss by counting."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest
+from scipy.optimize import minimize_scalar
+from scipy.stats import binom, binomtest, multinomial, norm
 
-from vitrail.evaluation.intervals import wilson
+from vitrail.evaluation.intervals import paired_loss, wilson
 
 
 @st.composite
@@ -82,3 +86,54 @@ def test_covers_the_truth_as_often_as_it_says() -> None:
     ]
     assert 0.945 < sum(covered) / len(covered) < 0.955
     assert min(covered) > 0.93
+
+
+def test_a_paired_loss_of_no_change_is_that_of_the_score_test() -> None:
+    z = norm.ppf(0.975)
+    assert paired_loss(0, 0, 100) == pytest.approx((-(z**2) / (100 + z**2), z**2 / (100 + z**2)), abs=1e-12)
+    assert paired_loss(0, 0, 0) == (-1.0, 1.0)
+
+
+@given(st.integers(1, 400), st.data())
+def test_paired_bounds_hold_what_was_counted_and_turn_with_the_sides(total: int, data: st.DataObject) -> None:
+    lost = data.draw(st.integers(0, total))
+    won = data.draw(st.integers(0, total - lost))
+    low, high = paired_loss(lost, won, total)
+    assert -1 <= low <= (lost - won) / total <= high <= 1
+    assert paired_loss(won, lost, total) == (-high, -low)
+    wider = paired_loss(lost, won, total, 0.99)
+    assert wider[0] <= low and high <= wider[1]
+
+
+@pytest.mark.parametrize(("lost", "won", "total"), [(7, 3, 60), (0, 4, 30), (12, 0, 50), (1, 1, 40)])
+def test_paired_bounds_are_where_the_likelihood_says(lost: int, won: int, total: int) -> None:
+    """At a bound the score with the likeliest share that SciPy finds under that difference is the quantile."""
+
+    def score(difference: float) -> float:
+        def unlikely(share: float) -> float:  # of pictures that the second alone names rightly
+            cells = (share + difference, share, 1 - 2 * share - difference)
+            counts = (lost, won, total - lost - won)
+            return -sum(n * math.log(p) for n, p in zip(counts, cells, strict=True) if n)
+
+        ends = (max(0.0, -difference) + 1e-12, (1 - difference) / 2 - 1e-12)
+        share = minimize_scalar(unlikely, bounds=ends, method="bounded", options={"xatol": 1e-12}).x
+        return (lost - won - total * difference) / math.sqrt(total * (2 * share + difference - difference**2))
+
+    low, high = paired_loss(lost, won, total)
+    assert (score(low), score(high)) == pytest.approx((norm.ppf(0.975), norm.ppf(0.025)), abs=2e-3)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0.02, 0.02), (0.1, 0.05), (0.01, 0.0), (0.3, 0.2)])
+def test_a_paired_bound_is_as_often_wrong_as_it_says(lost: float, won: float) -> None:
+    """Over every outcome that is possible, by its probability: the score test is close to its word, and not below it
+    by more than it is known to be.
+    """
+    total = 60
+    a, b = (grid.ravel() for grid in np.meshgrid(np.arange(total + 1), np.arange(total + 1)))
+    a, b = a[a + b <= total], b[a + b <= total]
+    chance = multinomial.pmf(np.stack([a, b, total - a - b], -1), total, [lost, won, 1 - lost - won])
+    likely = chance > 1e-7
+    missed = [
+        lost - won > paired_loss(int(x), int(y), total, 0.9)[1] for x, y in zip(a[likely], b[likely], strict=True)
+    ]
+    assert chance[likely][missed].sum() <= 0.05 * 1.4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vitrail.bundle.formats import FORMATS, PRECISIONS, TAKES, Form, Precision, Takes
+from vitrail.bundle.formats import FORMATS, MAX_DROP, PRECISIONS, TAKES, Form, Precision, Takes
 from vitrail.cli.options import AS_JSON, MODEL
 from vitrail.errors import UsageError
 
@@ -32,6 +32,12 @@ from vitrail.errors import UsageError
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Bundle.  [default: that of a run or bundle]"
 )
 @click.option("--data", metavar="DATA", help="Pictures for the proof.  [default: a run's own held-out ones]")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help=f"Top-1 that int8 may cost.  [default: {MAX_DROP}]",
+)
 @AS_JSON
 def command(
     model: str,
@@ -41,12 +47,14 @@ def command(
     takes: Takes,
     out: Path | None,
     data: str | None,
+    max_drop: float | None,
     as_json: bool,
 ) -> None:
     """Write MODEL for an engine into a bundle, with a measured proof. A failed proof leaves nothing behind.
 
     \b
     vitrail export runs/photos --format openvino --precision bf16
+    vitrail export runs/photos --format openvino --precision int8 --max-drop 0.5
     vitrail export vit_base_patch16_224 --format onnx --input pixels --batch 1 --out vit
     """
     from vitrail.cli.render import result, say
@@ -55,7 +63,7 @@ def command(
     if batch != "free" and not batch.isdecimal():
         raise UsageError("V001", f"--batch is `{batch}`", hint="give a number, or `free`")
     form = Form(precision, takes, None if batch == "free" else int(batch))
-    done = export(model, out, format=format, form=form, data=data)
+    done = export(model, out, format=format, form=form, data=data, max_drop=max_drop)
     for note in done.notes:
         say(note)
     result(done.lines(), done.to_json(), as_json=as_json)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from vitrail.bundle.formats import FORMATS, PRECISIONS
 from vitrail.bundle.manifest import WEIGHTS, Manifest
 from vitrail.bundle.read import Opened
-from vitrail.engines.table import ENGINES, installed
+from vitrail.engines.table import ENGINES, installed, runs
 from vitrail.engines.trust import check, trusted
 from vitrail.errors import BundleError, UsageError, nearest
 
@@ -90,7 +90,7 @@ def _ways(manifest: Manifest, wanted: Asked) -> list[Way]:
     fitting = [
         Way(engine, name)
         for name, entry in manifest.engines.items()
-        if entry.format in formats and precision in (None, entry.precision)
+        if runs(engine, entry.format, entry.precision) and precision in (None, entry.precision)
     ]
 
     def order(way: Way) -> tuple[int, int, int, str]:

@@ -15,6 +15,7 @@ from vitrail.engines.table import Said
 from vitrail.models.configs import CCT_EPS, GROUP_EPS, CCTConfig, ModelConfig, ViTConfig
 
 CLASSES_KEY = "vitrail.classes"
+PRODUCTS = ("Conv", "Gemm", "MatMul")  # of ONNX, what is computed in 8 bits where a graph is quantised
 GELU_CONSTANTS = {"tanh": 0.044715, "quick": 1.702}
 
 DECIDED = ("gelu", "layernorm_eps", "groupnorm_eps")  # the facts that a config decides
@@ -27,7 +28,7 @@ def facts(graph: Graph) -> dict[str, object]:
     """What the graph itself says of the things that exporters get wrong.
 
     opset; gelu: the forms met (erf, tanh, quick); layernorm_eps, groupnorm_eps: every epsilon, the latter only where
-    there is a group norm; operators: kind -> count.
+    there is a group norm; operators: kind -> count; int8: how many layers compute in 8 bits, where there are any.
     """
     epsilons: dict[str, set[float]] = {"layernorm_eps": set()}
     for node in graph.nodes:
@@ -39,7 +40,16 @@ def facts(graph: Graph) -> dict[str, object]:
         "gelu": sorted(_gelu_forms(graph)),
         **{name: sorted(values) for name, values in epsilons.items()},
         "operators": dict(sorted(Counter(node.kind for node in graph.nodes).items())),
+        **({"int8": short} if (short := _in_int8(graph)) else {}),
     }
+
+
+def _in_int8(graph: Graph) -> int:
+    """Products whose weights are stored in 8 bits."""
+    weights = {
+        node.outputs[0] for node in graph.nodes if node.kind == "DequantizeLinear" and node.inputs[0] in graph.constants
+    }
+    return sum(node.kind in PRODUCTS and node.inputs[1] in weights for node in graph.nodes)
 
 
 def wanted(config: ModelConfig) -> dict[str, object]:

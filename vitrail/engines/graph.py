@@ -21,7 +21,7 @@ MAX_TENSORS = 65_536
 WINDOW, NEAR = 4096, 1 << 16  # bytes of a large file that are read at a time; larger parts stay where they are
 
 # TensorProto.DataType -> NumPy type, of the types that our graphs hold
-TYPES = {1: "<f4", 2: "|u1", 6: "<i4", 7: "<i8", 9: "|b1", 10: "<f2", 11: "<f8"}
+TYPES = {1: "<f4", 2: "|u1", 3: "|i1", 6: "<i4", 7: "<i8", 9: "|b1", 10: "<f2", 11: "<f8"}
 
 FLOAT, UINT8 = 1, 2
 
@@ -88,6 +88,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Value]
+    name: str = ""
 
 
 @dataclass
@@ -184,25 +185,27 @@ def _check_names(graph: Graph) -> None:
 
 
 def _node(view: View) -> Node:
-    inputs, outputs, kind, domain = [], [], "", ""
+    inputs, outputs, name, kind, domain = [], [], "", "", ""
     attributes: dict[str, Value] = {}
     for number, value in _fields(view):
         if number == 1:
             inputs.append(_text(value))
         elif number == 2:
             outputs.append(_text(value))
+        elif number == 3:
+            name = _text(value)
         elif number == 4:
             kind = _text(value)
         elif number == 5:
-            name, content = _attribute(_message(value))
-            if name in attributes:
-                raise damaged(f"the attribute `{name[:40]}` stands twice")
-            attributes[name] = content
+            key, content = _attribute(_message(value))
+            if key in attributes:
+                raise damaged(f"the attribute `{key[:40]}` stands twice")
+            attributes[key] = content
         elif number == 7:
             domain = _text(value)
     if domain not in ("", "ai.onnx"):
         raise damaged(f"the operator `{kind[:40]}` of the domain `{domain[:40]}` is not on the list of allowed ones")
-    return Node(kind, tuple(inputs), tuple(outputs), attributes)
+    return Node(kind, tuple(inputs), tuple(outputs), attributes, name)
 
 
 def _attribute(view: View) -> tuple[str, Value]:

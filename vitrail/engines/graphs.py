@@ -71,15 +71,8 @@ def write(source: Classifier, format: str, form: Form) -> Written:
 
         compiled = format == "aoti"
         return torch_export.write_compiled(source, form) if compiled else torch_export.write(source, form, about=about)
-    from vitrail.engines import onnx
-    from vitrail.engines.deployed import deployed
-
     batch = form.batch if format != "mindir" else None  # fixed later, so that one graph is the source of any
-    computed = form if format == "onnx" else Form("fp32", form.takes, batch)
-    plain = computed.precision == "fp32" and computed.takes == "images"  # the weights keep their names then
-    network = source.module if plain else deployed(source, computed, attention="explicit")
-    image = (source.policy.channels, *source.policy.size)
-    data = onnx.write(network, classes=source.classes, image=image, form=computed)
+    data = write_onnx(source, form if format == "onnx" else Form("fp32", form.takes, batch))
     if format == "openvino":
         from vitrail.engines import openvino
 
@@ -88,6 +81,24 @@ def write(source: Classifier, format: str, form: Form) -> Written:
         from vitrail.engines import mindir
 
         return mindir.write(data, batch=form.batch)
+    return as_written(data, form)
+
+
+def write_onnx(source: Classifier, form: Form) -> bytes:
+    """The classifier's network as an ONNX file, from which the graphs of other formats are made, too."""
+    from vitrail.engines import onnx
+    from vitrail.engines.deployed import deployed
+
+    plain = form.precision == "fp32" and form.takes == "images"  # the weights keep their names then
+    network = source.module if plain else deployed(source, form, attention="explicit")
+    image = (source.policy.channels, *source.policy.size)
+    return onnx.write(network, classes=source.classes, image=image, form=form)
+
+
+def as_written(data: bytes, form: Form) -> Written:
+    """An ONNX file of ours with what it says of itself."""
+    from vitrail.engines import onnx
+
     checked = onnx.check(data, form)
     return Written({FORMATS["onnx"].file: data}, facts(checked) | _for_ascend(checked, form), onnx.OPSET)
 

@@ -7,8 +7,9 @@ import copy
 import io
 import json
 import logging
+import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from vitrail.bundle.formats import INPUT, OUTPUT, Form
 from vitrail.engines import graph
 from vitrail.engines.bounds import check_sizes
-from vitrail.engines.facts import CLASSES_KEY, facts
+from vitrail.engines.facts import CLASSES_KEY, PRODUCTS, facts
+from vitrail.engines.facts import classes as names
 from vitrail.engines.table import Runner, need
 from vitrail.errors import BundleError
 
@@ -151,6 +153,57 @@ def check(data: bytes | graph.Far, form: Form = Form()) -> graph.Graph:  # noqa:
         raise graph.damaged(f"its ends have the shapes {found.inputs[0].shape} and {found.outputs[0].shape}")
     check_sizes(found)
     return found
+
+
+def calibrated(data: bytes, pictures: Iterable[NDArray[np.generic]]) -> Any:
+    """What the values at the products of a graph of ours reach on batches of pictures; for `quantized`.
+
+    UsageError V003 when a package is absent.
+    """
+    need("onnx", EXTRA)
+    need("onnxruntime", EXTRA)
+    from onnxruntime.quantization import CalibrationDataReader, create_calibrator
+
+    batches = iter(pictures)
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, NDArray[np.generic]] | None:
+            batch = next(batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(data)
+        calibrator = create_calibrator(path, [*PRODUCTS], str(Path(folder) / "augmented.onnx"))
+        calibrator.collect_data(Reader())
+        return calibrator.compute_data()
+
+
+def quantized(data: bytes, ranges: Any, nodes: Collection[str]) -> bytes:
+    """The graph with some of its products in 8 bits: weights by channel in signed ones, values in unsigned ones.
+
+    ranges: what `calibrated` gave for the same bytes. nodes: names of the nodes.
+    """
+    import onnx
+    from onnxruntime.quantization import QDQQuantizer, QuantType
+
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(data))
+    # A matrix product may give its float sum; a convolution is only computed in 8 bits where it gives 8 bits.
+    extra = {"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]}
+    kinds = (QuantType.QInt8, QuantType.QUInt8)
+    with _quiet():
+        quantizer = QDQQuantizer(model, True, False, *kinds, ranges, sorted(nodes), [], [*PRODUCTS], extra)
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    proto = quantizer.model.model
+    _strip(proto, names(graph.read(data)))
+    standard = [each for each in proto.opset_import if each.domain in ("", "ai.onnx")]
+    proto.ClearField("opset_import")
+    proto.opset_import.extend(standard)
+    for tensor in proto.graph.initializer:  # which the quantizer stores as numbers, our reader takes bytes alone
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    written: bytes = proto.SerializeToString(deterministic=True)
+    return written
 
 
 class _Session:

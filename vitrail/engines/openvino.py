@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ EXTRA = "openvino"
 FILE, BIN = "model.xml", "model.bin"
 # int8 is what the graph itself says; what it leaves in float is computed in float32.
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 KINDS = frozenset(
     (
         "Add", "Broadcast", "Concat", "Constant", "Convert", "Convolution", "Divide", "Erf", "FakeQuantize", "Gather",
@@ -50,14 +53,34 @@ def write(onnx: bytes, form: Form) -> Written:
     Shorter precisions keep the weights in 16 bits. UsageError V003 without openvino.
     """
     need("openvino", EXTRA)
+    return _written(_read(onnx, None), form)
+
+
+def write_int8(onnx: bytes, form: Form, *, pictures: Sequence[NDArray[np.generic]], nodes: Collection[str]) -> Written:
+    """The same with some of its products in 8 bits, calibrated on batches of pictures. nodes: their names in the graph.
+
+    UsageError V003 without openvino or nncf.
+    """
+    need("openvino", EXTRA)
+    from vitrail.engines import nncf
+
+    model = _read(onnx, None)
+    # A layer with a bias becomes two operations, the product being called `NAME/WithoutBiases`.
+    friendly = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() in PRODUCTS]
+    # All others are named, as the quantizer would take attention's own products, where it does not know their pattern.
+    floats = [name for name in friendly if name.partition("/")[0] not in nodes]
+    written = _written(nncf.quantized(model, pictures, left=floats), form)
+    return replace(written, packages=("nncf",))
+
+
+def _written(model: Any, form: Form) -> Written:
     import openvino
 
-    model = openvino.Core().read_model(onnx, b"")
     for place, op in enumerate(model.get_ordered_ops()):  # else numbered by all that this process has ever made
         op.set_friendly_name(f"{op.get_type_name()}_{place}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE
-        openvino.save_model(model, str(path), compress_to_fp16=form.precision != "fp32")
+        openvino.save_model(model, str(path), compress_to_fp16=form.precision in ("bf16", "fp16"))
         files = {FILE: path.read_bytes(), BIN: path.with_suffix(".bin").read_bytes()}
     return Written(files, _facts(openvino.Core().read_model(files[FILE], _tensor(files[BIN]))))
 
@@ -177,8 +200,18 @@ def _facts(model: Any) -> dict[str, object]:
     numbers = [float(np.asarray(op.data, np.float64).reshape(-1)[0]) for op in constants]
     gelus = {op.get_attributes()["approximation_mode"].lower() for op in operations if op.get_type_name() == "Gelu"}
     norms = {in_float32(op.get_attributes()["eps"]) for op in operations if op.get_type_name() == "MVN"}
+    short = sum(_in_int8(op) for op in operations if op.get_type_name() in PRODUCTS)
     return {
         "gelu": sorted(gelus | written_out(kinds, numbers)),
         "norm_eps": sorted(norms),
         "operators": dict(sorted(kinds.items())),
+        **({"int8": short} if short else {}),
     }
+
+
+def _in_int8(product: Any) -> bool:
+    """Whether a product's weights are stored in 8 bits: behind a scale, a type, perhaps another shape."""
+    op = product.input_value(1).get_node()
+    while op.get_type_name() in ("Multiply", "Subtract", "Convert", "Reshape", "Transpose"):
+        op = op.input_value(0).get_node()
+    return bool(op.get_type_name() == "Constant" and op.get_element_type().get_type_name() in ("i8", "u8"))

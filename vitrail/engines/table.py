@@ -49,12 +49,13 @@ ENGINES: dict[str, Row] = {
 class Written:
     """A graph as bytes: its files by name, the first one first, and what it says of itself.
 
-    opset: of ONNX. facts: as `facts.wanted` names them.
+    opset: of ONNX. facts: as `facts.wanted` names them. packages: distributions that made it beside the format's own.
     """
 
     files: dict[str, bytes]
     facts: dict[str, object]
     opset: int | None = None
+    packages: tuple[str, ...] = ()
 
 
 class Said(NamedTuple):
@@ -62,6 +63,15 @@ class Said(NamedTuple):
 
     facts: dict[str, object]
     classes: tuple[str, ...]
+
+
+def runs(engine: str, format: str, precision: str) -> bool:
+    """Whether an engine may be given such a graph: an ONNX graph in 8 bits is another function in OpenVINO.
+
+    >>> runs("openvino", "onnx", "fp32"), runs("openvino", "onnx", "int8"), runs("openvino", "openvino", "int8")
+    (True, False, True)
+    """
+    return format in ENGINES[engine].formats and (engine, format, precision) != ("openvino", "onnx", "int8")
 
 
 def installed(engine: str) -> bool:

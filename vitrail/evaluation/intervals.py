@@ -42,3 +42,40 @@ def mcnemar(one: int, other: int) -> float:
     count, fewer = one + other, min(one, other)
     terms = (lgamma(count + 1) - lgamma(i + 1) - lgamma(count - i + 1) - count * log(2) for i in range(fewer + 1))
     return min(1.0, 2 * fsum(map(exp, terms)))
+
+
+def paired_loss(lost: int, won: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Bounds (low, high) of the share that a second model names rightly less often than a first, on the same pictures.
+
+    lost, won: pictures that the first alone and the second alone names rightly, of `total`. The two pictures' answers
+    are paired, so the bounds are far closer than those of two separate shares; they hold for few and for no changes.
+    Source: T. Tango, Statistics in Medicine 17 (1998) 891: the score test inverted.
+
+    >>> low, high = paired_loss(60, 50, 10_000)
+    >>> f"{100 * low:.2f} to {100 * high:.2f} points"
+    '-0.11 to 0.31 points'
+    """
+    assert lost >= 0 and won >= 0 and lost + won <= total, (lost, won, total)
+    assert 0.0 < confidence < 1.0, confidence
+    if total == 0:
+        return -1.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    return -_highest(won, lost, total, z), _highest(lost, won, total, z)
+
+
+def _highest(lost: int, won: int, total: int, z: float) -> float:
+    """The largest difference that the score test does not yet refuse; found by halving, as the score falls with it."""
+    low, high = (lost - won) / total, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _score(lost, won, total, middle) > -z else (low, middle)
+    return high
+
+
+def _score(lost: int, won: int, total: int, difference: float) -> float:
+    """How many standard deviations what was counted lies above a difference, were that the true one."""
+    linear = -lost - won + (2 * total - lost + won) * difference
+    constant = -won * difference * (1 - difference)
+    likely = (sqrt(max(0.0, linear * linear - 8 * total * constant)) - linear) / (4 * total)  # the share won alone
+    variance = total * (2 * likely + difference * (1 - difference))
+    return (lost - won - total * difference) / sqrt(variance) if variance > 0 else float("-inf")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from vitrail.bundle.read import read_manifest
 from vitrail.bundle.write import add_engine, tools, write_bundle
 from vitrail.disk import sha256_bytes
 from vitrail.engines import graphs, trust
-from vitrail.engines.table import ENGINES, Runner, Said
+from vitrail.engines.table import ENGINES, Runner, Said, Written
 from vitrail.errors import BundleError, UsageError
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.formats.safetensors import dumps
@@ -25,6 +25,7 @@ from vitrail.formats.stored import Tensors
 from vitrail.pictures.policy import Policy
 from vitrail.pictures.predict import given
 from vitrail.proof.prove import Proof, in_float32, prove
+from vitrail.proof.quantize import Budget, Quantized, Task, quantize
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
@@ -41,6 +42,7 @@ class Exported:
     candidate: Candidate
     program: bytes
     notes: tuple[str, ...] = ()
+    plain: Candidate | None = None  # for int8: the graph in float32 from which it was made, on the same engine
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ def export(
     pictures: Sequence[CheckPicture] = (),
     licences: Licences | None = None,
     with_weights: bool = True,
+    budget: Budget | None = None,
 ) -> Exported:
     """A new bundle in `out`, or the engine added to the bundle of the same weights that lies there.
 
     form: what the graph computes in, takes, and for how many pictures. pictures: of the model's own task, checked
-    beside the generated ones. with_weights: a new bundle also holds the weights, so that torch can open it.
+    beside the generated ones. with_weights: a new bundle also holds the weights, so that torch can open it. budget:
+    what a graph in int8 may use and lose; needed where the weights are trained.
     OutsideBound V801 when the proof fails; nothing is then written. BundleError V506 for a bundle of other weights,
     V508 when the network cannot be written; UsageError V006 when `out` is something else, V007 for a format or a form
     that there is not.
@@ -82,29 +86,24 @@ def export(
     tensors = native_tensors(classifier.module)
     described = describe(classifier, tensors, licences or Licences())
     _check_place(out, described, graph_name(format, form) if ENGINES[row.engine].native else None)
-    written = graphs.write(classifier, format, form)
+    read_back = Manifest.from_json(described.to_json())
+    made = _quantized(classifier, read_back, (format, form), budget or Budget()) if form.precision == "int8" else None
+    written = graphs.write(classifier, format, form) if made is None else made.written
     name = graph_name(format, form)
-    engine = Engine(
-        file=f"engines/{name}/{row.file}",
-        format=format,
-        precision=form.precision,
-        opset=written.opset,
-        input=INPUT,
-        output=OUTPUT,
-        facts=written.facts,
-        tools=_tools(row.packages),
-        takes=form.takes,
-        batch=form.batch,
-    )
+    engine = _entry(name, format, form, written)
     files = {f"engines/{name}/{file}": data for file, data in written.files.items()}
-    candidate, proof = _proven(classifier, Manifest.from_json(described.to_json()), engine, files, pictures)
+    candidate, said = _opened(read_back, engine, written, row.engine)
+    proof = prove(classifier, candidate, pictures=pictures, precision=form.precision, said=said)
+    proof.raise_if_failed()
+    proof = proof if made is None else replace(proof, quantized=made.quantized)
     program = files[engine.file]
     notes: tuple[str, ...] = ()
     if ENGINES[row.engine].program and not trust.remember(sha256_bytes(program)):
         notes = ("it cannot be noted that the program was made here: opening it will need --trust",)
     files |= {f"proof/{name}/report.json": proof.report(), f"proof/{name}/source.safetensors": proof.logits_file()}
     manifest = _write(out, described, (name, engine), files, tensors if with_weights else None)
-    return Exported(out, name, manifest, proof, candidate, program, notes)
+    plain = None if made is None else made.plain
+    return Exported(out, name, manifest, proof, candidate, program, notes, plain)
 
 
 def graph_name(format: str, form: Form) -> str:
@@ -117,18 +116,63 @@ def graph_name(format: str, form: Form) -> str:
     return "-".join((format, form.precision, *(("pixels",) if form.takes == "pixels" else ()), *batch))
 
 
-def _proven(
-    source: Classifier, read_back: Manifest, engine: Engine, files: dict[str, bytes], pictures: Sequence[CheckPicture]
-) -> tuple[Candidate, Proof]:
-    """A graph, opened, and its proof; it is opened as it will be from the bundle. OutsideBound V801 when it fails."""
-    row = FORMATS[engine.format]
-    stored = graphs.Stored(engine, read_back.config, read_back.classes, files.__getitem__)
-    runner = graphs.open(stored, row.engine)
-    said = Said(dict(engine.facts), read_back.classes)  # to which opening held the graph
+class _Made(NamedTuple):
+    """A graph in int8, what it costs, and the graph that it was made from."""
+
+    written: Written
+    quantized: Quantized
+    plain: Candidate
+
+
+def _quantized(source: Classifier, read_back: Manifest, asked: tuple[str, Form], budget: Budget) -> _Made:
+    """A graph in int8 from one in float32, which must pass its own proof first: what int8 costs would hide a fault.
+
+    UsageError V001 for trained weights without labelled pictures, V007 for too few.
+    """
+    format, form = asked
+    if read_back.weights == "trained":
+        if not budget.judged:
+            raise UsageError("V001", "int8 needs labelled pictures: they say what it costs", hint="give --data DATA")
+        budget.check()
+    from vitrail.weights import native_tensors
+
+    engine, plain = FORMATS[format].engine, Form("fp32", form.takes, form.batch)
+    data = graphs.write_onnx(source, plain)
+    written = graphs.as_written(data, plain)
+    candidate, said = _opened(read_back, _entry("plain", "onnx", plain, written), written, engine)
+    prove(source, candidate, said=said).raise_if_failed()
+
+    def opened(made: Written) -> Candidate:
+        return _opened(read_back, _entry("int8", format, form, made), made, engine)[0]
+
+    task = Task(data, native_tensors(source.module), format, form)
+    return _Made(*quantize(source, task, budget, opened=opened), candidate)
+
+
+def _entry(name: str, format: str, form: Form, written: Written) -> Engine:
+    """What the manifest says of a graph of that name."""
+    return Engine(
+        file=f"engines/{name}/{FORMATS[format].file}",
+        format=format,
+        precision=form.precision,
+        opset=written.opset,
+        input=INPUT,
+        output=OUTPUT,
+        facts=written.facts,
+        tools=_tools((*FORMATS[format].packages, *written.packages)),
+        takes=form.takes,
+        batch=form.batch,
+    )
+
+
+def _opened(read_back: Manifest, entry: Engine, written: Written, engine: str) -> tuple[Candidate, Said]:
+    """A graph that is opened as it will be from the bundle, and what it says of itself, to which opening held it."""
+    folder = entry.file.rpartition("/")[0]
+    files = {f"{folder}/{file}": data for file, data in written.files.items()}
+    stored = graphs.Stored(entry, read_back.config, read_back.classes, files.__getitem__)
+    runner = graphs.open(stored, engine)
     candidate = Candidate(runner, read_back.policy, read_back.classes, stored.form.takes)
-    proof = prove(source, candidate, pictures=pictures, precision=stored.form.precision, said=said)
-    proof.raise_if_failed()
-    return candidate, proof
+    return candidate, Said(dict(entry.facts), read_back.classes)
 
 
 def describe(classifier: Classifier, tensors: Tensors, licences: Licences) -> Manifest:

@@ -3,6 +3,7 @@
 The gate: the export may differ from the source in float64 by four times what the source itself, in the export's
 precision on torch, differs from it, plus 1e-6. In float32 no decision may change where the source's two best classes
 are further apart than twice that; in shorter precisions one of 200 given pictures may, where the weights are trained.
+In int8 the budget of `quantize` decides; the gate is for other machines: twice what was measured, plus 1e-6.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from vitrail.pictures.predict import Model
 from vitrail.proof.diagnose import Measured, explained
 from vitrail.proof.encoded import encoded
 from vitrail.proof.pictures import generated
+from vitrail.proof.quantize import Quantized
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
 
 FACTOR, FLOOR = 4.0, 1e-6
 CHANGED = 0.005  # of the decisions on given pictures, in shorter precisions than float32
+AGAIN = 2.0  # times what was measured here: what int8 may differ by on another processor, which sums otherwise
 FORMAT = "1.0"
 
 
@@ -69,6 +72,7 @@ class Proof:
     precisions than float32 all generated ones.
     source32, source64: the source's logits (N, K): the generated pictures first, then the encoded ones, which are
     files, then the given ones. digests: of these. measured: of a proof that failed, what its cause is looked for in.
+    quantized: what int8 costs, for a graph in int8.
     """
 
     precision: str
@@ -87,6 +91,7 @@ class Proof:
     source64: Logits
     digests: tuple[bytes, ...]
     measured: Measured | None = None
+    quantized: Quantized | None = None
 
     def line(self) -> str:
         """The proof in one line."""
@@ -130,6 +135,7 @@ class Proof:
         return canonical(
             {name: getattr(self, name) for name in names}
             | {"format": FORMAT, "batches": list(self.batches), "top1": top1, "line": self.line()}
+            | ({} if self.quantized is None else {"int8": self.quantized.to_json()})
         )
 
     def logits_file(self) -> bytes:
@@ -166,31 +172,32 @@ def prove(
     count, once = len(drawn) + len(files), BATCHES[-1:]
     inputs = [*map(CheckPicture.of, drawn), *map(CheckPicture.of, files), *pictures]
     runs: list[Run] = [(source, once), (reference or in_float64(source), once), (candidate, BATCHES)]
-    if precision != "fp32":
+    twin = precision not in ("fp32", "int8")  # whether torch itself can compute so
+    if twin:
         runs.append((in_precision(source, precision), once))
     measured = answers(runs, inputs)
     (source32,), (source64,), given = measured.logits[:3]
-    shorter = source32 if precision == "fp32" else measured.logits[3][0]
+    shorter = measured.logits[3][0] if twin else source32
     if not (np.isfinite(source32).all() and np.isfinite(source64).all() and np.isfinite(shorter).all()):
         raise NumbersBroke(
             "V811", f"the source itself gives NaN or Inf on pictures of the proof, in fp32 or {precision}",
             hint="check its weights",
         )  # fmt: skip
     error = float(np.abs(shorter - source64).max())
-    gate = FACTOR * error + FLOOR
     failures = _descriptions(source, candidate, said)
     found = [rows for rows in given if rows.shape == source64.shape]
     if len(found) != len(BATCHES):
         failures.append(f"logits: the export gives another number of classes than {source64.shape[1]}")
     gaps = [np.abs(rows - source64) for rows in found]
     worst = max((float(gap.max()) for gap in gaps if np.isfinite(gap).all()), default=float("inf"))
+    gate = gate_of(precision, error, worst)
     if not all(bool((gap <= gate).all()) for gap in gaps):  # so that NaN fails, too
         failures.append(f"logits: {_first(gaps, gate, len(drawn), len(files))}; the gate is {gate:.2e}")
         worst = max([worst, *(float(np.nan_to_num(gap, nan=np.inf, posinf=np.inf).max()) for gap in gaps)])
     held = _margins(source64) > 2 * gate if precision == "fp32" else np.arange(len(source64)) >= count
-    allowed = 0 if precision == "fp32" or not _trained(source) else int(CHANGED * len(pictures))
+    allowed = int(CHANGED * len(pictures)) if twin else 0
     changed = _changed(source, candidate, source64, found) & held
-    if changed.sum() > allowed and (precision == "fp32" or _trained(source)):
+    if changed.sum() > allowed and (precision == "fp32" or (twin and _trained(source))):
         kind = "clear ones" if precision == "fp32" else "those on given pictures"
         failures.append(f"decisions: {int(changed.sum())} of {int(held.sum())} {kind} changed")
     return Proof(
@@ -211,6 +218,14 @@ def prove(
         digests=measured.digests[count:],
         measured=Measured(source, candidate, inputs, source64, found, gate, _epsilons(said)) if failures else None,
     )
+
+
+def gate_of(precision: str, source_error: float, measured: float) -> float:
+    """How far a graph's logits may lie from the source's in float64, by the rule of its precision.
+
+    measured: the largest distance where it was exported.
+    """
+    return AGAIN * measured + FLOOR if precision == "int8" else FACTOR * source_error + FLOOR
 
 
 def in_float32(source: Classifier) -> Classifier:

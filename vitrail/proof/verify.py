@@ -21,7 +21,7 @@ from vitrail.formats import safetensors
 from vitrail.proof.diagnose import Measured, explained
 from vitrail.proof.encoded import encoded
 from vitrail.proof.pictures import generated
-from vitrail.proof.prove import FACTOR, FLOOR
+from vitrail.proof.prove import AGAIN, CHANGED, gate_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Stored:
     generated: Logits
     encoded: Logits
     given: dict[bytes, Logits]
+    changing: float | None  # share of the given pictures that may be called otherwise; None where the gate says it all
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def verify(bundle: Bundle, *, pictures: Sequence[CheckPicture] = ()) -> Verifica
     if not worst <= proof.gate:
         why = _why(bundle, inputs, np.stack(targets), found, proof.gate)
         failures = (*why, f"max |dlogit| {worst:.2e} exceeds the gate {proof.gate:.2e}")
+    failures += _changed(proof, np.stack(targets), found)
     correct, labelled = _accuracy(bundle, fresh)
     return Verification(
         engine=bundle.engine,
@@ -131,6 +133,19 @@ def _why(
     except VitrailError:
         return []  # weights that do not open explain nothing here; asked for themselves, they say why
     return explained(Measured(source, bundle, inputs, expected, found, gate), f"the bundle on {bundle.engine}")
+
+
+def _changed(proof: Stored, targets: Logits, found: list[Logits]) -> tuple[str, ...]:
+    """Where more of the proof's pictures are called otherwise than a graph in int8 may."""
+    if proof.changing is None:
+        return ()
+    known = slice(len(proof.generated) + len(proof.encoded), None)
+    wanted = targets[known].argmax(axis=1)
+    changed = int(np.any([rows[known].argmax(axis=1) != wanted for rows in found], axis=0).sum())
+    allowed = math.ceil(proof.changing * len(wanted))
+    if changed <= allowed:
+        return ()
+    return (f"{changed} of {len(wanted)} decisions changed, at most {allowed} may in int8",)
 
 
 def proof_name(manifest: Manifest, graph: str | None) -> str:
@@ -167,20 +182,27 @@ def _stored(opened: Opened, name: str) -> Stored:
         raise refused(f"the source's logits of `{name}` have other shapes than the proof needs")
     assert known is not None
     rows = {row.tobytes(): logits.astype(np.float64) for row, logits in zip(digests, given, strict=True)}
-    return Stored(
-        _gate(report, opened.manifest.engines[name].precision), known.astype(np.float64), files.astype(np.float64), rows
-    )
+    precision = opened.manifest.engines[name].precision
+    changing = _changing(report) if precision == "int8" and opened.manifest.weights == "trained" else None
+    return Stored(_gate(report, precision), known.astype(np.float64), files.astype(np.float64), rows, changing)
+
+
+def _changing(report: dict[str, Any]) -> float:
+    """Share of the given pictures: as many times what changed at the export as the gate is of its distance."""
+    changed, given = report.get("decisions_changed"), report.get("given")
+    if type(changed) is not int or type(given) is not int or not 0 <= changed <= given:
+        raise refused("the report does not say how many decisions changed")
+    return AGAIN * changed / max(given, 1) + CHANGED
 
 
 def _gate(report: dict[str, Any], precision: str) -> float:
     """The gate, if it follows from the error that is stored beside it by the rule of the engine's precision."""
     if report.get("precision") != precision:
         raise refused(f"the report is of {str(report.get('precision'))[:40]}, the engine of {precision}")
-    if precision == "int8":
-        raise refused(f"a proof in {precision} has no rule for its gate", hint="use a newer vitrail, or export in fp32")
-    gate, error = report.get("gate"), report.get("source_error")
-    if not isinstance(gate, float) or not isinstance(error, float) or not math.isfinite(error) or error < 0:
+    numbers = [report.get(name) for name in ("gate", "source_error", "max_dlogit")]
+    gate, error, measured = (n if isinstance(n, float) and math.isfinite(n) and n >= 0 else None for n in numbers)
+    if gate is None or error is None or measured is None:
         raise refused("the report names no gate")
-    if gate != FACTOR * error + FLOOR:
-        raise refused(f"the gate {gate:.2e} does not follow from the source's error {error:.2e}")
+    if gate != gate_of(precision, error, measured):
+        raise refused(f"the gate {gate:.2e} does not follow from the errors {error:.2e} and {measured:.2e}")
     return gate

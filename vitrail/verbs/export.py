@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.bundle.formats import Form, check_form
+from vitrail.bundle.formats import MAX_DROP, Form, check_form
 from vitrail.bundle.manifest import File
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
@@ -28,7 +28,9 @@ from vitrail.verbs.evaluate import chosen_source, matched, refuse_headless, run_
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
     from vitrail.proof.export import Exported
+    from vitrail.proof.quantize import Budget
 
+CALIBRATING = 300  # training pictures by which int8 finds its ranges: with few it loses accuracy
 CHECKED = 512  # labelled pictures that a proof takes, spread evenly over the held-out ones
 
 
@@ -47,6 +49,7 @@ class ExportResult:
     files: Mapping[str, File]
     tools: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    than_float: float | None = None  # of a graph in int8: how much faster than the same one in float32 on its engine
 
     @property
     def faster(self) -> float:
@@ -54,13 +57,15 @@ class ExportResult:
         return self.p50_s[0] / self.p50_s[1]
 
     def lines(self) -> list[str]:
-        """What is in the bundle now, the proof, the speed of this machine, and what the file is."""
+        """What is in the bundle now, the proof, what int8 costs, the speed of this machine, and what the file is."""
         torch, engine = (f"{1000 * seconds:.2f} ms" for seconds in self.p50_s)
         versions = ", ".join(f"{name} {version}" for name, version in self.tools.items())
+        plain = "" if self.than_float is None else f", {self.than_float:.1f}x as the same graph in float32"
         return [
             f"{self.engine} in {self.folder}",
             self.proof.line(),
-            f"p50 for one picture here: {engine}, torch {torch}: {self.faster:.1f}x as fast",
+            *(() if self.proof.quantized is None else self.proof.quantized.lines()),
+            f"p50 for one picture here: {engine}, torch {torch}: {self.faster:.1f}x as fast{plain}",
             *(f"{name}: {file.size:,} bytes, SHA-256 {file.sha256}" for name, file in self.files.items()),
             f"written by {versions}",
         ]
@@ -79,7 +84,12 @@ class ExportResult:
             "faster": self.faster,
             "files": {name: asdict(file) for name, file in self.files.items()},
             "tools": dict(self.tools),
+            **self._of_int8(),
         }
+
+    def _of_int8(self) -> dict[str, object]:
+        quantized = self.proof.quantized
+        return {} if quantized is None else {"int8": quantized.to_json(), "than_float": self.than_float}
 
 
 def export(
@@ -89,31 +99,39 @@ def export(
     format: str = "onnx",
     form: Form = Form(),  # noqa: B008
     data: str | Path | None = None,
+    max_drop: float | None = None,
 ) -> ExportResult:
     """Write `model` for an engine into a bundle, after the proof has passed; OutsideBound V801 leaves nothing behind.
 
     out: a new folder, or a bundle of the same weights; for a run or a bundle itself by default. format: a key of
     `bundle.formats.FORMATS`. form: what the graph computes in, takes, and for how many pictures. data: labelled
-    pictures for the proof beside the generated ones; for a run its own held-out ones by default.
+    pictures for the proof beside the generated ones; for a run its own held-out ones by default. max_drop: points of
+    top-1 that int8 may cost on all of the held-out ones (`MAX_DROP`); layers go back to float until a paired test says
+    that it is less.
     """
     check_form(format, form)
+    if max_drop is not None and form.precision != "int8":
+        raise UsageError("V001", f"{form.precision} has no budget, --max-drop is {max_drop:g}", hint="leave it out")
     from vitrail.evaluation.speed import in_turns
     from vitrail.proof.export import export as write
 
     source_model = classifier(model) if isinstance(model, (str, Path)) else model
     refuse_headless(source_model.classes, "prove")
     place = Path(out) if out is not None else _own_bundle(model)
-    pictures = _pictures(model, source_model, data)
-    done = write(source_model, place, format=format, form=form, pictures=pictures)
+    source = _source(model, source_model, data)
+    pictures = [] if source is None else check_pictures(source, CHECKED)
+    budget = _budget(source, source_model, MAX_DROP if max_drop is None else max_drop)
+    done = write(source_model, place, format=format, form=form, pictures=pictures, budget=budget)
     run = _finished_run(model)
     notes = () if run is None else _draw_again(run, done.proof)
     notes += (*done.notes, *_beside(place, done))
-    torch, engine = in_turns([source_model, done.candidate])
+    torch, engine, *plain = in_turns([source_model, done.candidate, *(() if done.plain is None else (done.plain,))])
     entry = done.manifest.engines[done.engine]
     inside = entry.file.rpartition("/")[0]
     files = {name: file for name, file in done.manifest.files.items() if name.startswith(f"{inside}/")}
     p50_s = statistics.median(torch), statistics.median(engine)
-    return ExportResult(place, done.engine, done.proof, p50_s, files, entry.tools, notes)
+    than_float = statistics.median(plain[0]) / p50_s[1] if plain else None
+    return ExportResult(place, done.engine, done.proof, p50_s, files, entry.tools, notes, than_float)
 
 
 def _beside(place: Path, done: Exported) -> tuple[str, ...]:
@@ -147,21 +165,43 @@ def _own_bundle(model: object) -> Path:
     raise UsageError("V001", "it is not said where the bundle goes", hint="give --out DIR")
 
 
-def _pictures(model: object, opened: Classifier, data: str | Path | None) -> list[CheckPicture]:
+def _source(model: object, opened: Classifier, data: str | Path | None) -> Source | None:
     if data is not None:
         wanted = Data(root=str(data))
     elif isinstance(model, (str, Path)) and kind_of(model) == "run":
         wanted = run_data(Path(model))
     else:
-        return []
+        return None
     source, _ = chosen_source(opened.provenance, wanted, "auto")
-    return check_pictures(matched(source, opened.classes), CHECKED)
+    return matched(source, opened.classes)
+
+
+def _budget(source: Source | None, opened: Classifier, max_drop: float) -> Budget:
+    """Pictures for an export in int8: calibration by training ones, or where there are none by some of the others,
+    which are then not judged. Random weights are not judged at all.
+    """
+    from vitrail.proof.quantize import Budget
+
+    if source is None:
+        return Budget(max_drop=max_drop)
+    judged, pool = source.held_out, source.training
+    if not len(pool):
+        pool = _spread(judged, min(CALIBRATING, len(judged) // 4))
+        judged = np.setdiff1d(judged, pool)
+    calibration = pictures_of(source, _spread(pool, CALIBRATING))
+    if opened.provenance.get("weights") == "random":
+        return Budget(calibration, (), max_drop)
+    return Budget(calibration, pictures_of(source, judged), max_drop)
 
 
 def check_pictures(source: Source, count: int) -> list[CheckPicture]:
     """Up to `count` held-out pictures of a source, spread evenly; each is decoded when its turn comes."""
-    held_out = source.held_out
-    return pictures_of(source, held_out[np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(np.int64)])
+    return pictures_of(source, _spread(source.held_out, count))
+
+
+def _spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Up to `count` of them, evenly."""
+    return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
 
 
 def pictures_of(source: Source, indices: NDArray[np.int64]) -> list[CheckPicture]:

@@ -53,7 +53,8 @@ def write(source: Classifier, form: Form, *, about: dict[str, object]) -> Writte
     """
     network, images = deployed(source, form, attention="fused"), example(source, form)
     buffer = io.BytesIO()
-    with torch.no_grad(), _quiet():
+    # A trace keeps whether convolutions may round to tf32, as this process has it at the moment: they may not.
+    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False), _quiet():
         try:
             traced = _jit.freeze(_jit.trace(network, images, check_trace=False), optimize_numerics=False)
             _jit.save(traced, buffer, _extra_files={ABOUT: json.dumps(about, sort_keys=True)})

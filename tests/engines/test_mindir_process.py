@@ -46,6 +46,7 @@ def test_the_environment_names_the_interpreter(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv(process.VARIABLE, with_mindspore(tmp_path, program()))
     assert mindir.open(program()).logits(IMAGES).shape == (2, 5)
     assert process.interpreter("given") == "given"
+    assert process.interpreter("env/bin/python") == str(Path.cwd() / "env/bin/python")  # the child runs elsewhere
 
 
 def test_without_mindspore_the_commands_are_named() -> None:

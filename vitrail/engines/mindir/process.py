@@ -31,8 +31,8 @@ def interpreter(python: str | Path | None = None) -> str:
     UsageError V003 with the commands that make one when there is none.
     """
     named = str(python) if python is not None else os.environ.get(VARIABLE)
-    if named:
-        return named
+    if named:  # the child runs in another folder; a bare name is looked for in PATH
+        return os.path.abspath(named) if os.path.dirname(named) else named
     if importlib.util.find_spec("mindspore") is None:
         raise absent("this Python has no MindSpore")
     return sys.executable

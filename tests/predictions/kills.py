@@ -8,16 +8,15 @@ Every start is a fork of this process, so that a trial costs no import. Prints J
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import vitrail.engines.torch  # noqa: F401 - imported here once, for all children
+from tests.killed import forked, killed, seconds_of
 from vitrail.verbs.asking import Asking
 from vitrail.verbs.predict_shards import predict_shards
 
@@ -26,47 +25,17 @@ HOW = Asking(shard_rows=3, batch=2, top=3, workers=2)
 
 def start(bundle: Path, pictures: Path, folder: Path) -> int:
     """A child that predicts, or goes on with it; its process number."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        predict_shards(bundle, pictures, folder, HOW)
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def ends(child: int, within: float) -> bool:
-    """Whether a child ends by itself, well, in so many seconds."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            assert status == 0, status
-            return True
-        time.sleep(0.001)
-    return False
+    return forked(lambda: predict_shards(bundle, pictures, folder, HOW))
 
 
 def main(bundle: Path, pictures: Path, place: Path, count: int, seed: int) -> None:
     """Kill `count` times or more, over as many folders as that takes."""
     torch.set_num_threads(1)
-    began = time.monotonic()
-    assert ends(start(bundle, pictures, place / "unbroken"), 600)
-    took = time.monotonic() - began
+    took = seconds_of(partial(start, bundle, pictures, place / "unbroken"))
     draw = random.Random(seed)
     kills: list[int] = []
     while sum(kills) < count:
-        folder = place / f"killed-{len(kills)}"
-        kills.append(0)
-        while not ends(child := start(bundle, pictures, folder), draw.uniform(0.0, took)):
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            if os.WIFEXITED(status):
-                assert status == 0, status
-                break
-            kills[-1] += 1
+        kills.append(killed(partial(start, bundle, pictures, place / f"killed-{len(kills)}"), draw, took))
     print(json.dumps(kills))
 
 

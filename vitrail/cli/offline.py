@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ DATASET = click.option(
 )
 SETTINGS = click.argument("settings", metavar="[policy.key=value data.key=value ...]", nargs=-1)
 FOLDER = click.Path(path_type=Path)
+
+
+def over_data(function: Callable[..., None]) -> Callable[..., None]:
+    """What is asked of a model that runs over DATA into OUT."""
+    data, out = click.argument("data", metavar="DATA"), click.argument("out", metavar="OUT", type=FOLDER)
+    for one in (AS_JSON, DEVICE, ENGINE, PART, DATASET, SETTINGS, out, data, MODEL):  # the last one stands first
+        function = one(function)
+    return function
 
 
 @click.group("offline", no_args_is_help=True)
@@ -55,15 +64,7 @@ def pack(data: str, out: Path, settings: tuple[str, ...], as_json: bool, **words
 
 
 @command.command("infer", short_help="Run a model over packed pictures, one by one.")
-@MODEL
-@click.argument("data", metavar="DATA")
-@click.argument("out", metavar="OUT", type=FOLDER)
-@SETTINGS
-@DATASET
-@PART
-@ENGINE
-@DEVICE
-@AS_JSON
+@over_data
 def infer(model: str, data: str, out: Path, settings: tuple[str, ...], as_json: bool, **words: Any) -> None:
     """Write the answers of MODEL to OUT/result_Files, and the mean time of one to OUT/time_Result.
 
@@ -98,15 +99,7 @@ def score(results: Path, labels: Path, out: Path | None, as_json: bool) -> None:
 
 
 @command.command("run", short_help="Pack, infer and score in one go.")
-@MODEL
-@click.argument("data", metavar="DATA")
-@click.argument("out", metavar="OUT", type=FOLDER)
-@SETTINGS
-@DATASET
-@PART
-@ENGINE
-@DEVICE
-@AS_JSON
+@over_data
 def run(model: str, data: str, out: Path, settings: tuple[str, ...], as_json: bool, **words: Any) -> None:
     """Pack DATA, run MODEL over it and score its answers, all in the folder OUT; the first failing step ends it.
 

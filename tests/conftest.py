@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # pools of threads that meet on a core spin
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 settings.register_profile("vitrail", deadline=None)  # no assertion on seconds: a busy machine is no fault
 settings.load_profile("vitrail")
 

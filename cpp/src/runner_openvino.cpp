@@ -18,6 +18,13 @@ ov::element::Type type_of(const std::string& precision) {
   throw Error("V007", "OpenVINO computes in no precision called `" + precision + "`", {}, "known: f32, bf16, f16");
 }
 
+// One for the process, which never goes: each plugin gives its thread a stack for signals, and puts back the one from
+// before when it goes. Of two that go as they came, the second puts back what is freed, and the next signal kills.
+ov::Core& core() {
+  static ov::Core& one = *new ov::Core;
+  return one;
+}
+
 class OpenVino final : public Runner {
  public:
   OpenVino(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options)
@@ -29,7 +36,7 @@ class OpenVino final : public Runner {
                            ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
     if (options.threads > 0) settings.insert(ov::inference_num_threads(options.threads));
     try {
-      compiled_ = core_.compile_model(core_.read_model(graph, ov::Tensor()), "CPU", settings);
+      compiled_ = core().compile_model(core().read_model(graph, ov::Tensor()), "CPU", settings);
     } catch (const std::exception& error) {
       throw Error("V505", std::string("OpenVINO ") + ov::get_openvino_version().buildNumber + " cannot open the graph",
                   {std::string(error.what()).substr(0, 200)}, "export the model again, or choose another engine");
@@ -89,7 +96,6 @@ class OpenVino final : public Runner {
   std::size_t classes_;
   bool pixels_;
   ov::Shape one_;
-  ov::Core core_;
   ov::CompiledModel compiled_;
   std::mutex mutex_;
   std::vector<ov::InferRequest> idle_;

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,14 +117,23 @@ def test_killed_a_hundred_times(place: Path, tmp_path: Path) -> None:
     killed(place, tmp_path, 100)
 
 
+def signalling(number: signal.Signals, share: float) -> Callable[[int, int], None]:
+    """Sends this process a signal once that share of the pictures is answered: a second one would end it at once."""
+    waiting = [number]
+
+    def progress(done: int, total: int) -> None:
+        if waiting and done >= share * total:
+            os.kill(os.getpid(), waiting.pop())
+
+    return progress
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_well(place: Path, tmp_path: Path, number: signal.Signals) -> None:
-    def progress(done: int, total: int) -> None:
-        if done >= total / 2:
-            os.kill(os.getpid(), number)
-
     with pytest.raises(Stopped, match=r"11 of 22 shards stand") as caught:
-        predict_shards(place / "run" / "bundle", place / "pictures", tmp_path / "out", HOW, progress=progress)
+        predict_shards(
+            place / "run" / "bundle", place / "pictures", tmp_path / "out", HOW, progress=signalling(number, 0.5)
+        )
     assert caught.value.exit_code == 75
     done = predict_shards(place / "run" / "bundle", place / "pictures", tmp_path / "out", HOW)
     assert (done.made, done.stood, contents(tmp_path / "out")) == (11, False, contents(place / "one"))
@@ -134,11 +143,7 @@ def test_two_processes_of_torchrun_give_the_same_bytes(place: Path) -> None:
     """They go on with what one process began. torchrun ends by 1 where rank 0 ends by 2, for the bad pictures."""
     with pytest.raises(Stopped):
         predict_shards(
-            place / "run" / "bundle",
-            place / "pictures",
-            place / "two",
-            HOW,
-            progress=lambda done, total: os.kill(os.getpid(), signal.SIGTERM),
+            place / "run" / "bundle", place / "pictures", place / "two", HOW, progress=signalling(signal.SIGTERM, 0.0)
         )
     lead = ("torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m")
     done = started(place, *lead, "vitrail", out="two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -34,6 +35,21 @@ KINDS = frozenset(
         "Tanh", "Transpose", "Unsqueeze", "VariadicSplit", "ScaledDotProductAttention", "GroupNormalization",
     )
 )  # fmt: skip
+
+
+@functools.cache
+def core() -> Any:
+    """OpenVINO, once for the process, with its CPU plugin.
+
+    Each plugin gives the thread that loads it a stack for signals and puts back, when it goes, the one from before: of
+    two that go in the order in which they came, the second puts back a stack that is freed, and the next signal ends
+    the process without a word (OpenVINO 2026.4).
+    """
+    import openvino
+
+    made = openvino.Core()
+    made.get_property("CPU", "FULL_DEVICE_NAME")
+    return made
 
 
 class _Compiled:
@@ -82,7 +98,7 @@ def _written(model: Any, form: Form) -> Written:
         path = Path(folder) / FILE
         openvino.save_model(model, str(path), compress_to_fp16=form.precision in ("bf16", "fp16"))
         files = {FILE: path.read_bytes(), BIN: path.with_suffix(".bin").read_bytes()}
-    return Written(files, _facts(openvino.Core().read_model(files[FILE], _tensor(files[BIN]))))
+    return Written(files, _facts(core().read_model(files[FILE], _tensor(files[BIN]))))
 
 
 def open(data: bytes | Path, *, threads: int | None = None, checked: Graph | None = None) -> Runner:
@@ -122,25 +138,23 @@ def _tensor(data: bytes) -> Any:
 
 
 def _read(data: bytes | Path, weights: bytes | None) -> Any:
-    import openvino
 
     try:
         if isinstance(data, Path):
-            return openvino.Core().read_model(str(data))
-        return openvino.Core().read_model(data, b"" if weights is None else _tensor(weights))
+            return core().read_model(str(data))
+        return core().read_model(data, b"" if weights is None else _tensor(weights))
     except RuntimeError as error:
         raise _refused(error) from error
 
 
 def _compiled(model: Any, precision: Precision, threads: int | None) -> Runner:
-    import openvino
 
     # Left alone, OpenVINO computes in bfloat16 where the CPU has it. No cache: its blobs ignore the precision.
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = core().compile_model(model, "CPU", settings)
         taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     except RuntimeError as error:
         raise _refused(error) from error

@@ -68,7 +68,7 @@ std::vector<Answer> answers(const Model& model, const std::vector<std::string>& 
     }
   }
   const std::vector<float> logits = batch.count() > 0 ? model.logits(batch) : std::vector<float>();
-  check_finite(logits, "a picture");
+  check_logits(logits, "a picture");
   const float* row = logits.data();
   for (Answer& answer : found) {
     if (answer.error) continue;

@@ -96,8 +96,8 @@ int compare(const Arguments& arguments) {
     throw Error("V007", "the two networks take pictures of other sizes", {}, "give --picture FILE");
   }
   const std::vector<float> found = model.logits(input_of(model, arguments)), wanted = reference.logits(input_of(reference, arguments));
-  check_finite(found, "the engine");
-  check_finite(wanted, "the reference");
+  check_logits(found, "the engine");
+  check_logits(wanted, "the reference");
   double difference = 0, largest = 0;
   for (std::size_t i = 0; i < found.size(); ++i) {
     difference = std::max(difference, std::abs(static_cast<double>(found[i]) - static_cast<double>(wanted[i])));

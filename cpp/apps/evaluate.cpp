@@ -43,7 +43,7 @@ void ask(const Model& model, const std::vector<Labelled>& some, Counts& counts) 
     }
   }
   const std::vector<float> logits = model.logits(batch);
-  check_finite(logits, "a picture");
+  check_logits(logits, "a picture");
   for (std::size_t i = 0; i < some.size(); ++i) {
     const std::size_t rank = rank_of(logits.data() + i * classes, classes, static_cast<std::size_t>(some[i].label));
     counts.correct += read[i] && rank == 0;

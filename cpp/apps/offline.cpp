@@ -49,6 +49,7 @@ std::vector<float> record_of(const std::string& path, const Policy& policy) {
   if (size != 4 * count || static_cast<std::size_t>(file.gcount()) != 4 * count) {
     throw Error("V404", "`" + path + "` is no record: it has " + std::to_string(size) + " bytes, one has " + std::to_string(4 * count), {}, "pack the pictures again for this model");
   }
+  check_finite(images, "the numbers of `" + path + "`", "pack the pictures again");  // some engines answer NaN well
   return images;
 }
 
@@ -118,7 +119,7 @@ int offline(const Arguments& arguments) {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<float> logits = model.logits(batch);
     milliseconds += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-    check_finite(logits, "`" + input.path + "`");
+    check_logits(logits, "`" + input.path + "`");
     write(aside.path() / input.result, logits.data(), 4 * logits.size());
   }
   char line[160];

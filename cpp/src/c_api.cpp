@@ -52,7 +52,7 @@ std::size_t classes_of(const vitrail_model* model) { return model->model.manifes
 
 void answer(const Model& model, const vitrail::Batch& batch, const std::string& name, float* logits) {
   const std::vector<float> found = model.logits(batch);
-  vitrail::check_finite(found, name);
+  vitrail::check_logits(found, name);
   std::copy(found.begin(), found.end(), logits);
 }
 

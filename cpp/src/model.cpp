@@ -127,9 +127,13 @@ std::vector<std::size_t> best(const float* logits, std::size_t count, std::size_
   return order;
 }
 
-void check_finite(const std::vector<float>& logits, const std::string& of) {
-  if (std::all_of(logits.begin(), logits.end(), [](float value) { return std::isfinite(value); })) return;
-  throw Error("V811", "the logits of " + of + " are NaN or Inf", {}, "check the weights and the precision");
+void check_finite(const std::vector<float>& values, const std::string& what, const std::string& hint) {
+  if (std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) return;
+  throw Error("V811", what + " are NaN or Inf", {}, hint);
+}
+
+void check_logits(const std::vector<float>& logits, const std::string& of) {
+  check_finite(logits, "the logits of " + of, "check the weights and the precision");
 }
 
 }  // namespace vitrail

@@ -55,6 +55,7 @@ class Model {
 
 std::vector<double> softmax(const float* logits, std::size_t count);      // in double
 std::vector<std::size_t> best(const float* logits, std::size_t count, std::size_t top);  // of equals the first class
-void check_finite(const std::vector<float>& logits, const std::string& of);  // Error V811
+void check_finite(const std::vector<float>& values, const std::string& what, const std::string& hint);  // Error V811
+void check_logits(const std::vector<float>& logits, const std::string& of);  // the same
 
 }  // namespace vitrail

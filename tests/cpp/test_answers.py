@@ -383,9 +383,11 @@ def test_offline_writes_the_files_of_the_packages(
     assert re.fullmatch(r"NN inference cost average time: [\d.e-]+ ms of infer_count 3", line)
     assert text.splitlines()[-1] == line.replace(" ms", "ms")
     assert "error[V006]" in run(built, "offline", folder, records, out, "--dataset", "cifar10", code=2)[1]
-    (records / "short.bin").write_bytes(b"123")
-    assert "error[V404]" in run(built, "offline", folder, records, tmp_path / "none", "--dataset", "cifar10", code=2)[1]
-    assert not (tmp_path / "none" / "result_Files").exists()
+    for data, code, error in ((b"123", 2, "V404"), (np.full_like(images[0], np.nan).tobytes(), 6, "V811")):
+        (records / "other.bin").write_bytes(data)
+        said = run(built, "offline", folder, records, tmp_path / "none", "--dataset", "cifar10", code=code)[1]
+        assert f"error[{error}]" in said
+        assert not (tmp_path / "none" / "result_Files").exists()
 
 
 def test_offline_of_class_folders(built: Path, folder: Path, python: Bundle, data: Path, tmp_path: Path) -> None:

@@ -141,12 +141,16 @@ def test_records_of_another_policy_are_refused(
     assert "mean: [0.4914, 0.4822, 0.4465] packed, [0.5, 0.5, 0.5] wanted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_a_record_of_nan_is_named_with_code_6(
-    copied: tuple[Path, Path], tmp_path: Path, vit: Path, capsys: pytest.CaptureFixture[str]
+    engine: str, copied: tuple[Path, Path], tmp_path: Path, vit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Whatever the engine would make of it."""
     np.full(3 * 40 * 40, np.nan, "<f4").tofile(copied[1] / "img_data" / "vit_base_cifar10_1_7.bin")
     out = tmp_path / "out"
-    assert run(["offline", "infer", str(vit), str(copied[1]), str(out), "--dataset", "cifar10"]) == 6
+    assert (
+        run(["offline", "infer", str(vit), str(copied[1]), str(out), "--dataset", "cifar10", "--engine", engine]) == 6
+    )
     assert "vit_base_cifar10_1_7.bin` are NaN or Inf" in capsys.readouterr().err
     assert not (out / "result_Files").exists() and not list((out / "time_Result").iterdir())
     assert "error[V811]" in (out / "infer.log").read_text()

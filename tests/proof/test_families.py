@@ -144,7 +144,8 @@ def test_C16_the_config_is_held_against_source_and_graph(name: str, change: dict
 def test_C16_the_graph_is_held_against_the_config_in_the_manifest(
     name: str, change: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: graph(name))
+    made = graph(name)
+    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: made)
     export(classifier(name), tmp_path / "bundle")
     values = parse((tmp_path / "bundle" / NAME).read_bytes(), "manifest")
     values["config"].update(change)

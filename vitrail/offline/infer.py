@@ -46,7 +46,7 @@ def infer(
     `result_Files` with one file of raw float32 an input, whole or not at all.
 
     Each answer is timed by itself, without a warm-up, as the packages did. UsageError V006 where `result_Files` is
-    there; NumbersBroke V811 for an answer that is NaN or Inf.
+    there; NumbersBroke V811 for an input or an answer that is NaN or Inf.
     """
     if (out / RESULTS).exists():
         raise UsageError("V006", f"`{out / RESULTS}` is there already", hint="give a new folder, or remove it")
@@ -78,14 +78,17 @@ def _answers(
     seconds: list[float] = []
     for file, result, images in zip(inputs.files, inputs.results, inputs.read(), strict=True):
         lines.append(f"Start predict input files:{printable(file)}")
+        _check_finite(images, f"the numbers of `{file}`", "pack the pictures again")  # some engines answer NaN well
         start = time.perf_counter()
         answer = logits(images)
         seconds.append(time.perf_counter() - start)
         assert answer.shape == (1, classes), f"logits {answer.shape}, expected {(1, classes)}"
-        if not np.isfinite(answer).all():
-            raise NumbersBroke(
-                "V811", f"the logits of `{file}` are NaN or Inf", hint="check this input, then the weights"
-            )
+        _check_finite(answer, f"the logits of `{file}`", "check the weights and the precision")
         (folder / result).write_bytes(answer.astype("<f4").tobytes())
         progress(len(seconds), len(inputs.files))
     return seconds
+
+
+def _check_finite(values: NDArray[np.float32], what: str, hint: str) -> None:
+    if not np.isfinite(values).all():
+        raise NumbersBroke("V811", f"{what} are NaN or Inf", hint=hint)

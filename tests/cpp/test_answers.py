@@ -342,14 +342,12 @@ def test_compare_ends_with_5_where_answers_differ(built: Path, folder: Path, dat
 
 
 def test_compare_asks_the_other_engine_where_nothing_else_differs(built: Path, folder: Path) -> None:
-    pytest.importorskip("onnxruntime")
     for engine, other in (("openvino", "onnx"), ("onnx", "openvino")):
         text, _ = run(built, "compare", folder, "--engine", engine, "--batch", 7, "--atol", 1e-5)
         assert f"[SUCCESS] {engine} f32 inference result is the same as {other} f32!" in text
 
 
 def test_E07_the_logits_are_those_of_onnx_runtime_in_python(library: Any, folder: Path) -> None:
-    pytest.importorskip("onnxruntime")
     python, model, fault = open_bundle(folder, engine="onnx", threads=1), ctypes.c_void_p(), Fault()
     options = Options(b"onnx", None, 1)
     code = library.vitrail_open(str(folder).encode(), ctypes.byref(options), ctypes.byref(model), ctypes.byref(fault))
@@ -383,8 +381,8 @@ def test_offline_writes_the_files_of_the_packages(
     assert re.fullmatch(r"NN inference cost average time: [\d.e-]+ ms of infer_count 3", line)
     assert text.splitlines()[-1] == line.replace(" ms", "ms")
     assert "error[V006]" in run(built, "offline", folder, records, out, "--dataset", "cifar10", code=2)[1]
-    for data, code, error in ((b"123", 2, "V404"), (np.full_like(images[0], np.nan).tobytes(), 6, "V811")):
-        (records / "other.bin").write_bytes(data)
+    for wrong, code, error in ((b"123", 2, "V404"), (np.full_like(images[0], np.nan).tobytes(), 6, "V811")):
+        (records / "other.bin").write_bytes(wrong)
         said = run(built, "offline", folder, records, tmp_path / "none", "--dataset", "cifar10", code=code)[1]
         assert f"error[{error}]" in said
         assert not (tmp_path / "none" / "result_Files").exists()

@@ -62,8 +62,9 @@ def test_tars_in_a_folder_with_labels_or_without(tmp_path: Path) -> None:
 
 
 def test_parquet_without_a_column_of_labels(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+    from pyarrow import parquet
+
     (tmp_path / "p").mkdir()
     for number, rows in enumerate(([1, 2, None, 3], [], [4])):
         table = pyarrow.table({"image": pyarrow.array([None if v is None else png(v) for v in rows], pyarrow.binary())})

@@ -182,8 +182,8 @@ def test_another_process_at_it_is_refused(done: Path) -> None:
 
 
 def test_parquet_holds_the_same_rows_as_csv(tmp_path: Path, done: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    csv = pytest.importorskip("pyarrow.csv")
+    from pyarrow import csv, parquet
+
     job = Job(**{**vars(JOB), "format": "parquet"})
     answer(tmp_path / "parquet", job)
     answer(tmp_path / "again", job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -152,7 +151,6 @@ def test_two_processes_of_torchrun_give_the_same_bytes(place: Path) -> None:
     assert contents(place / "two") == contents(place / "one")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install vitrail[ray]")
 def test_two_workers_of_ray_give_the_same_bytes(place: Path) -> None:
     done = started(place, "vitrail", out="by_ray", more=["--ray", "2", "--json"])
     assert done.returncode == 2, done.stderr[-3000:]
@@ -171,7 +169,6 @@ def test_ray_absent_or_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.prove
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install vitrail[ray]")
 @pytest.mark.parametrize("victim", ["the command", "a worker"])
 def test_ray_stopped_and_robbed_of_a_worker(place: Path, tmp_path: Path, victim: str) -> None:
     """SIGTERM ends it by 75, as without Ray; a worker that is killed is replaced, and stdout is the result alone."""

@@ -7,11 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.verbs.small import small
 from vitrail.bundle.manifest import File
 from vitrail.cli import run as command
+from vitrail.data.configs import Data
+from vitrail.data.sources import open_source
 from vitrail.disk import sha256_bytes
+from vitrail.verbs.export import export
 from vitrail.verbs.train import train
 
 
@@ -36,3 +40,13 @@ def test_an_export_says_how_right_how_fast_and_what_it_is(tmp_path: Path, capsys
     low, high = values["top1"]["intervals"]["candidate"]
     assert low <= values["top1"]["candidate"] / 355 <= high
     assert values["faster"] == pytest.approx(values["p50_s"]["torch"] / values["p50_s"]["engine"])
+
+
+def test_a_proof_of_few_pictures_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(small("schedule.steps=1", "schedule.warmup_epochs=0"), out=tmp_path / "run")
+    pictures = open_source(Data(source="digits"))
+    for index in pictures.held_out[:20].tolist():
+        folder = tmp_path / "few" / pictures.classes[pictures.labels[index]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures.read(index).squeeze()).save(folder / f"{index}.png")
+    assert export(run.folder, data=tmp_path / "few").notes[-1].endswith("went into the proof: 256 or more say more")

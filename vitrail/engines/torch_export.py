@@ -19,7 +19,7 @@ from vitrail.engines.deployed import deployed, example
 from vitrail.engines.table import Runner, Written
 from vitrail.engines.torch import seen
 from vitrail.engines.torchscript import ABOUT, refused
-from vitrail.errors import BundleError, SystemFault
+from vitrail.errors import BundleError, UsageError
 from vitrail.models.classifier import Classifier
 
 FILE = "model.pt2"
@@ -57,7 +57,7 @@ def write_compiled(source: Classifier, form: Form) -> Written:
     """The network compiled for this processor, as a `.pt2` archive of AOTInductor. A C++ compiler must be there.
 
     It holds machine code: another processor may not be able to run it. Two compilations differ in their bytes.
-    BundleError V508 when the network cannot be exported, SystemFault V703 when the compiler fails.
+    BundleError V508 when the network cannot be exported, UsageError V003 where torch can compile nothing.
     """
     program = _exported(source, form)
     with tempfile.TemporaryDirectory() as place, _quiet():
@@ -67,9 +67,10 @@ def write_compiled(source: Classifier, form: Form) -> Written:
         try:
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
         except Exception as error:  # the compiler's own exceptions are of many kinds, none of them public
-            raise SystemFault(
-                "V703",
-                f"AOTInductor cannot compile the network: {str(error).strip().splitlines()[0][:200]}",
+            raise UsageError(
+                "V003",
+                "aoti: torch can compile nothing here",
+                evidence=[str(error).strip().partition("\n")[0][:400]],
                 hint="install a C++ compiler (Debian: apt install g++), or export another format",
             ) from error
         finally:

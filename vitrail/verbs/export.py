@@ -17,7 +17,7 @@ from vitrail.bundle.manifest import File
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
 from vitrail.disk import sha256_bytes, sha256_file, write_file
-from vitrail.errors import RunError, UsageError, VitrailError
+from vitrail.errors import RunError, UsageError, VitrailError, count
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.models.catalog import VARIANTS
 from vitrail.opening import classifier, kind_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vitrail.proof.quantize import Budget
 
 CALIBRATING = 300  # training pictures by which int8 finds its ranges: with few it loses accuracy
+FEWEST = 256  # pictures of one's own that a proof should see
 CHECKED = 512  # labelled pictures that a proof takes, spread evenly over the held-out ones
 
 
@@ -124,6 +125,8 @@ def export(
     done = write(source_model, place, format=format, form=form, pictures=pictures, budget=budget)
     run = _finished_run(model)
     notes = () if run is None else _draw_again(run, done.proof)
+    if data is not None and len(pictures) < FEWEST:
+        notes += (f"{count(len(pictures), 'picture')} of `{data}` went into the proof: {FEWEST} or more say more",)
     notes += (*done.notes, *_beside(place, done))
     torch, engine, *plain = in_turns([source_model, done.candidate, *(() if done.plain is None else (done.plain,))])
     entry = done.manifest.engines[done.engine]

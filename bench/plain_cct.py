@@ -60,7 +60,11 @@ class Tokenizer(nn.Module):
         widths = (c.channels, *[c.conv_width] * (c.conv_layers - 1), c.dim)
         self.conv_layers = nn.Sequential(
             *(
-                nn.Sequential(nn.Conv2d(before, width, 3, 1, 1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+                nn.Sequential(
+                    nn.Conv2d(before, width, c.kernel, c.stride, c.padding, bias=False),
+                    nn.ReLU(),
+                    nn.MaxPool2d(3, 2, 1),
+                )
                 for before, width in pairwise(widths)
             )
         )

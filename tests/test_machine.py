@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 
 from vitrail import machine
@@ -50,3 +52,20 @@ def test_a_container_bounds_the_free_memory(tmp_path: Path) -> None:
     assert machine._number(tmp_path / "limit") == 4096
     assert machine._number(tmp_path / "unbound") == machine._number(tmp_path / "absent") == 0
     assert machine._number(tmp_path / "table", "MemAvailable:") == 7
+
+
+@pytest.mark.parametrize(("long", "calls"), [(0.0, machine.ROUNDS + 1), (1e9, machine.MOST + 1)])
+def test_a_probe_measures_what_is_quick_more_often(
+    long: float, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(machine, "LONG", long)
+    asked = {"one": 0, "other": 0}
+
+    def ask(name: str) -> None:
+        asked[name] += 1
+
+    found = machine.fastest({name: partial(ask, name) for name in asked}, "which")
+    assert asked == {"one": calls, "other": calls}
+    assert machine.fastest({name: partial(ask, name) for name in asked}, "which") == found
+    assert asked == {"one": calls, "other": calls}  # it is remembered

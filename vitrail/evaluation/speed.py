@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vitrail.machine import REST
 from vitrail.pictures.predict import Model, taken
 
-REST = 0.02  # seconds: the threads of the other side spin for a while after their work, and would be measured too
 WARM, ROUNDS = 10, 100  # rounds that are not counted, and that are: the protocol of the model zoo's speed test
 FEW = 15  # rounds for a figure in passing
 SAMPLES = 10_000

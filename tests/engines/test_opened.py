@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +198,13 @@ def test_bytes_far_away_read_as_those_at_hand(monkeypatch: pytest.MonkeyPatch) -
     assert (far.nodes, far.inputs, far.outputs, far.metadata) == (near.nodes, near.inputs, near.outputs, near.metadata)
     for name, tensor in near.constants.items():
         np.testing.assert_array_equal(far.constants[name].array(), tensor.array())
+
+
+def test_a_batch_cut_for_the_cores_has_the_answers_of_one_that_is_not(tmp_path: Path) -> None:
+    whole, cut = (open_bundle(tiny.bundle(tmp_path), engine="openvino", threads=threads) for threads in (1, 3))
+    batch = np.random.default_rng(0).standard_normal((7, 3, *tiny.SIZE)).astype(np.float32)
+    for count in (1, 2, 3, 7):
+        np.testing.assert_allclose(cut.logits(batch[:count]), whole.logits(batch[:count]), atol=1e-5)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(cut.logits, [batch] * 8):
+            np.testing.assert_array_equal(found, cut.logits(batch))

@@ -32,7 +32,9 @@ def free(held: Held, name: str, python: str) -> None:
     proof = prove(source, Candidate(runner, source.policy, source.classes), said=said)
     held.within(f"{name}, MindSpore {version}, any batch", ("logits", proof.max_dlogit, proof.gate))
     held.true(f"{name}: {proof.line()}", not proof.failures, "; ".join(proof.failures))
-    held.true(f"{name}: written again, the same bytes", mindir.write(data, python=python) == written)
+    again = mindir.write(data, python=python)  # MindSpore joins the names of what a graph shares in an order of its own
+    same = again.facts == written.facts and sorted(again.files[mindir.FILE]) == sorted(made)
+    held.true(f"{name}: written again, the same but for the order of names", same)
 
 
 def fixed(held: Held, name: str, batch: int, python: str) -> None:

@@ -50,11 +50,19 @@ def onnxruntime() -> str:
     return str(found[0]) if found else ""
 
 
+def torch() -> str:
+    """The folder of LibTorch's CMake files in the wheel of torch; empty where there is none."""
+    spec = importlib.util.find_spec("torch")
+    return "" if spec is None or spec.origin is None else str(Path(spec.origin).parent / "share" / "cmake" / "Torch")
+
+
 def build(*, sanitized: bool = False) -> Path:
     """The folder with the built programs; what stands there is only brought up to date. RuntimeError: what failed."""
     folder = ROOT / "build" / ("cpp-sanitized" if sanitized else "cpp")
     folder.mkdir(parents=True, exist_ok=True)
     options = [f"-DOpenVINO_DIR={openvino()}", f"-DVITRAIL_ONNXRUNTIME={onnxruntime()}"]
+    if torch() and not sanitized:  # whose own library does not load under sanitizers
+        options.append(f"-DTorch_DIR={torch()}")
     options.append(f"-DVITRAIL_SANITIZE={'ON' if sanitized else 'OFF'}")
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds

@@ -1,7 +1,8 @@
 """Writes what C++ takes over from Python: nothing of it is typed twice.
 
-python cpp/tables.py unicode > cpp/src/unicode_tables.inc     str.isprintable and str.casefold
-python cpp/tables.py families > cpp/src/families.inc          the fields of each family's config, kinds and ranges
+for name in unicode_tables families openvino_kinds torchscript_operations; do
+    python cpp/tables.py $name > cpp/src/$name.inc
+done
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sys
 import typing
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vitrail.models import configs
 
@@ -78,5 +79,34 @@ def families_text() -> str:
     return "\n".join(["// Written by cpp/tables.py.", "constexpr Field kFields[] = {", *rows, "};", ""])
 
 
+def words_text(name: str, words: Iterable[str]) -> str:
+    """The file of a list of words."""
+    head = "// Written by cpp/tables.py."
+    return "\n".join(
+        [head, f"constexpr std::string_view {name}[] = {{", *lines(f'"{w}"' for w in sorted(words)), "};", ""]
+    )
+
+
+def openvino_text() -> str:
+    """The file of OpenVINO's operators."""
+    from vitrail.engines.openvino import KINDS
+
+    return words_text("kKinds", KINDS)
+
+
+def torchscript_text() -> str:
+    """The file of TorchScript's operations."""
+    from vitrail.engines.torchscript import OPERATIONS
+
+    return words_text("kOperations", OPERATIONS)
+
+
+FILES = {
+    "unicode_tables": unicode_text,
+    "families": families_text,
+    "openvino_kinds": openvino_text,
+    "torchscript_operations": torchscript_text,
+}
+
 if __name__ == "__main__":
-    sys.stdout.write({"unicode": unicode_text, "families": families_text}[sys.argv[1]]())
+    sys.stdout.write(FILES[sys.argv[1]]())

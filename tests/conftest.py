@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from cpp.build import INSTALL, build, missing
+from tests.cpp.asking import Fault, Shape
 
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     # Cores of its own: pools of threads that meet on a core spin, and took three times as long.
@@ -73,3 +78,27 @@ def signals_as_in_a_terminal() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The folder of the built programs; without compiler or headers the tests are skipped with the install line."""
+    if lacking := missing():
+        pytest.skip(f"C++ is not built: {', '.join(lacking)} missing; {INSTALL}")
+    return build()
+
+
+@pytest.fixture(scope="session")
+def library(built: Path) -> Any:
+    loaded = ctypes.CDLL(str(built / "libvitrail.so"))
+    loaded.vitrail_class_name.restype = ctypes.c_char_p
+    loaded.vitrail_class_count.restype = ctypes.c_size_t
+    loaded.vitrail_input_shape.restype = Shape
+    for name in ("vitrail_class_name", "vitrail_class_count", "vitrail_input_shape", "vitrail_close"):
+        getattr(loaded, name).argtypes = [ctypes.c_void_p, *([ctypes.c_size_t] if name.endswith("name") else [])]
+    pointer, size, floats = ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_float)
+    loaded.vitrail_classify_file.argtypes = [pointer, ctypes.c_char_p, floats, size, ctypes.POINTER(Fault)]
+    loaded.vitrail_classify_bytes.argtypes = [pointer, ctypes.c_char_p, size, floats, size, ctypes.POINTER(Fault)]
+    loaded.vitrail_classify_pixels.argtypes = [pointer, pointer, Shape, floats, size, ctypes.POINTER(Fault)]
+    loaded.vitrail_logits.argtypes = [pointer, pointer, size, floats, size, ctypes.POINTER(Fault)]
+    return loaded

@@ -62,8 +62,12 @@ std::set<std::string> with_engine(std::set<std::string> options) {
   return options;
 }
 
+RunnerOptions runner_options(const Arguments& arguments) {
+  return {arguments.whole("--threads", 0, 0, 1024), arguments.text("--precision", ""), arguments.has("--trust")};
+}
+
 Model open_model(const std::string& folder, const Arguments& arguments) {
-  return Model(folder, arguments.text("--engine", "auto"), {arguments.whole("--threads", 0, 0, 1024), arguments.text("--precision", "f32")});
+  return Model(folder, arguments.text("--engine", "auto"), runner_options(arguments));
 }
 
 Error usage(const std::string& what) { return Error("V001", what, {}, "see `vitrail-cpp --help`"); }

@@ -69,20 +69,29 @@ Batch input_of(const Model& model, const Arguments& arguments) {
   return batch;
 }
 
+// An engine, and what it computes in.
+std::string called(const Model& model, const std::string& precision) {
+  if (!precision.empty()) return model.engine() + " " + precision;
+  const std::string& of = model.entry().precision;
+  return model.engine() + " " + (of == "fp32" ? "f32" : of == "fp16" ? "f16" : of);
+}
+
 }  // namespace
 
 int compare(const Arguments& arguments) {
   if (arguments.words().empty() || arguments.words().size() > 2) throw usage("compare takes a BUNDLE, and a REFERENCE bundle where it is another one");
   const double atol = arguments.real("--atol", 1e-3), rtol = arguments.real("--rtol", 1e-5);
   const int threads = arguments.whole("--threads", 0, 0, 1024);
-  const std::string engine = arguments.text("--engine", "auto"), precision = arguments.text("--precision", "f32");
-  const std::string exact = arguments.text("--reference-precision", "f32");
-  const Model model(arguments.words()[0], engine, {threads, precision});
+  const std::string engine = arguments.text("--engine", "auto"), precision = arguments.text("--precision", "");
+  const std::string exact = arguments.text("--reference-precision", "");
+  const bool trust = arguments.has("--trust");
+  const Model model(arguments.words()[0], engine, {threads, precision, trust});
   // Where nothing else tells the two apart, another engine does.
   const bool apart = arguments.words().size() == 2 || precision != exact;
   const std::string other_engine = arguments.text("--reference-engine", apart ? engine : model.engine() == "onnx" ? "openvino" : "onnx");
-  const Model reference(arguments.words().back(), other_engine, {threads, exact});
-  if (model.manifest().digest == reference.manifest().digest && model.engine() == reference.engine() && precision == exact) {
+  const Model reference(arguments.words().back(), other_engine, {threads, exact, trust});
+  if (model.manifest().digest == reference.manifest().digest && model.engine() == reference.engine() && model.entry().name == reference.entry().name &&
+      precision == exact) {
     throw Error("V007", "the engine and the reference are the same: their answers say nothing", {},
                 "give a REFERENCE bundle, a --reference-engine, or another --precision");
   }
@@ -105,7 +114,7 @@ int compare(const Arguments& arguments) {
   }
   const double threshold = atol + rtol * largest;
   const bool same = difference <= threshold;
-  const std::string name = model.engine() + " " + precision, other = reference.engine() + " " + exact;
+  const std::string name = called(model, precision), other = called(reference, exact);
   if (arguments.has("--json")) {
     std::printf("{\n \"norms\": [%s, %s],\n \"max_difference\": %s,\n \"threshold\": %s,\n \"same\": %s\n}\n", json::number(norm(found)).c_str(),
                 json::number(norm(wanted)).c_str(), json::number(difference).c_str(), json::number(threshold).c_str(), same ? "true" : "false");

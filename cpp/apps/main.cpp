@@ -26,7 +26,9 @@ constexpr char kHelp[] =
     "  vitrail-cpp offline BUNDLE DATA OUT          answers as files              --dataset cifar10|imagenet2012\n"
     "      DATA: a folder of .bin records, or of class folders of pictures\n"
     "\n"
-    "All: --engine auto|openvino|onnx (ONNX Runtime) --precision f32|bf16|f16 --threads 0 (every core)\n"
+    "All: --engine auto|openvino|onnx (ONNX Runtime)|torchscript|aoti, each with -fp32, -bf16, -fp16 or -int8, or a graph\n"
+    "     of the bundle by its name; --precision f32|bf16|f16: what OpenVINO computes in; --threads 0 (every core);\n"
+    "     --trust: run programs (torchscript, aoti) that were not made on this machine\n"
     "Exit codes: 0 done, 2 refused, 4 fault of disk, memory or system, 5 the answers differ, 6 NaN or Inf, 70 a bug\n";
 
 struct Verb {
@@ -37,11 +39,11 @@ struct Verb {
 
 const std::vector<Verb>& verbs() {
   static const std::vector<Verb> all = {
-      {"classify", classify, with_engine({"--top", "--batch"}), {"--json"}},
-      {"evaluate", evaluate, with_engine({"--batch"}), {"--json"}},
-      {"benchmark", benchmark, with_engine({"--batch", "--rounds", "--warm"}), {"--json"}},
-      {"compare", compare, with_engine({"--picture", "--image-size", "--batch", "--seed", "--atol", "--rtol", "--reference-engine", "--reference-precision"}), {"--json"}},
-      {"offline", offline, with_engine({"--dataset"}), {}},
+      {"classify", classify, with_engine({"--top", "--batch"}), {"--json", "--trust"}},
+      {"evaluate", evaluate, with_engine({"--batch"}), {"--json", "--trust"}},
+      {"benchmark", benchmark, with_engine({"--batch", "--rounds", "--warm"}), {"--json", "--trust"}},
+      {"compare", compare, with_engine({"--picture", "--image-size", "--batch", "--seed", "--atol", "--rtol", "--reference-engine", "--reference-precision"}), {"--json", "--trust"}},
+      {"offline", offline, with_engine({"--dataset"}), {"--trust"}},
   };
   return all;
 }

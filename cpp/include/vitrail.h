@@ -31,9 +31,11 @@ typedef struct {
 } vitrail_error;
 
 typedef struct {
-  const char *engine;    /* NULL: the first that can run the bundle; "openvino"; "onnx" for ONNX Runtime */
-  const char *precision; /* NULL: "f32"; "bf16" and "f16" where the engine has them */
+  const char *engine;    /* NULL: the first that runs the most exact graph; "openvino", "onnx" (ONNX Runtime),
+                            "torchscript", "aoti"; with "-bf16" or the like behind it; a graph by its name */
+  const char *precision; /* what OpenVINO computes in: "f32", "bf16", "f16"; NULL: what the graph is of */
   int threads;           /* 0: every core */
+  int trust;             /* 1: programs ("torchscript", "aoti") may run that were not made on this machine */
 } vitrail_options;
 
 typedef struct {
@@ -44,7 +46,7 @@ typedef struct {
 VITRAIL_API const char *vitrail_version(void);
 
 /* The bundle in `folder` on an engine, every byte of it checked against its manifest. options: NULL for the defaults.
- * Errors V501 to V505, V007, V702, V703. Thread-safe. */
+ * Errors V501 to V505, V509, V003, V007, V702, V703. Thread-safe. */
 VITRAIL_API int vitrail_open(const char *folder, const vitrail_options *options, vitrail_model **model,
                              vitrail_error *error);
 

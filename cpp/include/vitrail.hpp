@@ -24,7 +24,7 @@ class Failure : public std::runtime_error {
 // A bundle on an engine. Several threads may ask one model at once.
 class Model {
  public:
-  explicit Model(const std::string& folder, const vitrail_options& options = {nullptr, nullptr, 0}) {
+  explicit Model(const std::string& folder, const vitrail_options& options = {}) {
     vitrail_model* opened = nullptr;
     check([&](vitrail_error* error) { return vitrail_open(folder.c_str(), &options, &opened, error); });
     model_.reset(opened);

@@ -375,10 +375,10 @@ std::vector<Known> reduce(const Node& node, const Given& given) {
 const std::map<std::string_view, Rule>& rules() {
   static const std::map<std::string_view, Rule> all = {
       {"Add", together},   {"Cast", copied},     {"Concat", concat},   {"Constant", given_constant}, {"Conv", window},
-      {"Div", together},   {"Erf", same},        {"Expand", expand},   {"Flatten", flatten},         {"Gather", gather},
+      {"DequantizeLinear", same},                {"Div", together},   {"Erf", same},        {"Expand", expand},   {"Flatten", flatten},         {"Gather", gather},
       {"Gelu", same},      {"Gemm", gemm},       {"Identity", copied}, {"InstanceNormalization", same},
       {"LayerNormalization", same},              {"MatMul", matmul},   {"MaxPool", window},          {"Mul", together},
-      {"Pow", together},   {"ReduceMean", reduce}, {"Relu", same},     {"Reshape", reshape},         {"Shape", shape_of},
+      {"Pow", together},   {"QuantizeLinear", same},                 {"ReduceMean", reduce}, {"Relu", same},     {"Reshape", reshape},         {"Shape", shape_of},
       {"Sigmoid", same},   {"Slice", slice},     {"Softmax", same},    {"Split", split},             {"Sqrt", same},
       {"Squeeze", squeeze}, {"Sub", together},   {"Tanh", same},       {"Transpose", transpose},     {"Unsqueeze", unsqueeze},
   };

@@ -133,17 +133,21 @@ Manifest open_manifest(const std::string& folder) {
   return read_manifest(data);
 }
 
-CheckedBundle open_checked(const std::string& folder, std::vector<std::string> (*wanted)(const Manifest&, const std::string&),
-                           const std::string& argument) {
+CheckedBundle open_checked(const std::string& folder, const std::function<std::vector<std::string>(const Manifest&)>& wanted) {
   CheckedBundle bundle{folder, open_manifest(folder), {}};
   std::vector<Descriptor> opened;
   for (const auto& entry : bundle.manifest.files) opened.push_back(open_inside(folder, entry.name, entry.size));  // sizes cost nothing
-  const std::vector<std::string> names = wanted(bundle.manifest, argument);
+  const std::vector<std::string> names = wanted(bundle.manifest);
+  for (const auto& name : names) {
+    if (bundle.manifest.file(name) == nullptr) throw Error("V502", "the manifest of `" + folder + "` lists no `" + name + "`", {}, kCopyAgain);
+  }
+  bundle.kept.resize(names.size());
   for (std::size_t i = 0; i < opened.size(); ++i) {
     const FileEntry& entry = bundle.manifest.files[i];
-    const bool keep = std::find(names.begin(), names.end(), entry.name) != names.end();
+    const auto place = std::find(names.begin(), names.end(), entry.name) - names.begin();
+    const bool keep = place < static_cast<std::ptrdiff_t>(names.size());
     std::string bytes = hashed(opened[i], entry, keep);
-    if (keep) bundle.kept[entry.name] = std::move(bytes);
+    if (keep) bundle.kept[static_cast<std::size_t>(place)] = std::move(bytes);
   }
   return bundle;
 }

@@ -2,8 +2,9 @@
 // Files are read by pread alone, never mapped: one that shrinks or is replaced meanwhile gives a refusal, no signal.
 #pragma once
 
-#include <map>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "manifest.hpp"
 
@@ -27,7 +28,7 @@ class Descriptor {  // of an open file, closed at the end
 struct CheckedBundle {
   std::string folder;
   Manifest manifest;
-  std::map<std::string, std::string> kept;  // name -> bytes: those that were hashed
+  std::vector<std::string> kept;  // bytes of the files that were wanted, those that were hashed
 };
 
 // The manifest alone, checked against its digest. Error V501; V503 where it is a link; V702 where it may not be read.
@@ -36,7 +37,6 @@ Manifest open_manifest(const std::string& folder);
 // The bundle in `folder`, every byte of it checked against its manifest. `wanted` names, of a manifest, the files whose
 // bytes are to be kept. Files that the manifest does not list are ignored.
 // Error V501 for the manifest, V502 for a missing or different file, V503 for a path that leads out, V702.
-CheckedBundle open_checked(const std::string& folder, std::vector<std::string> (*wanted)(const Manifest&, const std::string&),
-                           const std::string& argument);
+CheckedBundle open_checked(const std::string& folder, const std::function<std::vector<std::string>(const Manifest&)>& wanted);
 
 }  // namespace vitrail

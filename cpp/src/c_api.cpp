@@ -70,9 +70,9 @@ int vitrail_open(const char* folder, const vitrail_options* options, vitrail_mod
   return guarded(error, [&] {
     need(folder != nullptr && model != nullptr, "vitrail_open is given no folder, or no place for the model");
     *model = nullptr;
-    const vitrail_options given = options == nullptr ? vitrail_options{nullptr, nullptr, 0} : *options;
+    const vitrail_options given = options == nullptr ? vitrail_options{} : *options;
     need(given.threads >= 0 && given.threads <= 1024, "threads are not 0 to 1024");
-    const vitrail::RunnerOptions how = {given.threads, given.precision == nullptr ? "f32" : given.precision};
+    const vitrail::RunnerOptions how = {given.threads, given.precision == nullptr ? "" : given.precision, given.trust != 0};
     *model = new vitrail_model{Model(folder, given.engine == nullptr ? "auto" : given.engine, how)};
   });
 }

@@ -1,9 +1,10 @@
 // The graph against its manifest: what it says itself of the things that exporters get wrong.
 
+#include "facts.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <set>
 
 #include "graph.hpp"
 #include "text.hpp"
@@ -19,15 +20,6 @@ using onnx::Node;
 
 Error other_graph(const EngineEntry& entry, const std::string& what) {
   return Error("V502", "`" + entry.file + "` is not the graph that the manifest describes", {what}, "export again");
-}
-
-// A float32 in the shortest digits that mean it, as a double: what the manifest holds.
-double in_float32(float number) {
-  char digits[64];
-  const auto [end, error] = std::to_chars(digits, digits + sizeof digits, number);
-  double value = 0;
-  std::from_chars(digits, end, value);
-  return value;
 }
 
 // Every number that stands alone in the graph, as a constant or in a node.
@@ -47,27 +39,19 @@ std::vector<double> scalars(const Graph& graph) {
 
 std::set<std::string> gelu_forms(const Graph& graph) {
   std::set<std::string> forms;
-  std::set<std::string_view> kinds;
+  std::set<std::string, std::less<>> kinds;
   for (const Node& node : graph.nodes) {
-    kinds.insert(node.kind);
+    kinds.emplace(node.kind);
     if (node.kind != "Gelu") continue;
     const auto form = node.attributes.find("approximate");
     const auto* word = form == node.attributes.end() ? nullptr : std::get_if<std::string_view>(&form->second);
     forms.insert(word != nullptr && *word == "tanh" ? "tanh" : "erf");
   }
-  if (kinds.count("Erf") != 0) forms.insert("erf");
-  const std::vector<double> numbers = scalars(graph);
-  const auto met = [&](double constant) {
-    return std::any_of(numbers.begin(), numbers.end(), [&](double number) {
-      return std::abs(number - constant) <= 1e-3 * std::max(std::abs(number), std::abs(constant));
-    });
-  };
-  if (kinds.count("Tanh") != 0 && met(0.044715)) forms.insert("tanh");
-  if (kinds.count("Sigmoid") != 0 && met(1.702)) forms.insert("quick");
+  forms.merge(written_out(kinds, scalars(graph)));
   return forms;
 }
 
-json::List epsilons(const Graph& graph, std::string_view kind) {
+Value epsilons(const Graph& graph, std::string_view kind) {
   std::set<double> found;
   for (const Node& node : graph.nodes) {
     if (node.kind != kind) continue;
@@ -75,9 +59,7 @@ json::List epsilons(const Graph& graph, std::string_view kind) {
     const auto* epsilon = value == node.attributes.end() ? nullptr : std::get_if<float>(&value->second);
     found.insert(in_float32(epsilon == nullptr ? 1e-5f : *epsilon));
   }
-  json::List list;
-  for (const double epsilon : found) list.push_back({epsilon});
-  return list;
+  return listed(found);
 }
 
 // The values as one text, so that two of them are compared at once.
@@ -97,9 +79,19 @@ std::string shown(const Value& value) {
   return value.null() ? "null" : "a word";
 }
 
+// Products whose weights are stored in 8 bits.
+std::int64_t in_int8(const Graph& graph) {
+  std::set<std::string_view> weights;
+  for (const Node& node : graph.nodes) {
+    if (node.kind == "DequantizeLinear" && graph.constants.count(node.inputs[0]) != 0) weights.insert(node.outputs[0]);
+  }
+  return std::count_if(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+    return (node.kind == "Conv" || node.kind == "Gemm" || node.kind == "MatMul") && weights.count(node.inputs[1]) != 0;
+  });
+}
+
 Object facts_of(const Graph& graph) {
   std::map<std::string, std::int64_t> counts;
-  json::List forms;
   Object operators;
   bool grouped = false;
   for (const Node& node : graph.nodes) {
@@ -107,11 +99,11 @@ Object facts_of(const Graph& graph) {
     grouped = grouped || node.kind == "InstanceNormalization";
   }
   for (const auto& [kind, count] : counts) operators.emplace_back(kind, Value{count});
-  for (const auto& form : gelu_forms(graph)) forms.push_back({form});
   Object facts;
-  facts.emplace_back("gelu", Value{forms});
-  if (grouped) facts.emplace_back("groupnorm_eps", Value{epsilons(graph, "InstanceNormalization")});
-  facts.emplace_back("layernorm_eps", Value{epsilons(graph, "LayerNormalization")});
+  facts.emplace_back("gelu", listed(gelu_forms(graph)));
+  if (const std::int64_t count = in_int8(graph); count > 0) facts.emplace_back("int8", Value{count});
+  if (grouped) facts.emplace_back("groupnorm_eps", epsilons(graph, "InstanceNormalization"));
+  facts.emplace_back("layernorm_eps", epsilons(graph, "LayerNormalization"));
   facts.emplace_back("operators", Value{operators});
   facts.emplace_back("opset", Value{graph.opset});
   return facts;
@@ -129,36 +121,81 @@ void check_ends(const Graph& graph, const Manifest& manifest, const EngineEntry&
   if (in.shape != wanted || out.shape != onnx::Shape{batch, classes}) throw onnx::refused("its ends have other shapes than the manifest says");
 }
 
-// The class names in the graph are those of the manifest, in its order: written as one line of JSON.
-void check_classes(const Graph& graph, const Manifest& manifest, const EngineEntry& entry) {
-  std::string wanted;
-  for (const auto& name : manifest.classes) wanted += (wanted.empty() ? "[" : ", ") + json::quoted(name);
-  const auto found = graph.metadata.find("vitrail.classes");
-  if (found == graph.metadata.end() || found->second != wanted + "]") throw other_graph(entry, "its classes are other ones, or in another order");
-}
-
 }  // namespace
 
-void check_graph(std::string_view data, const Manifest& manifest, const EngineEntry& entry) {
-  const Graph graph = onnx::read(data);
-  check_ends(graph, manifest, entry);
-  onnx::check_sizes(graph);
-  const Object found = facts_of(graph);
+double in_float32(float number) {
+  char digits[64];
+  const auto [end, error] = std::to_chars(digits, digits + sizeof digits, number);
+  double value = 0;
+  std::from_chars(digits, end, value);
+  return value;
+}
+
+Value listed(const std::set<double>& numbers) {
+  json::List list;
+  for (const double number : numbers) list.push_back({number});
+  return {list};
+}
+
+Value listed(const std::set<std::string>& words) {
+  json::List list;
+  for (const auto& word : words) list.push_back({word});
+  return {list};
+}
+
+std::set<std::string> written_out(const std::set<std::string, std::less<>>& kinds, const std::vector<double>& numbers) {
+  std::set<std::string> forms;
+  const auto met = [&](double constant) {
+    return std::any_of(numbers.begin(), numbers.end(), [&](double number) {
+      return std::abs(number - constant) <= 1e-3 * std::max(std::abs(number), std::abs(constant));
+    });
+  };
+  if (kinds.count("Erf") != 0) forms.insert("erf");
+  if (kinds.count("Tanh") != 0 && met(0.044715)) forms.insert("tanh");
+  if (kinds.count("Sigmoid") != 0 && met(1.702)) forms.insert("quick");
+  return forms;
+}
+
+std::string classes_line(const Manifest& manifest) {
+  std::string line;
+  for (const auto& name : manifest.classes) line += (line.empty() ? "[" : ", ") + json::quoted(name);
+  return line + "]";
+}
+
+void check_facts(const Object& found, const Manifest& manifest, const EngineEntry& entry) {
   for (const auto& [name, value] : found) {
     const Value* said = json::find(entry.facts, name);
     if (said == nullptr || shown(*said) != shown(value)) {
       throw other_graph(entry, name + ": manifest " + (said == nullptr ? "nothing" : shown(*said)) + ", graph " + shown(value));
     }
   }
-  const auto decided = [&](const char* fact, const Value& wanted) {
-    if (shown(*json::find(found, fact)) != shown(wanted)) throw other_graph(entry, std::string(fact) + ": config " + shown(wanted));
-  };
-  double eps = 0;
-  if (const Value* gelu = json::find(manifest.config, "gelu")) decided("gelu", {json::List{*gelu}});
-  if (const Value* value = json::find(manifest.config, "eps"); value != nullptr && value->is_number(eps)) {
-    decided("layernorm_eps", {json::List{{in_float32(static_cast<float>(eps))}}});
+  if (const Value* gelu = json::find(manifest.config, "gelu")) {
+    const std::string wanted = shown({json::List{*gelu}});
+    if (shown(*json::find(found, "gelu")) != wanted) throw other_graph(entry, "gelu: config " + wanted);
   }
-  check_classes(graph, manifest, entry);
+  double eps = 0;
+  const Value* said = json::find(manifest.config, "eps");
+  if (said == nullptr || !said->is_number(eps)) return;
+  const std::string one = shown({in_float32(static_cast<float>(eps))});
+  if (const Value* all = json::find(found, "norm_eps")) {  // of norms of every kind, whichever has this one
+    const json::List& list = *all->list();
+    if (std::none_of(list.begin(), list.end(), [&](const Value& value) { return shown(value) == one; })) throw other_graph(entry, "norm_eps: config " + one);
+  } else if (shown(*json::find(found, "layernorm_eps")) != "[" + one + "]") {
+    throw other_graph(entry, "layernorm_eps: config [" + one + "]");
+  }
+}
+
+void check_classes(bool same, const EngineEntry& entry) {
+  if (!same) throw other_graph(entry, "its classes are other ones, or in another order");
+}
+
+void check_graph(std::string_view data, const Manifest& manifest, const EngineEntry& entry) {
+  const Graph graph = onnx::read(data);
+  check_ends(graph, manifest, entry);
+  onnx::check_sizes(graph);
+  check_facts(facts_of(graph), manifest, entry);
+  const auto classes = graph.metadata.find("vitrail.classes");
+  check_classes(classes != graph.metadata.end() && classes->second == classes_line(manifest), entry);
 }
 
 }  // namespace vitrail

@@ -100,7 +100,7 @@ std::size_t width_of(std::int64_t kind) {
       return 4;
     case 7: case 11:
       return 8;
-    case 2: case 9:
+    case 2: case 3: case 9:
       return 1;
     case 10:
       return 2;
@@ -285,6 +285,7 @@ std::int64_t Tensor::integer(std::size_t at) const {
   std::int32_t small = 0;
   if (kind == 7) std::memcpy(&value, data.data() + 8 * at, 8);
   if (kind == 6) std::memcpy(&small, data.data() + 4 * at, 4);
+  if (kind == 3) return static_cast<signed char>(data[at]);
   return kind == 7 ? value : kind == 6 ? small : static_cast<unsigned char>(data[at]);
 }
 

@@ -26,7 +26,7 @@ struct Tensor {
   std::string_view data;
   std::vector<std::int64_t> integers;  // in place of data, where they were stored one by one
   std::size_t count() const;
-  bool is_integer() const { return kind == 2 || kind == 6 || kind == 7; }
+  bool is_integer() const { return kind == 2 || kind == 3 || kind == 6 || kind == 7; }
   std::int64_t integer(std::size_t at) const;
   double number(std::size_t at) const;
 };
@@ -60,7 +60,7 @@ void check_sizes(const Graph& graph);   // Error V505: an operator on no list, s
 
 }  // namespace onnx
 
-// The graph is harmless (V505 else) and is the one that the manifest describes (V502 else).
+// The ONNX graph is harmless (V505 else) and is the one that the manifest describes (V502 else).
 void check_graph(std::string_view data, const Manifest& manifest, const EngineEntry& entry);
 
 }  // namespace vitrail

@@ -1,46 +1,118 @@
 #include "model.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
-
-#include "graph.hpp"
+#include <string_view>
+#include <tuple>
 
 namespace vitrail {
 
 namespace {
 
-// The graph that a runner takes of a bundle: float32 first, then by name.
-const EngineEntry* graph_for(const Manifest& manifest, const RunnerRow& row) {
-  const EngineEntry* taken = nullptr;
-  for (const auto& entry : manifest.engines) {
-    if (std::find(row.formats.begin(), row.formats.end(), entry.format) == row.formats.end()) continue;
-    if (taken == nullptr || (taken->precision != "fp32" && entry.precision == "fp32")) taken = &entry;
-  }
-  return taken;
-}
+constexpr std::string_view kPrecisions[] = {"fp32", "bf16", "fp16", "int8"};  // the most exact first
 
-struct Taken {
+std::size_t rank_of(const EngineEntry& entry) { return std::find(std::begin(kPrecisions), std::end(kPrecisions), entry.precision) - std::begin(kPrecisions); }
+
+struct Way {
   const RunnerRow* row;
   const EngineEntry* entry;
 };
 
-Taken chosen(const Manifest& manifest, const std::string& engine) {
+// An ONNX graph in 8 bits is another function in OpenVINO.
+bool runs(const RunnerRow& row, const EngineEntry& entry) {
+  if (std::string_view(row.name) == "openvino" && entry.format == "onnx" && entry.precision == "int8") return false;
+  return std::find(row.formats.begin(), row.formats.end(), entry.format) != row.formats.end();
+}
+
+// What an engine can run of a bundle, first the most exact, then in the engine's own format, then of any batch.
+const EngineEntry* graph_for(const Manifest& manifest, const RunnerRow& row, const std::string& precision) {
+  const auto order = [&](const EngineEntry& entry) {
+    const auto format = std::find(row.formats.begin(), row.formats.end(), entry.format) - row.formats.begin();
+    return std::make_tuple(rank_of(entry), format, entry.batch, std::string_view(entry.name));
+  };
+  const EngineEntry* taken = nullptr;
+  for (const auto& entry : manifest.engines) {
+    if (!runs(row, entry) || (!precision.empty() && entry.precision != precision)) continue;
+    if (taken == nullptr || order(entry) < order(*taken)) taken = &entry;
+  }
+  return taken;
+}
+
+// Whether a program was made on this machine: vitrail/engines/trust.py leaves an empty file for each.
+bool made_here(const std::string& sha256) {
+  const char *state = std::getenv("XDG_STATE_HOME"), *home = std::getenv("HOME");
+  if (state == nullptr || *state == '\0') {
+    if (home == nullptr || *home == '\0') return false;
+  }
+  const std::string base = state != nullptr && *state != '\0' ? state : std::string(home) + "/.local/state";
+  struct stat status {};
+  return stat((base + "/vitrail/made-here/" + sha256).c_str(), &status) == 0 && S_ISREG(status.st_mode);
+}
+
+bool may_run(const Manifest& manifest, const Way& way, bool trust) {
+  return !way.row->program || trust || made_here(manifest.file(way.entry->file)->sha256);
+}
+
+void check_trusted(const Manifest& manifest, const Way& way, bool trust) {
+  if (may_run(manifest, way, trust)) return;
+  throw Error("V509", "`" + way.entry->file + "` is a program, and was not made on this machine", {},
+              "run it with --trust if you know its maker, or take another engine: onnx and openvino hold data alone");
+}
+
+// What a word for an engine asks for: a graph by its name, an engine or `auto`, alone or with a precision behind it.
+struct Asked {
+  std::string engine, precision;
+  const EngineEntry* entry = nullptr;
+};
+
+Asked asked(const Manifest& manifest, const std::string& word) {
+  for (const auto& entry : manifest.engines) {
+    if (entry.name != word) continue;
+    for (const auto& row : runners()) {
+      if (row.formats[0] == entry.format) return {row.name, entry.precision, &entry};
+    }
+    throw Error("V504", "no engine of this program runs `" + word + "`", {}, "take another graph, or Python");
+  }
   std::string known = "auto";
+  const std::size_t dash = word.rfind('-');
+  const bool precise = dash != std::string::npos && std::find(std::begin(kPrecisions), std::end(kPrecisions), word.substr(dash + 1)) != std::end(kPrecisions);
+  const std::string engine = precise ? word.substr(0, dash) : word;
   bool met = engine == "auto";
   for (const auto& row : runners()) {
     known += std::string(", ") + row.name;
     met = met || engine == row.name;
-    if (engine != "auto" && engine != row.name) continue;
-    if (const EngineEntry* entry = graph_for(manifest, row)) return {&row, entry};
   }
-  if (!met) throw Error("V007", "no engine of this program is called `" + engine + "`", {}, "known: " + known);
-  throw Error("V504", "the bundle holds nothing that `" + engine + "` can run here", {"engines of this program: " + known},
-              "add a graph with `vitrail export MODEL --format onnx`");
+  if (!met) throw Error("V007", "no engine of this program is called `" + word + "`", {}, "known: " + known);
+  return {engine, precise ? word.substr(dash + 1) : ""};
 }
 
-std::vector<std::string> wanted(const Manifest& manifest, const std::string& engine) { return {chosen(manifest, engine).entry->file}; }
+Way chosen(const Manifest& manifest, const std::string& word, bool trust) {
+  const Asked what = asked(manifest, word);
+  std::vector<Way> ways;
+  for (const auto& row : runners()) {
+    if (what.engine != "auto" && what.engine != row.name) continue;
+    const EngineEntry* entry = what.entry != nullptr ? what.entry : graph_for(manifest, row, what.precision);
+    if (entry != nullptr) ways.push_back({&row, entry});
+  }
+  if (ways.empty()) {
+    std::string held;
+    for (const auto& entry : manifest.engines) held += (held.empty() ? "" : ", ") + entry.name;
+    throw Error("V504", "the bundle holds nothing that `" + word + "` can run here", {"it holds: " + (held.empty() ? "no graph" : held)},
+                "add a graph with `vitrail export MODEL --format onnx`");
+  }
+  if (what.engine != "auto") return ways[0];
+  std::size_t best = rank_of(*ways[0].entry);
+  for (const Way& way : ways) best = std::min(best, rank_of(*way.entry));
+  const auto exact = std::remove_if(ways.begin(), ways.end(), [&](const Way& way) { return rank_of(*way.entry) != best; });
+  // Programs only where they are trusted; machine code, which may be another processor's, only where nothing else is.
+  const auto ready = std::find_if(ways.begin(), exact, [&](const Way& way) { return !way.row->native && may_run(manifest, way, trust); });
+  return ready != exact ? *ready : ways[0];
+}
 
 }  // namespace
 
@@ -78,14 +150,18 @@ void Batch::clear() {
 }
 
 Model::Model(const std::string& folder, const std::string& engine, const RunnerOptions& options) {
-  CheckedBundle bundle = open_checked(folder, wanted, engine);
+  CheckedBundle bundle = open_checked(folder, [&](const Manifest& manifest) {
+    const EngineEntry& entry = *chosen(manifest, engine, options.trust).entry;
+    std::vector<std::string> names = beside(entry);
+    names.insert(names.begin(), entry.file);
+    return names;
+  });
   manifest_ = std::move(bundle.manifest);
-  const Taken taken = chosen(manifest_, engine);
+  const Way taken = chosen(manifest_, engine, options.trust);
+  check_trusted(manifest_, taken, options.trust);
   entry_ = taken.entry;
   engine_ = taken.row->name;
-  std::string& graph = bundle.kept.at(entry_->file);
-  if (entry_->format == "onnx") check_graph(graph, manifest_, *entry_);
-  runner_ = taken.row->open(std::move(graph), manifest_, *entry_, options);
+  runner_ = taken.row->open({std::move(bundle.kept), manifest_, *entry_}, options);
 }
 
 std::vector<float> Model::logits(const Batch& batch) const {

@@ -20,20 +20,32 @@ class Runner {
 };
 
 struct RunnerOptions {
-  int threads = 0;                // 0: every core
-  std::string precision = "f32";  // what the engine computes in: f32, bf16, f16
+  int threads = 0;        // 0: every core
+  std::string precision;  // what the engine computes in: f32, bf16, f16; empty: what the graph is of
+  bool trust = false;     // programs that were not made on this machine may be run
+};
+
+// A graph of a checked bundle. files: its bytes, its own file first, then those of `beside`.
+struct Graph {
+  std::vector<std::string> files;
+  const Manifest& manifest;
+  const EngineEntry& entry;
 };
 
 struct RunnerRow {
   const char* name;
-  std::vector<std::string> formats;  // of the bundle's graphs that it runs
-  std::unique_ptr<Runner> (*open)(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options);
+  std::vector<std::string> formats;  // of the bundle's graphs that it runs, its own first
+  bool program;                      // what it opens is code, not data
+  bool native;                       // machine code, of one kind of processor
+  // Checks the graph against its manifest, and makes it ready. Error V505 where it is refused, V502 where it is another.
+  std::unique_ptr<Runner> (*open)(Graph graph, const RunnerOptions& options);
 };
 
-const std::vector<RunnerRow>& runners();  // those that were built in, in the order in which `auto` takes them
+const std::vector<RunnerRow>& runners();  // in the order in which `auto` takes them
+std::vector<std::string> beside(const EngineEntry& entry);  // files that belong to a graph's own, by their names in the bundle
 
-std::unique_ptr<Runner> open_openvino(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options);
-
-std::unique_ptr<Runner> open_onnxruntime(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options);
+std::unique_ptr<Runner> open_openvino(Graph graph, const RunnerOptions& options);
+std::unique_ptr<Runner> open_onnxruntime(Graph graph, const RunnerOptions& options);
+std::unique_ptr<Runner> open_torch(Graph graph, const RunnerOptions& options);
 
 }  // namespace vitrail

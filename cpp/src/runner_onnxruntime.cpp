@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 
+#include "graph.hpp"
 #include "runner.hpp"
 
 namespace vitrail {
@@ -100,7 +101,7 @@ class OnnxRuntime final : public Runner {
  public:
   OnnxRuntime(const std::string& graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options)
       : input_(entry.input), output_(entry.output), classes_(static_cast<std::int64_t>(manifest.classes.size())), pixels_(entry.takes == "pixels") {
-    if (options.precision != "f32") throw Error("V007", "ONNX Runtime computes in what the graph says, not in `" + options.precision + "`", {}, "leave the precision out");
+    if (!options.precision.empty() && options.precision != "f32") throw Error("V007", "ONNX Runtime computes in what the graph says, not in `" + options.precision + "`", {}, "leave the precision out");
     const std::int64_t channels = manifest.policy.channels(), height = manifest.policy.height, width = manifest.policy.width;
     one_ = pixels_ ? std::vector<std::int64_t>{1, height, width, channels} : std::vector<std::int64_t>{1, channels, height, width};
     const Library& ort = library();
@@ -144,8 +145,9 @@ class OnnxRuntime final : public Runner {
 
 }  // namespace
 
-std::unique_ptr<Runner> open_onnxruntime(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options) {
-  return std::make_unique<OnnxRuntime>(graph, manifest, entry, options);
+std::unique_ptr<Runner> open_onnxruntime(Graph graph, const RunnerOptions& options) {
+  check_graph(graph.files[0], graph.manifest, graph.entry);
+  return std::make_unique<OnnxRuntime>(graph.files[0], graph.manifest, graph.entry, options);
 }
 
 }  // namespace vitrail

@@ -4,12 +4,21 @@
 #include <algorithm>
 #include <mutex>
 #include <openvino/openvino.hpp>
+#include <thread>
 
+#include "graph.hpp"
+#include "ir.hpp"
 #include "runner.hpp"
 
 namespace vitrail {
 
 namespace {
+
+// What an engine computes in where nobody says: what a graph in 8 bits leaves in float is float32.
+std::string precision_of(const EngineEntry& entry) {
+  if (entry.format == "openvino" && entry.precision == "bf16") return "bf16";
+  return entry.format == "openvino" && entry.precision == "fp16" ? "f16" : "f32";
+}
 
 ov::element::Type type_of(const std::string& precision) {
   if (precision == "f32") return ov::element::f32;
@@ -25,51 +34,17 @@ ov::Core& core() {
   return one;
 }
 
-class OpenVino final : public Runner {
+std::string shortened(const std::exception& error) { return std::string(error.what()).substr(0, 200); }
+
+Error cannot_open(const ov::Exception& error) {
+  return Error("V505", std::string("OpenVINO ") + ov::get_openvino_version().buildNumber + " cannot open the graph",
+               {shortened(error)}, "export the model again, or choose another engine");
+}
+
+// A compiled model, and requests to it that nobody uses at the moment.
+class Compiled {
  public:
-  OpenVino(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options)
-      : input_(entry.input), output_(entry.output), classes_(manifest.classes.size()), pixels_(entry.takes == "pixels") {
-    const auto channels = static_cast<std::size_t>(manifest.policy.channels());
-    const auto height = static_cast<std::size_t>(manifest.policy.height), width = static_cast<std::size_t>(manifest.policy.width);
-    one_ = pixels_ ? ov::Shape{1, height, width, channels} : ov::Shape{1, channels, height, width};
-    ov::AnyMap settings = {ov::hint::inference_precision(type_of(options.precision)),
-                           ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
-    if (options.threads > 0) settings.insert(ov::inference_num_threads(options.threads));
-    try {
-      compiled_ = core().compile_model(core().read_model(graph, ov::Tensor()), "CPU", settings);
-    } catch (const std::exception& error) {
-      throw Error("V505", std::string("OpenVINO ") + ov::get_openvino_version().buildNumber + " cannot open the graph",
-                  {std::string(error.what()).substr(0, 200)}, "export the model again, or choose another engine");
-    }
-  }
-
-  void logits(const void* batch, std::int64_t count, float* out) override {
-    ov::Shape shape = one_;
-    shape[0] = static_cast<std::size_t>(count);
-    Lent lent(*this);
-    try {
-      // The engine only reads what it is lent; the interface has no word for that.
-      lent.request.set_tensor(input_, ov::Tensor(pixels_ ? ov::element::u8 : ov::element::f32, shape, const_cast<void*>(batch)));
-      lent.request.infer();
-      const ov::Tensor found = lent.request.get_tensor(output_);
-      if (found.get_size() != shape[0] * classes_ || found.get_element_type() != ov::element::f32) {
-        throw Error("V505", "the graph gives another number or kind of logits than the manifest says", {}, "export the model again");
-      }
-      std::copy_n(found.data<const float>(), found.get_size(), out);
-    } catch (const ov::Exception& error) {
-      throw Error("V505", "OpenVINO fails on the graph", {std::string(error.what()).substr(0, 200)}, "export the model again, or choose another engine");
-    }
-  }
-
- private:
-  struct Lent {  // a request of one's own, given back at the end
-    explicit Lent(OpenVino& from) : owner(from), request(from.take()) {}
-    ~Lent() { owner.give(std::move(request)); }
-    Lent(const Lent&) = delete;
-    Lent& operator=(const Lent&) = delete;
-    OpenVino& owner;
-    ov::InferRequest request;
-  };
+  explicit Compiled(ov::CompiledModel model) : model_(std::move(model)) {}
 
   ov::InferRequest take() {
     {
@@ -80,7 +55,7 @@ class OpenVino final : public Runner {
         return request;
       }
     }
-    return compiled_.create_infer_request();
+    return model_.create_infer_request();
   }
 
   void give(ov::InferRequest request) noexcept {
@@ -92,19 +67,127 @@ class OpenVino final : public Runner {
     }
   }
 
-  std::string input_, output_;
-  std::size_t classes_;
-  bool pixels_;
-  ov::Shape one_;
-  ov::CompiledModel compiled_;
+ private:
+  ov::CompiledModel model_;
   std::mutex mutex_;
   std::vector<ov::InferRequest> idle_;
 };
 
+struct Lent {  // a request of one's own, given back at the end
+  explicit Lent(Compiled& from) : owner(from), request(from.take()) {}
+  ~Lent() { owner.give(std::move(request)); }
+  Lent(const Lent&) = delete;
+  Lent& operator=(const Lent&) = delete;
+  Compiled& owner;
+  ov::InferRequest request;
+};
+
+// A batch with a picture for every core is cut into a part for each, as cores that compute a layer together wait for one
+// another: as in vitrail/engines/openvino.py.
+class OpenVino final : public Runner {
+ public:
+  OpenVino(const Graph& graph, std::shared_ptr<ov::Model> model, const RunnerOptions& options)
+      : input_(graph.entry.input),
+        output_(graph.entry.output),
+        classes_(graph.manifest.classes.size()),
+        pixels_(graph.entry.takes == "pixels"),
+        model_(std::move(model)),
+        type_(type_of(options.precision.empty() ? precision_of(graph.entry) : options.precision)) {
+    const Policy& policy = graph.manifest.policy;
+    const auto channels = static_cast<std::size_t>(policy.channels());
+    const auto height = static_cast<std::size_t>(policy.height), width = static_cast<std::size_t>(policy.width);
+    one_ = pixels_ ? ov::Shape{1, height, width, channels} : ov::Shape{1, channels, height, width};
+    if (graph.entry.batch == 0) parts_ = options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    ov::AnyMap settings = {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
+    if (options.threads > 0) settings.insert(ov::inference_num_threads(options.threads));
+    together_ = compiled(settings);
+  }
+
+  void logits(const void* batch, std::int64_t count, float* out) override {
+    const bool cut = parts_ > 1 && count >= parts_;
+    const std::int64_t parts = cut ? parts_ : 1;
+    Compiled& with = cut ? apart() : *together_;
+    const std::size_t each = ov::shape_size(one_) * (pixels_ ? 1 : sizeof(float));
+    try {
+      std::vector<std::unique_ptr<Lent>> lent;
+      const auto* from = static_cast<const std::uint8_t*>(batch);
+      for (std::int64_t part = 0; part < parts; ++part) {
+        ov::Shape shape = one_;
+        shape[0] = static_cast<std::size_t>(count / parts + (part < count % parts ? 1 : 0));
+        lent.push_back(std::make_unique<Lent>(with));
+        // The engine only reads what it is lent; the interface has no word for that.
+        lent.back()->request.set_tensor(input_, ov::Tensor(pixels_ ? ov::element::u8 : ov::element::f32, shape, const_cast<std::uint8_t*>(from)));
+        from += shape[0] * each;
+        lent.back()->request.start_async();
+      }
+      for (const auto& one : lent) one->request.wait();
+      std::size_t done = 0;
+      const std::size_t all = static_cast<std::size_t>(count) * classes_;
+      for (const auto& one : lent) {
+        const ov::Tensor found = one->request.get_tensor(output_);
+        if (found.get_element_type() != ov::element::f32 || found.get_size() > all - done) throw other_logits();
+        std::copy_n(found.data<const float>(), found.get_size(), out + done);
+        done += found.get_size();
+      }
+      if (done != all) throw other_logits();
+    } catch (const ov::Exception& error) {
+      throw Error("V505", "OpenVINO fails on the graph", {shortened(error)}, "export the model again, or choose another engine");
+    }
+  }
+
+ private:
+  static Error other_logits() {
+    return Error("V505", "the graph gives another number or kind of logits than the manifest says", {}, "export the model again");
+  }
+
+  std::unique_ptr<Compiled> compiled(ov::AnyMap settings) const {
+    settings.insert(ov::hint::inference_precision(type_));
+    try {
+      ov::CompiledModel made = core().compile_model(model_, "CPU", settings);
+      const ov::element::Type taken = made.get_property(ov::hint::inference_precision);
+      if (taken == type_) return std::make_unique<Compiled>(std::move(made));
+      throw Error("V007", "OpenVINO computes in " + taken.to_string() + " on this processor, " + type_.to_string() + " was asked for", {},
+                  "take another precision");
+    } catch (const ov::Exception& error) {
+      throw cannot_open(error);
+    }
+  }
+
+  Compiled& apart() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (apart_ == nullptr) apart_ = compiled({ov::num_streams(parts_), ov::inference_num_threads(parts_)});
+    return *apart_;
+  }
+
+  std::string input_, output_;
+  std::size_t classes_;
+  bool pixels_;
+  std::shared_ptr<ov::Model> model_;
+  ov::element::Type type_;
+  int parts_ = 1;
+  ov::Shape one_;
+  std::unique_ptr<Compiled> together_, apart_;
+  std::mutex mutex_;
+};
+
 }  // namespace
 
-std::unique_ptr<Runner> open_openvino(std::string graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options) {
-  return std::make_unique<OpenVino>(std::move(graph), manifest, entry, options);
+std::unique_ptr<Runner> open_openvino(Graph graph, const RunnerOptions& options) {
+  const bool ir = graph.entry.format == "openvino";
+  if (!ir) check_graph(graph.files[0], graph.manifest, graph.entry);
+  std::shared_ptr<ov::Model> model;
+  try {
+    ov::Tensor weights;
+    if (ir) {
+      weights = ov::Tensor(ov::element::u8, {graph.files[1].size()});
+      std::copy(graph.files[1].begin(), graph.files[1].end(), weights.data<char>());
+    }
+    model = core().read_model(graph.files[0], weights);
+    if (ir) check_ir(model, graph);
+  } catch (const ov::Exception& error) {
+    throw cannot_open(error);
+  }
+  return std::make_unique<OpenVino>(graph, std::move(model), options);
 }
 
 }  // namespace vitrail

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 def ask(program: Path, lines: list[str]) -> list[str]:
@@ -17,3 +23,42 @@ def ask(program: Path, lines: list[str]) -> list[str]:
     answers = done.stdout.splitlines()
     assert len(answers) == len(lines)
     return answers
+
+
+class Fault(ctypes.Structure):
+    _fields_ = [("exit_code", ctypes.c_int), ("code", ctypes.c_char * 8), ("text", ctypes.c_char * 1012)]
+
+
+class Options(ctypes.Structure):
+    _fields_ = [
+        ("engine", ctypes.c_char_p), ("precision", ctypes.c_char_p), ("threads", ctypes.c_int), ("trust", ctypes.c_int),
+    ]  # fmt: skip
+
+
+class Shape(ctypes.Structure):
+    _fields_ = [("channels", ctypes.c_int), ("height", ctypes.c_int), ("width", ctypes.c_int)]
+
+
+def of(call: Any, count: int, *given: Any) -> np.ndarray:
+    out, fault = (ctypes.c_float * count)(), Fault()
+    assert call(*given, out, count, ctypes.byref(fault)) == 0, fault.text
+    return np.array(out, np.float32)
+
+
+class Refused(Exception):
+    """C++ said no, by a code."""
+
+
+@contextmanager
+def model(
+    library: Any, folder: Path, engine: str, *, trust: bool = False, threads: int = 1
+) -> Iterator[ctypes.c_void_p]:
+    """A model through the C interface, closed at the end."""
+    opened, fault = ctypes.c_void_p(), Fault()
+    options = Options(engine.encode(), None, threads, int(trust))
+    if library.vitrail_open(str(folder).encode(), ctypes.byref(options), ctypes.byref(opened), ctypes.byref(fault)):
+        raise Refused(fault.code.decode(), fault.text.decode())
+    try:
+        yield opened
+    finally:
+        library.vitrail_close(opened)

@@ -20,6 +20,7 @@ from PIL import Image
 from cpp.build import ROOT
 from tests.bundle import tiny
 from tests.bundle.test_manifest import edited
+from tests.cpp.asking import Fault, Options, Shape, of
 from vitrail.bundle.manifest import NAME
 from vitrail.cli.main import vitrail
 from vitrail.engines.opened import Bundle, open_bundle
@@ -65,48 +66,14 @@ def run(built: Path, *words: object, code: int = 0) -> tuple[str, str]:
 # ---------------------------------------------------------------- the C interface
 
 
-class Fault(ctypes.Structure):
-    _fields_ = [("exit_code", ctypes.c_int), ("code", ctypes.c_char * 8), ("text", ctypes.c_char * 1012)]
-
-
-class Options(ctypes.Structure):
-    _fields_ = [("engine", ctypes.c_char_p), ("precision", ctypes.c_char_p), ("threads", ctypes.c_int)]
-
-
-class Shape(ctypes.Structure):
-    _fields_ = [("channels", ctypes.c_int), ("height", ctypes.c_int), ("width", ctypes.c_int)]
-
-
-@pytest.fixture(scope="module")
-def library(built: Path) -> Any:
-    loaded = ctypes.CDLL(str(built / "libvitrail.so"))
-    loaded.vitrail_class_name.restype = ctypes.c_char_p
-    loaded.vitrail_class_count.restype = ctypes.c_size_t
-    loaded.vitrail_input_shape.restype = Shape
-    for name in ("vitrail_class_name", "vitrail_class_count", "vitrail_input_shape", "vitrail_close"):
-        getattr(loaded, name).argtypes = [ctypes.c_void_p, *([ctypes.c_size_t] if name.endswith("name") else [])]
-    pointer, size, floats = ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_float)
-    loaded.vitrail_classify_file.argtypes = [pointer, ctypes.c_char_p, floats, size, ctypes.POINTER(Fault)]
-    loaded.vitrail_classify_bytes.argtypes = [pointer, ctypes.c_char_p, size, floats, size, ctypes.POINTER(Fault)]
-    loaded.vitrail_classify_pixels.argtypes = [pointer, pointer, Shape, floats, size, ctypes.POINTER(Fault)]
-    loaded.vitrail_logits.argtypes = [pointer, pointer, size, floats, size, ctypes.POINTER(Fault)]
-    return loaded
-
-
 @pytest.fixture(scope="module")
 def model(library: Any, folder: Path) -> Iterator[ctypes.c_void_p]:
     model, fault = ctypes.c_void_p(), Fault()
-    options = Options(None, None, 1)
+    options = Options(None, None, 1, 0)
     code = library.vitrail_open(str(folder).encode(), ctypes.byref(options), ctypes.byref(model), ctypes.byref(fault))
     assert (code, fault.text) == (0, b"")
     yield model
     library.vitrail_close(model)
-
-
-def of(call: Any, count: int, *given: Any) -> np.ndarray:
-    out, fault = (ctypes.c_float * count)(), Fault()
-    assert call(*given, out, count, ctypes.byref(fault)) == 0, fault.text
-    return np.array(out, np.float32)
 
 
 def test_what_a_model_says_of_itself(library: Any, model: ctypes.c_void_p) -> None:

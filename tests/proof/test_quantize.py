@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vitrail
+from tests.cpp.asking import model, of
 from tests.verbs.small import small
 from vitrail.bundle.formats import Form
 from vitrail.cli import run as command
@@ -96,6 +97,16 @@ def test_an_onnx_graph_in_int8_runs_on_its_own_engine_alone(run: Path, tmp_path:
     assert caught.value.code == "V504"
     again = (tmp_path / "onnx" / "engines/onnx-int8/model.onnx").read_bytes()
     assert again == (run / "bundle" / "engines/onnx-int8/model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_E07_cpp_gives_the_same_logits(run: Path, library: Any, format: str) -> None:
+    python = open_bundle(run / "bundle", engine=f"{format}-int8", threads=1)
+    image = (python.policy.channels, *python.policy.size)
+    images = np.random.default_rng(5).standard_normal((5, *image)).astype(np.float32)
+    with model(library, run / "bundle", f"{format}-int8") as opened:
+        found = of(library.vitrail_logits, 50, opened, images.ctypes.data, 5)
+    assert np.array_equal(found.reshape(5, 10), python.logits(images))
 
 
 def test_a_graph_in_int8_does_not_change_what_the_bundle_answers_unasked(run: Path) -> None:

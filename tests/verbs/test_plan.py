@@ -196,6 +196,17 @@ def test_the_largest_batch_is_bound_by_memory_and_pictures(monkeypatch: pytest.M
     assert any("memory does not suffice: train.accumulate=" in line for line in plan(recipe).advice)
 
 
+def test_a_precision_is_advised_only_where_none_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "has_fast_bf16", lambda _: True)
+    monkeypatch.setattr(verb, "reading_time", lambda *_: 0.0)
+    assert "precision=auto would try bf16 too" in plan(small("precision=fp32")).advice
+    probed = verb.probed
+    monkeypatch.setattr(verb, "probed", lambda *given: replace(probed(*given), precision="fp32"))
+    measured = plan(small("precision=auto", "train.attention=fused"))
+    assert measured.recipe.precision == "fp32"
+    assert not any("bf16" in line for line in measured.advice)
+
+
 def test_a_rate_is_suggested_below_where_the_loss_bursts(tmp_path: Path) -> None:
     schedule = Constant(steps=9, lr=0.1)
     found = lr_range(tiny_plan(tmp_path, schedule=schedule, average=None, train=Train(seed=5)), 60)

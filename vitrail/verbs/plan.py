@@ -116,7 +116,8 @@ def plan(
     if absent and lr_range:
         raise UsageError("V004", f"a learning rate is found on real pictures: {absent}", hint="give --data")
     settled = probed(settle(wanted, source), Ranks())
-    result = _measured(settled, _run_plan(settled, source), source, absent)
+    fixed = wanted.precision != "auto"
+    result = _measured(settled, _run_plan(settled, source), source, absent, fixed=fixed)
     if largest_batch:
         result = replace(result, largest_batch=_largest(_run_plan(settled, source), settled, result))
     if lr_range:
@@ -154,7 +155,7 @@ def _source(recipe: Recipe) -> tuple[Source, str]:
     return from_arrays(points, labels, names, val=(points, labels)), absent
 
 
-def _measured(recipe: Recipe, plan: RunPlan, source: Source, absent: str) -> PlanResult:
+def _measured(recipe: Recipe, plan: RunPlan, source: Source, absent: str, *, fixed: bool) -> PlanResult:
     import torch
 
     from vitrail.training.rehearsal import rehearse
@@ -193,7 +194,7 @@ def _measured(recipe: Recipe, plan: RunPlan, source: Source, absent: str) -> Pla
         checkpoints=_checkpoints(recipe, steps, per_epoch),
         measured=found.measured,
         bound_by=bound_by,
-        advice=tuple(_advice(recipe, found, device, bound_by)),
+        advice=tuple(_advice(recipe, found, device, bound_by, fixed=fixed)),
         notes=tuple(_notes(recipe, source, absent, found)),
     )
 
@@ -227,8 +228,8 @@ def _checkpoints(recipe: Recipe, steps: int | None, per_epoch: int | None) -> in
     return most if steps is None or per_epoch is None else min(most, times(steps, keep.every, keep.unit, per_epoch))
 
 
-def _advice(recipe: Recipe, found: Rehearsal, device: torch.device, bound_by: str) -> list[str]:
-    """What would make the run shorter, or let it run at all."""
+def _advice(recipe: Recipe, found: Rehearsal, device: torch.device, bound_by: str, *, fixed: bool) -> list[str]:
+    """What would make the run shorter, or let it run at all. fixed: nobody tried another precision."""
     free, size = free_memory(device), found.bytes
     lines = []
     if 0 < free < size.total:
@@ -239,8 +240,8 @@ def _advice(recipe: Recipe, found: Rehearsal, device: torch.device, bound_by: st
         )
     if bound_by == "data":
         return lines + advice(recipe)
-    if recipe.precision in ("fp32", "tf32") and has_fast_bf16(device):
-        lines.append("precision=bf16 multiplies faster here")
+    if fixed and recipe.precision in ("fp32", "tf32") and has_fast_bf16(device):
+        lines.append("precision=auto would try bf16 too")
     if recipe.train.threads is not None and device.type == "cpu" and recipe.train.threads < cores():
         lines.append(f"train.threads={cores()} would use all cores")
     if device.type != "cpu" and size.total < free // 4:

@@ -116,8 +116,8 @@ def _check_ends(program: Program) -> None:
 
 
 def canonical(data: bytes) -> bytes:
-    """The same program in the same bytes whenever it is written: MindSpore notes the time and an address in it, and
-    lists the operators in the order of a hash table.
+    """The program without what changes by chance: MindSpore notes the time and an address in it, and lists the
+    operators in the order of a hash table. The names of inner values, which it joins in no fixed order, stay.
     """
     try:
         parts: dict[int, list[bytes]] = {7: [], 12: []}

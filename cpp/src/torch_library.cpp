@@ -1,0 +1,171 @@
+#include "torch_library.hpp"
+
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/jit/passes/inliner.h>
+#include <torch/script.h>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <sstream>
+
+namespace vitrail {
+
+namespace {
+
+using torch::jit::Block;
+using torch::jit::Node;
+using torch::jit::Value;
+
+constexpr std::int64_t kLargestBatch = 1024;  // of machine code for any batch: vitrail/engines/torch_export.py
+
+// What the value is where the program says it.
+std::optional<double> number(const Value* value) {
+  const auto constant = torch::jit::toIValue(value);
+  if (!constant) return std::nullopt;
+  if (constant->isDouble()) return constant->toDouble();
+  if (constant->isInt()) return static_cast<double>(constant->toInt());
+  if (constant->isTensor() && constant->toTensor().numel() == 1) return constant->toTensor().item<double>();
+  return std::nullopt;
+}
+
+double in_digits(double epsilon) {  // in the shortest digits of a float32, as the manifest holds it
+  std::ostringstream digits;
+  for (int count = 1; count < 10; ++count) {
+    digits.str("");
+    digits.precision(count);
+    digits << epsilon;
+    if (static_cast<float>(std::stod(digits.str())) == static_cast<float>(epsilon)) break;
+  }
+  return std::stod(digits.str());
+}
+
+void look(const Block* block, Seen& seen, std::set<std::string>& quick) {
+  for (const Node* node : block->nodes()) {
+    const std::string kind = node->kind().toQualString();
+    seen.kinds.insert(kind);
+    if (kind == "aten::gelu") {
+      const auto form = node->inputs().size() > 1 ? torch::jit::toIValue(node->input(1)) : std::nullopt;
+      seen.gelu.insert(form && form->isString() && form->toStringRef() == "tanh" ? "tanh" : "erf");
+    }
+    if (kind == "aten::sigmoid") quick.insert("sigmoid");
+    if (kind == "aten::mul") {
+      for (const Value* input : node->inputs()) {
+        if (const auto factor = number(input); factor && std::abs(*factor - 1.702) <= 1.702e-6) quick.insert("factor");
+      }
+    }
+    if (kind == "aten::layer_norm" || kind == "aten::group_norm") {
+      const auto epsilon = number(node->input(4));
+      (kind == "aten::layer_norm" ? seen.layernorm_eps : seen.groupnorm_eps).insert(in_digits(epsilon.value_or(0)));
+    }
+    for (const Block* inner : node->blocks()) look(inner, seen, quick);
+  }
+}
+
+class Torch : public Runner {
+ public:
+  explicit Torch(const Program& program) : one_(program.one), pixels_(program.pixels), classes_(static_cast<std::int64_t>(program.classes)) {
+    if (program.threads > 0) at::set_num_threads(program.threads);
+  }
+
+  void logits(const void* batch, std::int64_t count, float* out) override {
+    const c10::InferenceMode mode;
+    const std::int64_t most = largest();
+    const auto* from = static_cast<const std::uint8_t*>(batch);
+    std::vector<std::int64_t> shape = one_;
+    std::int64_t each = pixels_ ? 1 : sizeof(float);
+    for (const std::int64_t side : one_) each *= side;
+    for (std::int64_t done = 0; done < count; done += shape[0]) {
+      shape[0] = std::min(most, count - done);
+      // It only reads what it is lent; the interface has no word for that.
+      const at::Tensor images = at::from_blob(const_cast<std::uint8_t*>(from + done * each), shape, pixels_ ? at::kByte : at::kFloat);
+      answer(images, shape[0], out + done * classes_);
+    }
+  }
+
+ protected:
+  virtual at::Tensor call(const at::Tensor& images) = 0;
+  virtual std::int64_t largest() const { return std::numeric_limits<std::int64_t>::max(); }
+
+ private:
+  void answer(const at::Tensor& images, std::int64_t count, float* out) {
+    at::Tensor found;
+    try {
+      found = call(images).contiguous();
+    } catch (const std::exception& error) {
+      const std::string why = error.what();
+      throw Error("V505", "torch fails on the program", {why.substr(0, std::min<std::size_t>(why.find('\n'), 200))}, "export the model again");
+    }
+    if (found.scalar_type() != at::kFloat || found.dim() != 2 || found.size(0) != count || found.size(1) != classes_) {
+      throw Error("V505", "the program gives another number or kind of logits than the manifest says", {}, "export the model again");
+    }
+    std::copy_n(found.data_ptr<float>(), found.numel(), out);
+  }
+
+  std::vector<std::int64_t> one_;
+  bool pixels_;
+  std::int64_t classes_;
+};
+
+class Script final : public Torch {
+ public:
+  Script(const Program& program, Seen& seen) : Torch(program) {
+    std::istringstream stream(program.data);
+    torch::jit::ExtraFilesMap files = {{"vitrail.json", ""}};
+    module_ = torch::jit::load(stream, at::kCPU, files);
+    module_.eval();
+    seen.about = files["vitrail.json"];
+    const auto graph = module_.get_method("forward").graph()->copy();
+    torch::jit::Inline(*graph);
+    std::set<std::string> quick;
+    look(graph->block(), seen, quick);
+    if (quick.size() == 2) seen.gelu.insert("quick");
+  }
+
+ private:
+  at::Tensor call(const at::Tensor& images) override { return module_.forward({images}).toTensor(); }
+  torch::jit::script::Module module_;
+};
+
+class Memory {  // bytes as a file without a name
+ public:
+  explicit Memory(const std::string& data) : number_(memfd_create("model.pt2", MFD_CLOEXEC)) {
+    for (std::size_t done = 0; number_ >= 0 && done < data.size();) {
+      const ssize_t count = write(number_, data.data() + done, data.size() - done);
+      if (count < 0) throw std::bad_alloc();
+      done += static_cast<std::size_t>(count);
+    }
+    if (number_ < 0) throw std::bad_alloc();
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() { close(number_); }
+  std::string path() const { return "/proc/self/fd/" + std::to_string(number_); }
+
+ private:
+  int number_;
+};
+
+class Native final : public Torch {
+ public:
+  explicit Native(const Program& program) : Torch(program), loader_(Memory(program.data).path()) {}
+
+ private:
+  at::Tensor call(const at::Tensor& images) override {
+    std::vector<at::Tensor> given = {images};
+    return loader_.run(given).at(0);
+  }
+  std::int64_t largest() const override { return kLargestBatch; }
+  torch::inductor::AOTIModelPackageLoader loader_;
+};
+
+}  // namespace
+
+}  // namespace vitrail
+
+extern "C" __attribute__((visibility("default"))) vitrail::Runner* vitrail_torch_open(const vitrail::Program& program, vitrail::Seen& seen) {
+  if (program.native) return new vitrail::Native(program);
+  return new vitrail::Script(program, seen);
+}

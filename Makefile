@@ -2,12 +2,13 @@
 # make test    the quick suite        make oracles  against other implementations
 # make lint    ruff and mypy          make prove    the long campaigns
 # make cpp     the C++ programs, into build/cpp         make cpp-sanitized    the same under sanitizers
+# make cpp-lint    clang-tidy over all of C++
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint oracles prove cpp cpp-sanitized clean
+.PHONY: demo test lint oracles prove cpp cpp-sanitized cpp-lint clean
 .DEFAULT_GOAL := test
 
 .venv/pyvenv.cfg:
@@ -57,6 +58,9 @@ cpp: .venv/.installed-test
 
 cpp-sanitized: .venv/.installed-test
 	@$(BIN)/python cpp/build.py --sanitized
+
+cpp-lint: .venv/.installed-test
+	@$(BIN)/python cpp/build.py --lint
 
 clean:
 	rm -rf .venv .venv-oracles build *.egg-info

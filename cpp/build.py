@@ -2,7 +2,10 @@
 
 python cpp/build.py                  into build/cpp; exit code 2 where compiler or headers are missing
 python cpp/build.py --if-possible    the same, but what is missing is said in one line and is no failure
-python cpp/build.py --sanitized      into build/cpp-sanitized, with address and undefined-behaviour sanitizers
+python cpp/build.py --sanitized      into build/cpp-address, with address and undefined-behaviour sanitizers
+python cpp/build.py --lint           clang-tidy over all of it, after a build
+
+`thread` (its sanitizer) and `fuzz` (clang's fuzzers, with the sanitizers of `address`) are built by tests.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,14 +60,36 @@ def torch() -> str:
     return "" if spec is None or spec.origin is None else str(Path(spec.origin).parent / "share" / "cmake" / "Torch")
 
 
-def build(*, sanitized: bool = False) -> Path:
-    """The folder with the built programs; what stands there is only brought up to date. RuntimeError: what failed."""
-    folder = ROOT / "build" / ("cpp-sanitized" if sanitized else "cpp")
+def found(program: str) -> str:
+    """Where a program of LLVM is, under its own name or with a version; empty where it is not."""
+    names = (program, *(f"{program}-{version}" for version in range(22, 13, -1)))
+    return next(filter(None, map(shutil.which, names)), "")
+
+
+def lint() -> str:
+    """What clang-tidy says of the sources: nothing where all is well. RuntimeError without clang-tidy."""
+    if not (tidy := found("clang-tidy")):
+        raise RuntimeError("clang-tidy is missing; apt-get install -y clang-tidy")
+    sources = sorted(str(path) for folder in ("src", "apps") for path in (ROOT / "cpp" / folder).glob("*.cpp"))
+    command = [tidy, "-p", str(build()), "--quiet", "--extra-arg=-Wno-unknown-warning-option"]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        done = threads.map(lambda path: subprocess.run([*command, path], capture_output=True, text=True), sources)
+        return "".join(run.stdout for run in done)
+
+
+def build(kind: str = "") -> Path:
+    """The folder with the built programs; what stands there is only brought up to date. RuntimeError: what failed.
+
+    kind: `address`, `thread` or `fuzz`, where it is built with sanitizers.
+    """
+    folder = ROOT / "build" / "-".join(["cpp", *filter(None, [kind])])
     folder.mkdir(parents=True, exist_ok=True)
     options = [f"-DOpenVINO_DIR={openvino()}", f"-DVITRAIL_ONNXRUNTIME={onnxruntime()}"]
-    if torch() and not sanitized:  # whose own library does not load under sanitizers
+    if torch() and not kind:  # whose own library does not load under sanitizers
         options.append(f"-DTorch_DIR={torch()}")
-    options.append(f"-DVITRAIL_SANITIZE={'ON' if sanitized else 'OFF'}")
+    options += [f"-DVITRAIL_SANITIZE={kind}", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
+    if kind == "fuzz":
+        options.append(f"-DCMAKE_CXX_COMPILER={found('clang++')}")
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds
         for command in (
@@ -81,12 +107,16 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--if-possible", action="store_true")
     parser.add_argument("--sanitized", action="store_true")
+    parser.add_argument("--lint", action="store_true")
     given = parser.parse_args()
     if lacking := missing():
         print(f"C++ is not built: {', '.join(lacking)} missing; {INSTALL}")
         return 0 if given.if_possible else 2
     try:
-        folder = build(sanitized=given.sanitized)
+        if given.lint:
+            print(said := lint(), end="")
+            return int(bool(said))
+        folder = build("address" if given.sanitized else "")
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1

@@ -5,12 +5,19 @@
 //   vitrail-parts manifest   PATH of a manifest alone                          ok and its digest
 //   vitrail-parts bundle     FOLDER                                            ok and its digest; `graph`: with a look
 //                                                                              at its first graph; `open`: on an engine
+//   vitrail-parts fail       N once|on QUESTION       the same, while the N-th allocation fails: `failed` or `held`, and the
+//                                                     answer (with checks/failing.cpp preloaded)
+//   vitrail-parts together   THREADS TIMES QUESTION   the same by many threads at once: `alike` and the answer, or `unlike`
 // A refusal gives its code, and what it says.
 
+#include <dlfcn.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <new>
 #include <sstream>
+#include <thread>
 
 #include "graph.hpp"
 #include "model.hpp"
@@ -77,25 +84,69 @@ std::string graph(std::istream& line) {
 
 std::string opened(std::istream& line) { return "ok " + vitrail::Model(rest_of(line), "auto", {1, "", false}).manifest().digest; }
 
+std::string answer(std::istream& line) {
+  std::string verb;
+  line >> verb;
+  try {
+    if (verb == "decode") return decoded(line);
+    if (verb == "prepare") return prepared(line);
+    if (verb == "manifest") return manifest(line);
+    if (verb == "bundle") return bundle(line);
+    if (verb == "graph") return graph(line);
+    if (verb == "open") return opened(line);
+  } catch (const vitrail::Error& error) {
+    return error.code() + " " + error.first_line();
+  } catch (const std::bad_alloc&) {
+    return "V703 no memory";
+  }
+  return "no such question";
+}
+
+std::string failing(std::istream& line) {
+  static const auto fail = reinterpret_cast<long (*)(long, int)>(dlsym(RTLD_DEFAULT, "vitrail_fail"));
+  long number = 0;
+  std::string how, found;
+  line >> number >> how;
+  fail(number, how == "on" ? 1 : 0);
+  try {
+    found = answer(line);
+  } catch (const std::bad_alloc&) {  // of the words of an answer
+    found = "V703 no memory";
+  }
+  return (fail(-1, 0) != 0 ? "failed " : "held ") + found;
+}
+
+std::string together(std::istream& line) {
+  std::size_t threads = 0, times = 0;
+  line >> threads >> times;
+  const std::string question = rest_of(line);
+  const auto ask = [&] {
+    std::istringstream one(question);
+    return answer(one);
+  };
+  const std::string expected = ask();
+  std::vector<int> wrong(threads, 0);
+  std::vector<std::thread> all;
+  for (std::size_t which = 0; which < threads; ++which) {
+    all.emplace_back([&, which] {
+      for (std::size_t time = 0; time < times; ++time) wrong[which] += ask() == expected ? 0 : 1;
+    });
+  }
+  for (auto& thread : all) thread.join();
+  const bool alike = std::all_of(wrong.begin(), wrong.end(), [](int count) { return count == 0; });
+  return (alike ? "alike " : "unlike ") + expected;
+}
+
 }  // namespace
 
 int main() {
   for (std::string text; std::getline(std::cin, text);) {
     std::istringstream line(text);
-    std::string verb;
-    line >> verb;
-    try {
-      if (verb == "decode") text = decoded(line);
-      if (verb == "prepare") text = prepared(line);
-      if (verb == "manifest") text = manifest(line);
-      if (verb == "bundle") text = bundle(line);
-      if (verb == "graph") text = graph(line);
-      if (verb == "open") text = opened(line);
-    } catch (const vitrail::Error& error) {
-      text = error.code() + " " + error.first_line();
-    } catch (const std::bad_alloc&) {
-      text = "V703 no memory";
-    }
-    std::cout << text << std::endl;
+    line.exceptions(std::ios::badbit);  // memory that a stream lacks is not swallowed
+    std::string how;
+    const auto start = line.tellg();
+    line >> how;
+    if (how != "fail" && how != "together") line.seekg(start);
+    std::cout << (how == "fail" ? failing(line) : how == "together" ? together(line) : answer(line)) << std::endl;
   }
 }

@@ -4,9 +4,11 @@
 #include <cstdio>  // jpeglib.h needs it before
 
 #include <jpeglib.h>
+#include <jerror.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 
 #include "decode.hpp"
 
@@ -131,7 +133,10 @@ Picture once(std::string_view data, const Header& header, const std::string& nam
   Errors errors;
   const Job job = {reinterpret_cast<const std::uint8_t*>(data.data()), data.size(), picture.width, picture.height, picture.channels,
                    picture.data.data()};
-  if (const char* fault = run(job, errors)) throw damaged(name, fault);
+  if (const char* fault = run(job, errors)) {
+    if (fault == errors.why && errors.manager.msg_code == JERR_OUT_OF_MEMORY) throw std::bad_alloc();
+    throw damaged(name, fault);
+  }
   return header.components == 4 ? from_cmyk(picture) : picture;
 }
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <csetjmp>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "decode.hpp"
 
@@ -23,6 +25,7 @@ struct Rows {  // as libpng gives them: a byte a sample, 16-bit samples cut to t
   png_uint_32 height;
   bool interlaced;
   char why[128];
+  bool no_memory;
 };
 
 constexpr int kFault = 1, kDone = 2;  // with which libpng is left early
@@ -45,13 +48,21 @@ void leave(png_structp png, png_const_charp why) {
 
 void say_nothing(png_structp, png_const_charp) {}
 
+png_voidp allocate(png_structp png, png_alloc_size_t size) {
+  void* found = std::malloc(size);
+  if (found == nullptr) static_cast<Rows*>(png_get_mem_ptr(png))->no_memory = true;
+  return found;
+}
+
+void release(png_structp, png_voidp held) { std::free(held); }
+
 // Whether all rows were read; `why` says else. Nothing in here has a destructor, because libpng leaves it by longjmp.
 bool run(Rows& job, bool grey) {
-  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &job, leave, say_nothing);
+  png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &job, leave, say_nothing, &job, allocate, release);
   png_infop info = png == nullptr ? nullptr : png_create_info_struct(png);
   if (info == nullptr) {
     png_destroy_read_struct(&png, nullptr, nullptr);
-    std::strncpy(job.why, "libpng has no memory", sizeof job.why - 1);
+    job.no_memory = true;
     return false;
   }
   switch (setjmp(png_jmpbuf(png))) {
@@ -149,9 +160,13 @@ Picture decode_png(const Header& header, const std::string& name) {
   if (!known || (parts.colour > 4 && parts.colour != 6) || parts.colour == 1) throw damaged(name, "no PNG has such a depth and colour");
   Picture raw(height, width, samples);
   std::vector<std::uint8_t*> rows;
+  rows.reserve(static_cast<std::size_t>(height));
   for (int y = 0; y < height; ++y) rows.push_back(raw.row(y));
-  Rows job = {{parts.file.data(), parts.file.size()}, rows.data(), static_cast<png_uint_32>(height), parts.interlaced, {}};
-  if (!run(job, parts.colour == 0)) throw damaged(name, job.why);
+  Rows job = {{parts.file.data(), parts.file.size()}, rows.data(), static_cast<png_uint_32>(height), parts.interlaced, {}, false};
+  if (!run(job, parts.colour == 0)) {
+    if (job.no_memory) throw std::bad_alloc();
+    throw damaged(name, job.why);
+  }
   if (!palette && samples == (colour ? 3 : 1)) return raw;
   Picture picture(height, width, palette || colour ? 3 : 1);
   const std::vector<std::uint8_t> colours = palette ? colours_of(parts) : std::vector<std::uint8_t>();

@@ -1,4 +1,5 @@
-// WebP by libwebp's animation decoder, which Pillow uses for still pictures too: the first frame, alpha dropped.
+// WebP by libwebp's animation decoder, which Pillow uses for still pictures too: the first frame, alpha dropped. It does
+// not say whether the file or memory was at fault.
 
 #include <webp/demux.h>
 

@@ -6,7 +6,7 @@
 
 namespace vitrail {
 
-Error::Error(std::string code, std::string what, std::vector<std::string> evidence, std::string hint)
+Error::Error(std::string code, const std::string& what, const std::vector<std::string>& evidence, const std::string& hint)
     : code_(std::move(code)), first_(printable(what)) {
   text_ = "error[" + code_ + "]: " + first_;
   for (const auto& line : evidence) text_ += "\n  " + printable(line);

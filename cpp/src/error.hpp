@@ -11,7 +11,7 @@ namespace vitrail {
 // What went wrong, with its evidence and the way out. code: a row of docs/errors.md.
 class Error : public std::exception {
  public:
-  Error(std::string code, std::string what, std::vector<std::string> evidence = {}, std::string hint = {});
+  Error(std::string code, const std::string& what, const std::vector<std::string>& evidence = {}, const std::string& hint = {});
 
   const char* what() const noexcept override { return text_.c_str(); }
   const std::string& code() const noexcept { return code_; }

@@ -112,7 +112,7 @@ int orientation_of(std::string_view exif) {
 Header header_of(std::string_view data, const std::string& name) {
   if (starts_with(data, "\xff\xd8\xff")) return read_jpeg(data, name);
   if (starts_with(data, "\x89PNG\r\n\x1a\n")) return read_png(data, name);
-  if (starts_with(data, "RIFF") && data.substr(0, 12).substr(8) == "WEBP") return read_webp(data, name);
+  if (starts_with(data, "RIFF") && data.size() >= 12 && data.substr(8, 4) == "WEBP") return read_webp(data, name);
   if (starts_with(data, "GIF87a") || starts_with(data, "GIF89a") || starts_with(data, "BM")) {
     throw refused_kind(name, "BMP and GIF are read by vitrail's Python alone");
   }

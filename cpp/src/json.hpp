@@ -15,7 +15,13 @@ namespace vitrail::json {
 struct Value;
 using List = std::vector<Value>;
 using Object = std::vector<std::pair<std::string, Value>>;  // sorted by key
-struct Null {};
+// Not trivially copied: of alternatives that libstdc++ 12 thinks can never be lost, a copy for which memory is lacking is
+// destroyed as if it were whole, and the process dies.
+struct Null {
+  Null() = default;
+  Null(const Null&) noexcept {}
+  Null& operator=(const Null&) noexcept { return *this; }
+};
 struct Large {  // a whole number beyond 64 bits, as the nearest double, or infinity
   double value;
 };

@@ -75,8 +75,10 @@ Axis axis_of(const Filter& filter, int from, int to, int begin, int end) {
   std::vector<double> exact;
   for (int place = begin; place < end; ++place) {
     const double centre = (place + 0.5) * scale;
+    // Rounded as Pillow rounds it.  NOLINTBEGIN(bugprone-incorrect-roundings)
     const int first = std::max(static_cast<int>(centre - support + 0.5), 0);
     const int count = std::min(static_cast<int>(centre + support + 0.5), from) - first;
+    // NOLINTEND(bugprone-incorrect-roundings)
     exact.resize(static_cast<std::size_t>(count));
     double sum = 0;
     for (int i = 0; i < count; ++i) sum += exact[static_cast<std::size_t>(i)] = filter.weight((i + first - centre + 0.5) * step);

@@ -7,6 +7,10 @@
 namespace vitrail {
 
 namespace {
+// SHA-256 itself, fetched when this library is loaded and memory is not short: OpenSSL 3 dies where its first fetch finds
+// none.
+EVP_MD* const kMethod = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+
 void check(int done) {
   if (done != 1) throw std::bad_alloc();  // there is no other way in which hashing of memory fails
 }
@@ -16,7 +20,7 @@ void Sha256::Free::operator()(evp_md_ctx_st* context) const noexcept { EVP_MD_CT
 
 Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
   if (!context_) throw std::bad_alloc();
-  check(EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr));
+  check(EVP_DigestInit_ex(context_.get(), kMethod, nullptr));
 }
 
 void Sha256::update(const void* data, std::size_t size) { check(EVP_DigestUpdate(context_.get(), data, size)); }

@@ -213,6 +213,12 @@ def test_E01_hostile_pictures_have_the_same_verdict(built: Path, tmp_path: Path)
     )
 
 
+def test_E01_pictures_that_end_within_their_first_bytes(built: Path, tmp_path: Path) -> None:
+    seeds = [seed.file(seed.body) for reader in READERS.values() for seed in reader.seeds()]
+    starts = {data[:length] for data in seeds for length in range(64) if data[:2] not in (b"BM", b"GI")}
+    of_files(built, tmp_path, sorted(starts | {b"RIFFE\0"}))
+
+
 @pytest.mark.prove
 def test_E01_all_hostile_pictures_have_the_same_verdict(built: Path, tmp_path: Path) -> None:
     of_files(built, tmp_path, [make() for make, _ in HOSTILE.values()])

@@ -29,7 +29,7 @@ ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktr
 def sanitized() -> Path:
     if lacking := missing():
         pytest.skip(f"C++ is not built: {', '.join(lacking)} missing; {INSTALL}")
-    return build(sanitized=True)
+    return build("address")
 
 
 def clean(sanitized: Path, lines: list[str]) -> None:

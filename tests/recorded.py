@@ -42,10 +42,10 @@ class Recorder:
         values["tests"][name] = {
             **dict(sorted(self.outcomes[name].items())),
             "seconds": round(self.seconds[name], 1),
+            "machine": f"{cpu_name()}, {cores()} cores",
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
         values["tests"] = dict(sorted(values["tests"].items()))
-        values["machine"] = {"processor": cpu_name(), "cores": cores()}
         values["versions"] = {
             "python": platform.python_version(),
             **{package: importlib.metadata.version(package) for package in ("vitrail", "torch", "numpy", "pillow")},

@@ -6,15 +6,19 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import vitrail
 from tests.verbs.small import small
+from vitrail import weights
 from vitrail.bundle.manifest import File
 from vitrail.cli import run as command
 from vitrail.data.configs import Data
 from vitrail.data.sources import open_source
 from vitrail.disk import sha256_bytes
+from vitrail.engines import open_bundle
 from vitrail.verbs.export import export
 from vitrail.verbs.train import train
 
@@ -50,3 +54,18 @@ def test_a_proof_of_few_pictures_says_so(tmp_path: Path, capsys: pytest.CaptureF
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pictures.read(index).squeeze()).save(folder / f"{index}.png")
     assert export(run.folder, data=tmp_path / "few").notes[-1].endswith("went into the proof: 256 or more say more")
+
+
+def test_another_size_is_another_bundle(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["export", "cct_2_3x2_32", "--image-size", "24x40"]
+    assert command([*words, "--out", str(tmp_path / "b")]) == 0
+    opened = open_bundle(tmp_path / "b", engine="onnx")
+    assert (opened.policy.size, opened.manifest.config.image_size) == ((24, 40), (24, 40))
+    images = np.random.default_rng(0).standard_normal((2, 3, 24, 40)).astype(np.float32)
+    sized = weights.resized(vitrail.create("cct_2_3x2_32"), (24, 40)).classifier
+    assert np.abs(opened.logits(images) - sized.logits(images)).max() < 1e-5
+    assert "positional_emb" in capfd.readouterr().err  # what was fitted is told
+    assert command([*words]) == 2  # no bundle of its own
+    assert "--out DIR" in capfd.readouterr().err
+    assert command(["export", "vit_tiny_patch16_224", "--image-size", "100", "--out", str(tmp_path / "c")]) == 2
+    assert "96 or 112" in capfd.readouterr().err and not (tmp_path / "c").exists()

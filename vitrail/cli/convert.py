@@ -7,22 +7,10 @@ from typing import Any
 
 import click
 
-from vitrail.cli.options import AS_JSON
+from vitrail.cli.options import AS_JSON, Size
 from vitrail.errors import UsageError
 
 HEADS = ("auto", "zero", "first-k", "keep")
-
-
-class Size(click.ParamType[tuple[int, int]]):
-    """`224` or `224x320`, height first."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        sides = str(value).split("x")
-        if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) for side in sides):
-            self.fail(f"`{value}` is no size: 224, or 224x320 with the height first", param, ctx)
-        return int(sides[0]), int(sides[-1])
 
 
 @click.command("convert")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vitrail.bundle.formats import FORMATS, MAX_DROP, PRECISIONS, TAKES, Form, Precision, Takes
-from vitrail.cli.options import AS_JSON, MODEL
+from vitrail.cli.options import AS_JSON, MODEL, Size
 from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.models.classifier import Classifier
 
 
 @click.command("export")
@@ -31,6 +35,7 @@ from vitrail.errors import UsageError
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Bundle.  [default: that of a run or bundle]"
 )
+@click.option("--image-size", type=Size(), metavar="N|HxW", help="Fit the positions to another size of pictures.")
 @click.option("--data", metavar="DATA", help="Pictures for the proof.  [default: a run's own held-out ones]")
 @click.option(
     "--max-drop",
@@ -46,6 +51,7 @@ def command(
     batch: str,
     takes: Takes,
     out: Path | None,
+    image_size: tuple[int, int] | None,
     data: str | None,
     max_drop: float | None,
     as_json: bool,
@@ -58,12 +64,18 @@ def command(
     vitrail export vit_base_patch16_224 --format onnx --input pixels --batch 1 --out vit
     """
     from vitrail.cli.render import result, say
-    from vitrail.verbs.export import export
+    from vitrail.verbs.export import export, sized
 
     if batch != "free" and not batch.isdecimal():
         raise UsageError("V001", f"--batch is `{batch}`", hint="give a number, or `free`")
     form = Form(precision, takes, None if batch == "free" else int(batch))
-    done = export(model, out, format=format, form=form, data=data, max_drop=max_drop)
+    source: str | Classifier = model
+    if image_size is not None:
+        fitted = sized(model, image_size)
+        for line in fitted.report:
+            say(line)
+        source = fitted.classifier
+    done = export(source, out, format=format, form=form, data=data, max_drop=max_drop)
     for note in done.notes:
         say(note)
     result(done.lines(), done.to_json(), as_json=as_json)

@@ -14,6 +14,18 @@ from vitrail.errors import UsageError
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class Size(click.ParamType[tuple[int, int]]):
+    """`224` or `224x320`, height first."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        sides = str(value).split("x")
+        if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) for side in sides):
+            self.fail(f"`{value}` is no size: 224, or 224x320 with the height first", param, ctx)
+        return int(sides[0]), int(sides[-1])
+
+
 def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from vitrail.models.catalog import VARIANTS
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
     from vitrail.proof.export import Exported
     from vitrail.proof.quantize import Budget
+    from vitrail.weights import Loaded
 
 CALIBRATING = 300  # training pictures by which int8 finds its ranges: with few it loses accuracy
 FEWEST = 256  # pictures of one's own that a proof should see
@@ -135,6 +136,16 @@ def export(
     p50_s = statistics.median(torch), statistics.median(engine)
     than_float = statistics.median(plain[0]) / p50_s[1] if plain else None
     return ExportResult(place, done.engine, done.proof, p50_s, files, entry.tools, notes, than_float)
+
+
+def sized(model: str | Path, image_size: tuple[int, int]) -> Loaded:
+    """The weights of a MODEL for pictures of another size, and what was fitted; errors as `weights.resized`.
+
+    They are other weights, so their bundle is one of its own.
+    """
+    from vitrail.weights import resized
+
+    return resized(classifier(model), image_size)
 
 
 def _beside(place: Path, done: Exported) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vitrail.errors import RecipeError
-from vitrail.models.configs import ModelConfig, family_of
+from vitrail.models.configs import ModelConfig
 from vitrail.opening import classifier, kind_of, local
 from vitrail.recipe import Recipe
 from vitrail.recipe.schema import Weights
@@ -15,7 +15,6 @@ from vitrail.recipe.settle import numerics_open
 from vitrail.verbs.evaluate import refuse_random
 
 if TYPE_CHECKING:
-    from vitrail.models.classifier import Classifier
     from vitrail.weights import Loaded
 
 
@@ -57,14 +56,14 @@ def _foreign(recipe: Recipe, weights: Weights, classes: tuple[str, ...]) -> Load
 
 def _own(recipe: Recipe, weights: Weights, classes: tuple[str, ...]) -> Loaded:
     """A run, a bundle or a checkpoint."""
-    from vitrail.weights import adopt
+    from vitrail.weights import adopt, resized
 
     opened = classifier(weights.path)
     refuse_random(opened.provenance, "start from")
     config, lines = _with(recipe.config, numerics_open(recipe), vars(opened.config))
     if _given(recipe, "image_size") and opened.config.image_size != config.image_size:
-        opened, fitted = _resized(opened, config.image_size)
-        lines += fitted
+        fitted = resized(opened, config.image_size)
+        opened, lines = fitted.classifier, [*lines, *fitted.report]
     loaded = adopt(opened, config, classes=classes, head=weights.head)
     return replace(loaded, report=(*lines, *loaded.report))
 
@@ -96,25 +95,6 @@ def _with(
     words = ", ".join(f"{name} {value}" for name, value in new.items())
     line = f"computed as the weights were: {words}; settings under `model` override it"
     return replace(config, **new), [line]  # type: ignore[arg-type]
-
-
-def _resized(opened: Classifier, size: tuple[int, int]) -> tuple[Classifier, list[str]]:
-    """An opened network for pictures of another size, its positions fitted by its family's own method."""
-    from vitrail.errors import UsageError
-    from vitrail.models import build
-    from vitrail.weights import native_tensors
-    from vitrail.weights.dialects import NATIVE
-    from vitrail.weights.fitting import Changes, fitted
-    from vitrail.weights.tensors import filled
-
-    config = replace(opened.config, image_size=size)
-    if problems := config.problems():
-        raise UsageError("V007", "no network can be built as asked", evidence=problems)
-    dialect = NATIVE[family_of(config)]
-    changes = Changes(size=True, channels=False, head=False)
-    native, lines = fitted(native_tensors(opened.module), config, dialect, changes, own=opened.config)
-    module = filled(build(config, device="meta"), native)
-    return replace(opened, module=module, config=config, policy=replace(opened.policy, size=size)), lines
 
 
 def _in_float32(loaded: Loaded) -> Loaded:

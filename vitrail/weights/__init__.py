@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vitrail.weights.loading import adopt as adopt
     from vitrail.weights.loading import from_tensors as from_tensors
     from vitrail.weights.loading import load as load
+    from vitrail.weights.loading import resized as resized
     from vitrail.weights.saving import save_as as save_as
     from vitrail.weights.tensors import load_native as load_native
     from vitrail.weights.tensors import native_tensors as native_tensors
@@ -26,6 +27,7 @@ _HOMES = {
     "native_tensors": "vitrail.weights.tensors",
     "network": "vitrail.weights.tensors",
     "placeholders": "vitrail.class_names.numbered",
+    "resized": "vitrail.weights.loading",
     "save_as": "vitrail.weights.saving",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "native_tensors",
     "network",
     "placeholders",
+    "resized",
     "save_as",
 ]
 

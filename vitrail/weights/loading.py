@@ -22,6 +22,7 @@ from vitrail.models.classifier import Classifier
 from vitrail.models.configs import CCTConfig, ModelConfig, family_of
 from vitrail.models.count import shapes
 from vitrail.weights.detect import Detection, detect
+from vitrail.weights.dialects import NATIVE
 from vitrail.weights.fit import check
 from vitrail.weights.fitting import Changes, fitted, start_of
 from vitrail.weights.heads import Head, by_name, first_rows, head_names, head_rows, without, zeroed
@@ -157,6 +158,27 @@ class _Asked:
     @property
     def count(self) -> int | None:
         return len(self.classes) if isinstance(self.classes, tuple) else self.classes
+
+
+def resized(classifier: Classifier, image_size: int | tuple[int, int]) -> Loaded:
+    """The same weights for pictures of another size, (height, width), their positions fitted as the family's authors
+    do it. The classifier itself is left as it is. UsageError V007 for a size that its patches do not fill.
+
+    >>> import vitrail
+    >>> resized(vitrail.create("vit_tiny_patch16_224"), 96).classifier.config.image_size
+    (96, 96)
+    """
+    size = _size(image_size)
+    assert size is not None
+    config = replace(classifier.config, image_size=size)
+    if problems := config.problems():
+        raise UsageError("V007", "no network can be built as asked", evidence=problems)
+    changes = Changes(size=True, channels=False, head=False)
+    own = native_tensors(classifier.module)
+    native, lines = fitted(own, config, NATIVE[family_of(config)], changes, own=classifier.config)
+    module = filled(build(config, device="meta"), native)
+    policy = replace(classifier.policy, size=size)
+    return Loaded(replace(classifier, module=module, config=config, policy=policy), tuple(lines), policy_stated=True)
 
 
 def _check_head(head: str) -> None:

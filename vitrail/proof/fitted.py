@@ -42,7 +42,7 @@ def of_statistics(network: Network, policy: Policy, images: NDArray[np.float32],
         at, here = near
     if not np.linalg.norm(here) < FOUND * np.linalg.norm(start):
         return []
-    return _fault(policy, at)
+    return _faults(policy, at)
 
 
 def _shorter(rest: Values, here: Values) -> bool:
@@ -54,21 +54,29 @@ def _moved(images: NDArray[np.float32], values: Values) -> NDArray[np.float64]:
     return np.asarray(images * factors + addends, np.float64)
 
 
-def _fault(policy: Policy, values: Values) -> list[Fault]:
+def _faults(policy: Policy, values: Values) -> list[Fault]:
+    """The statistics that were found, and those in four digits: people write few, and float32 answers bear no more."""
     factors, addends = values.reshape(2, -1)
     if not (factors > 0).all():
         return []
     std = np.array(policy.std) / factors
     mean = np.array(policy.mean) - addends * std
+    return [*_fault(policy, mean, std), *_fault(policy, np.round(mean, 4), np.round(std, 4))]
+
+
+def _fault(policy: Policy, mean: Values, std: Values) -> list[Fault]:
     given = {"mean": (policy.mean, mean), "std": (policy.std, std)}
     said = [
         f"{name} were [{', '.join(f'{value:.4g}' for value in theirs)}]"
         for name, (ours, theirs) in given.items()
         if np.abs(theirs - ours).max() > SAME
     ]
-    plain = prepared(policy)
+    if not said or not (std > 0).all():
+        return []
+    plain, factors = prepared(policy), np.array(policy.std) / std
+    moving = np.concatenate([factors, (np.array(policy.mean) - mean) / std])
 
     def prepare(picture: Picture) -> NDArray[np.float32]:
-        return np.asarray(_moved(plain(picture)[None], values)[0], np.float32)
+        return np.asarray(_moved(plain(picture)[None], moving)[0], np.float32)
 
-    return [Fault("mean and std", " and ".join(said), prepare)] if said else []
+    return [Fault("mean and std", " and ".join(said), prepare)]

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -28,6 +29,17 @@ Arrays = dict[str, NDArray[Any]]
 BOUND = {np.float64: 1e-9, np.float32: 2e-5}  # of logits up to 5, as the reference states
 HYBRID_BOUND = {np.float64: 1e-9, np.float32: 1e-4}
 GRADIENT_BOUND = 1e-6  # relative to the greatest entry of the tensor
+
+
+def by_size(names: Iterable[str]) -> list[Any]:
+    """The cases of a test; those of large published networks are left to `make oracles`."""
+    quick = ("vit_tiny_patch16_224", "_32", "_c100")
+
+    def case(name: str) -> Any:
+        large = "_real_" in name and not name.endswith(quick)
+        return pytest.param(name, marks=pytest.mark.published) if large else name
+
+    return [case(name) for name in names]
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_every_case_of_the_reference_is_measured(shared: Path) -> None:
     assert {path.stem for path in (shared / "reference").glob("shi_*.npz")} == set(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", battery.by_size(CASES))
 def test_float64_logits_and_inner_values_are_those_of_the_original(shared: Path, name: str) -> None:
     reference = Reference(shared, name)
     classifier = reference.classifier(CASES[name], "shi_labs")

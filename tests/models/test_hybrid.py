@@ -42,7 +42,7 @@ GOOGLE_CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=battery.by_size(CASES))
 def case(request: pytest.FixtureRequest, shared: Path) -> tuple[Reference, ViTConfig]:
     """Each case once, its weights made once for all the tests of it."""
     return Reference(shared, request.param), CASES[request.param]

@@ -57,7 +57,7 @@ def test_every_case_of_the_reference_is_measured(shared: Path) -> None:
     assert {name for name in found if not any(word in name for word in HYBRIDS)} == set(CASES)
 
 
-@pytest.fixture(scope="module", params=[name for name in CASES if name not in LONG])
+@pytest.fixture(scope="module", params=battery.by_size(name for name in CASES if name not in LONG))
 def case(request: pytest.FixtureRequest, shared: Path) -> tuple[Reference, ViTConfig]:
     """Each case once, its weights made once for all the tests of it."""
     return Reference(shared, request.param), CASES[request.param]

@@ -50,7 +50,7 @@ def bounds(name: str) -> tuple[float, float]:
     return small, 1e-4 if "hybrid" in name or "_r26_" in name else large
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", battery.by_size(NAMES))
 def test_the_originals_names_give_the_originals_logits(shared: Path, name: str) -> None:
     reference = Reference(shared, name)
     model, dialect = config_of(reference, name)

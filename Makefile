@@ -2,7 +2,7 @@
 # make test    the quick suite        make oracles  against other implementations
 # make lint    ruff and mypy          make prove    the long campaigns
 # make cpp     the C++ programs, into build/cpp         make cpp-sanitized    the same under sanitizers
-# make cpp-lint    clang-tidy over all of C++
+# make cpp-lint    clang-tidy over the sources of C++
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin

@@ -100,13 +100,18 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=12)
     args = parser.parse_args()
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"variants": {}}
-    kept |= {"versions": tools(("vitrail", "torch", "onnxruntime", "openvino"))}
+    versions = tools(("vitrail", "torch", "onnxruntime", "openvino"))
     for name in args.variants:
         if name not in kept["variants"]:
             print(name, flush=True)
             source = vitrail.create(name)
             rows = rows_of(source, args.pictures)
-            kept["variants"][name] = {"machine": cpu_name(), "pictures": args.pictures, "rows": rows}
+            kept["variants"][name] = {
+                "machine": cpu_name(),
+                "versions": versions,
+                "pictures": args.pictures,
+                "rows": rows,
+            }
             write_file(RESULTS, (json.dumps(kept, indent=1) + "\n").encode())
     found = [row for of in kept["variants"].values() for row in of["rows"].values() if "gate" in row]
     beyond = sum(row["max_dlogit"] > row["gate"] for row in found)

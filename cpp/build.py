@@ -55,9 +55,9 @@ def onnxruntime() -> str:
 
 
 def torch() -> str:
-    """The folder of LibTorch's CMake files in the wheel of torch; empty where there is none."""
+    """The folder of torch, where its headers and libraries are; empty where there is none."""
     spec = importlib.util.find_spec("torch")
-    return "" if spec is None or spec.origin is None else str(Path(spec.origin).parent / "share" / "cmake" / "Torch")
+    return "" if spec is None or spec.origin is None else str(Path(spec.origin).parent)
 
 
 def found(program: str) -> str:
@@ -73,8 +73,10 @@ def lint() -> str:
     sources = sorted(str(path) for folder in ("src", "apps") for path in (ROOT / "cpp" / folder).glob("*.cpp"))
     command = [tidy, "-p", str(build()), "--quiet", "--extra-arg=-Wno-unknown-warning-option"]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        done = threads.map(lambda path: subprocess.run([*command, path], capture_output=True, text=True), sources)
-        return "".join(run.stdout for run in done)
+        done = list(threads.map(lambda path: subprocess.run([*command, path], capture_output=True, text=True), sources))
+    if broken := [run.stderr for run in done if run.returncode and not run.stdout]:
+        raise RuntimeError(broken[0][-2000:])
+    return "".join(run.stdout for run in done)
 
 
 def build(kind: str = "") -> Path:
@@ -85,8 +87,7 @@ def build(kind: str = "") -> Path:
     folder = ROOT / "build" / "-".join(["cpp", *filter(None, [kind])])
     folder.mkdir(parents=True, exist_ok=True)
     options = [f"-DOpenVINO_DIR={openvino()}", f"-DVITRAIL_ONNXRUNTIME={onnxruntime()}"]
-    if torch() and not kind:  # whose own library does not load under sanitizers
-        options.append(f"-DTorch_DIR={torch()}")
+    options.append(f"-DVITRAIL_TORCH={'' if kind else torch()}")  # which does not load under sanitizers
     options += [f"-DVITRAIL_SANITIZE={kind}", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
     if kind == "fuzz":
         options.append(f"-DCMAKE_CXX_COMPILER={found('clang++')}")

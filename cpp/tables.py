@@ -1,6 +1,6 @@
 """Writes what C++ takes over from Python: nothing of it is typed twice.
 
-for name in unicode_tables families openvino_kinds torchscript_operations; do
+for name in unicode_tables families numerics openvino_kinds torchscript_operations; do
     python cpp/tables.py $name > cpp/src/$name.inc
 done
 """
@@ -101,9 +101,21 @@ def torchscript_text() -> str:
     return words_text("kOperations", OPERATIONS)
 
 
+def numerics_text() -> str:
+    """The file of numbers that a config leaves to its family."""
+    groups = ", ".join(f'{{"{name}", {eps!r}}}' for name, eps in sorted(configs.GROUP_EPS.items()))
+    lines = [
+        f"constexpr double kCctEps = {configs.CCT_EPS!r};",
+        f'constexpr const char* kCctGelu = "{configs.CCTConfig.gelu}";',
+    ]
+    lines.append(f"constexpr std::pair<std::string_view, double> kGroupEps[] = {{{groups}}};")
+    return "\n".join(["// Written by cpp/tables.py.", *lines, ""])
+
+
 FILES = {
     "unicode_tables": unicode_text,
     "families": families_text,
+    "numerics": numerics_text,
     "openvino_kinds": openvino_text,
     "torchscript_operations": torchscript_text,
 }

@@ -70,11 +70,7 @@ Batch input_of(const Model& model, const Arguments& arguments) {
 }
 
 // An engine, and what it computes in.
-std::string called(const Model& model, const std::string& precision) {
-  if (!precision.empty()) return model.engine() + " " + precision;
-  const std::string& of = model.entry().precision;
-  return model.engine() + " " + (of == "fp32" ? "f32" : of == "fp16" ? "f16" : of);
-}
+std::string called(const Model& model) { return model.engine() + " " + model.precision(); }
 
 }  // namespace
 
@@ -82,16 +78,17 @@ int compare(const Arguments& arguments) {
   if (arguments.words().empty() || arguments.words().size() > 2) throw usage("compare takes a BUNDLE, and a REFERENCE bundle where it is another one");
   const double atol = arguments.real("--atol", 1e-3), rtol = arguments.real("--rtol", 1e-5);
   const int threads = arguments.whole("--threads", 0, 0, 1024);
-  const std::string engine = arguments.text("--engine", "auto"), precision = arguments.text("--precision", "");
-  const std::string exact = arguments.text("--reference-precision", "");
-  const bool trust = arguments.has("--trust");
-  const Model model(arguments.words()[0], engine, {threads, precision, trust});
+  const std::string engine = arguments.text("--engine", "auto"), exact = arguments.text("--reference-precision", "f32");
+  const bool trust = arguments.has("--trust"), other_bundle = arguments.words().size() == 2;
+  const Model model(arguments.words()[0], engine, {threads, arguments.text("--precision", ""), trust});
   // Where nothing else tells the two apart, another engine does.
-  const bool apart = arguments.words().size() == 2 || precision != exact;
-  const std::string other_engine = arguments.text("--reference-engine", apart ? engine : model.engine() == "onnx" ? "openvino" : "onnx");
-  const Model reference(arguments.words().back(), other_engine, {threads, exact, trust});
+  const bool by_precision = !other_bundle && model.engine() == "openvino" && model.precision() != exact;
+  const std::string other = model.engine() == "onnx" ? "openvino" : "onnx";
+  const std::string other_engine = arguments.text("--reference-engine", other_bundle || by_precision ? engine : other);
+  const bool told = by_precision || arguments.given("--reference-precision");
+  const Model reference(arguments.words().back(), other_engine, {threads, told ? exact : "", trust});
   if (model.manifest().digest == reference.manifest().digest && model.engine() == reference.engine() && model.entry().name == reference.entry().name &&
-      precision == exact) {
+      model.precision() == reference.precision()) {
     throw Error("V007", "the engine and the reference are the same: their answers say nothing", {},
                 "give a REFERENCE bundle, a --reference-engine, or another --precision");
   }
@@ -114,14 +111,14 @@ int compare(const Arguments& arguments) {
   }
   const double threshold = atol + rtol * largest;
   const bool same = difference <= threshold;
-  const std::string name = called(model, precision), other = called(reference, exact);
+  const std::string name = called(model), against = called(reference);
   if (arguments.has("--json")) {
     std::printf("{\n \"norms\": [%s, %s],\n \"max_difference\": %s,\n \"threshold\": %s,\n \"same\": %s\n}\n", json::number(norm(found)).c_str(),
                 json::number(norm(wanted)).c_str(), json::number(difference).c_str(), json::number(threshold).c_str(), same ? "true" : "false");
   } else {
-    std::printf("%s norm:%.6f\n%s norm:%.6f\n", name.c_str(), norm(found), other.c_str(), norm(wanted));
+    std::printf("%s norm:%.6f\n%s norm:%.6f\n", name.c_str(), norm(found), against.c_str(), norm(wanted));
     std::printf("Max Difference:%g\nAcceptable Threshold:%g\n", difference, threshold);
-    std::printf(same ? "[SUCCESS] %s inference result is the same as %s!\n" : "[Failure] %s inference result is different from %s!\n", name.c_str(), other.c_str());
+    std::printf(same ? "[SUCCESS] %s inference result is the same as %s!\n" : "[Failure] %s inference result is different from %s!\n", name.c_str(), against.c_str());
   }
   return same ? 0 : 5;
 }

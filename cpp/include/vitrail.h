@@ -33,8 +33,8 @@ typedef struct {
 typedef struct {
   const char *engine;    /* NULL: the first that runs the most exact graph; "openvino", "onnx" (ONNX Runtime),
                             "torchscript", "aoti"; with "-bf16" or the like behind it; a graph by its name */
-  const char *precision; /* what OpenVINO computes in: "f32", "bf16", "f16"; NULL: what the graph is of */
-  int threads;           /* 0: every core */
+  const char *precision; /* what OpenVINO computes in: "f32", "bf16", "f16"; NULL: what an IR is of, f32 for ONNX */
+  int threads;           /* 0: every core. LibTorch's are those of the process: the last model that says a number */
   int trust;             /* 1: programs ("torchscript", "aoti") may run that were not made on this machine */
 } vitrail_options;
 

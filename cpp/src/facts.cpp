@@ -121,6 +121,29 @@ void check_ends(const Graph& graph, const Manifest& manifest, const EngineEntry&
   if (in.shape != wanted || out.shape != onnx::Shape{batch, classes}) throw onnx::refused("its ends have other shapes than the manifest says");
 }
 
+#include "numerics.inc"
+
+// What the config says of the numbers in a graph, or leaves to its family: `wanted` of vitrail/engines/facts.py.
+std::string gelu_of(const Manifest& manifest) {
+  const Value* gelu = json::find(manifest.config, "gelu");
+  return gelu != nullptr && gelu->text() != nullptr ? *gelu->text() : kCctGelu;
+}
+
+double layer_eps(const Manifest& manifest) {
+  double eps = kCctEps;
+  if (const Value* value = json::find(manifest.config, "eps")) value->is_number(eps);
+  return in_float32(static_cast<float>(eps));
+}
+
+std::set<double> group_eps(const Manifest& manifest) {
+  const Value *stem = json::find(manifest.config, "stem"), *numerics = json::find(manifest.config, "stem_numerics");
+  if (stem == nullptr || stem->text() == nullptr || *stem->text() != "resnet" || numerics == nullptr || numerics->text() == nullptr) return {};
+  for (const auto& [name, eps] : kGroupEps) {
+    if (name == *numerics->text()) return {in_float32(static_cast<float>(eps))};
+  }
+  return {};
+}
+
 }  // namespace
 
 double in_float32(float number) {
@@ -169,20 +192,20 @@ void check_facts(const Object& found, const Manifest& manifest, const EngineEntr
       throw other_graph(entry, name + ": manifest " + (said == nullptr ? "nothing" : shown(*said)) + ", graph " + shown(value));
     }
   }
-  if (const Value* gelu = json::find(manifest.config, "gelu")) {
-    const std::string wanted = shown({json::List{*gelu}});
-    if (shown(*json::find(found, "gelu")) != wanted) throw other_graph(entry, "gelu: config " + wanted);
-  }
-  double eps = 0;
-  const Value* said = json::find(manifest.config, "eps");
-  if (said == nullptr || !said->is_number(eps)) return;
-  const std::string one = shown({in_float32(static_cast<float>(eps))});
-  if (const Value* all = json::find(found, "norm_eps")) {  // of norms of every kind, whichever has this one
-    const json::List& list = *all->list();
-    if (std::none_of(list.begin(), list.end(), [&](const Value& value) { return shown(value) == one; })) throw other_graph(entry, "norm_eps: config " + one);
-  } else if (shown(*json::find(found, "layernorm_eps")) != "[" + one + "]") {
-    throw other_graph(entry, "layernorm_eps: config [" + one + "]");
-  }
+  const std::string wanted = shown({json::List{{gelu_of(manifest)}}});
+  if (shown(*json::find(found, "gelu")) != wanted) throw other_graph(entry, "gelu: config " + wanted);
+  const std::set<double> layers = {layer_eps(manifest)}, groups = group_eps(manifest);
+  std::set<double> norms = layers;
+  norms.insert(groups.begin(), groups.end());
+  const auto same = [&](const char* name, const std::set<double>& numbers) {
+    const Value* all = json::find(found, name);
+    if (shown(all == nullptr ? listed(std::set<double>{}) : *all) != shown(listed(numbers))) {
+      throw other_graph(entry, std::string(name) + ": config " + shown(listed(numbers)));
+    }
+  };
+  if (json::find(found, "norm_eps") != nullptr) return same("norm_eps", norms);  // of norms of every kind
+  same("layernorm_eps", layers);
+  same("groupnorm_eps", groups);
 }
 
 void check_classes(bool same, const EngineEntry& entry) {

@@ -198,6 +198,7 @@ Node node_of(std::string_view view) {
     if (field.key == 5 && !node.attributes.insert(attribute_of(field.message())).second) throw refused("an attribute stands twice");
     if (field.key == 7 && !field.text().empty() && field.bytes != "ai.onnx") throw refused("an operator of a foreign domain");
   }
+  if (node.outputs.empty()) throw refused("an operator without an output");
   return node;
 }
 

@@ -103,10 +103,10 @@ void check_ir(const std::shared_ptr<ov::Model>& model, const Graph& graph) {
   }
   check_ends(*model, graph);
   check_sizes(*model, graph);
-  check_facts(facts_of(*model), graph.manifest, graph.entry);
   constexpr char kClasses[] = "vitrail.classes";
-  const bool named = model->has_rt_info("framework", kClasses);
-  check_classes(named && model->get_rt_info<std::string>("framework", kClasses) == classes_line(graph.manifest), graph.entry);
+  if (!model->has_rt_info("framework", kClasses)) throw onnx::refused("it holds no vitrail.classes");
+  check_facts(facts_of(*model), graph.manifest, graph.entry);
+  check_classes(model->get_rt_info<std::string>("framework", kClasses) == classes_line(graph.manifest), graph.entry);
 }
 
 }  // namespace vitrail

@@ -161,6 +161,7 @@ Model::Model(const std::string& folder, const std::string& engine, const RunnerO
   check_trusted(manifest_, taken, options.trust);
   entry_ = taken.entry;
   engine_ = taken.row->name;
+  precision_ = computed_in(engine_, *entry_, options);
   runner_ = taken.row->open({std::move(bundle.kept), manifest_, *entry_}, options);
 }
 

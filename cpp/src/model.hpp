@@ -35,19 +35,21 @@ class Batch {
 
 class Model {
  public:
-  // engine: a name of `runners`, or `auto`. Error V501 to V505, V007.
+  // engine: a name of `runners` or `auto`, where it should be with a precision behind it (`openvino-bf16`), or a graph of
+  // the bundle by its name. Error V501 to V505, V509, V003, V007.
   Model(const std::string& folder, const std::string& engine, const RunnerOptions& options);
 
   const Manifest& manifest() const { return manifest_; }
   const EngineEntry& entry() const { return *entry_; }
   const std::string& engine() const { return engine_; }
+  const std::string& precision() const { return precision_; }  // what it computes in: f32, bf16, f16, int8
   Batch batch() const { return {manifest_, *entry_}; }
 
   // Logits (count, classes) of a batch, in pieces where the graph takes a fixed number. Error V505.
   std::vector<float> logits(const Batch& batch) const;
 
  private:
-  std::string engine_;
+  std::string engine_, precision_;
   Manifest manifest_;
   const EngineEntry* entry_ = nullptr;  // in manifest_.engines
   std::unique_ptr<Runner> runner_;

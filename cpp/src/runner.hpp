@@ -21,7 +21,7 @@ class Runner {
 
 struct RunnerOptions {
   int threads = 0;        // 0: every core
-  std::string precision;  // what the engine computes in: f32, bf16, f16; empty: what the graph is of
+  std::string precision;  // what OpenVINO computes in: f32, bf16, f16; empty: see `computed_in`
   bool trust = false;     // programs that were not made on this machine may be run
 };
 
@@ -43,6 +43,11 @@ struct RunnerRow {
 
 const std::vector<RunnerRow>& runners();  // in the order in which `auto` takes them
 std::vector<std::string> beside(const EngineEntry& entry);  // files that belong to a graph's own, by their names in the bundle
+
+// What an engine computes in, as `--precision` says it: what is asked of OpenVINO, and where nothing is what an IR is of
+// (a graph in 8 bits leaves float32), float32 for ONNX; with other engines what the graph is of. Error V007 where another
+// is asked for.
+std::string computed_in(const std::string& engine, const EngineEntry& entry, const RunnerOptions& options);
 
 std::unique_ptr<Runner> open_openvino(Graph graph, const RunnerOptions& options);
 std::unique_ptr<Runner> open_onnxruntime(Graph graph, const RunnerOptions& options);

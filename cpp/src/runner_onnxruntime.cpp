@@ -101,7 +101,6 @@ class OnnxRuntime final : public Runner {
  public:
   OnnxRuntime(const std::string& graph, const Manifest& manifest, const EngineEntry& entry, const RunnerOptions& options)
       : input_(entry.input), output_(entry.output), classes_(static_cast<std::int64_t>(manifest.classes.size())), pixels_(entry.takes == "pixels") {
-    if (!options.precision.empty() && options.precision != "f32") throw Error("V007", "ONNX Runtime computes in what the graph says, not in `" + options.precision + "`", {}, "leave the precision out");
     const std::int64_t channels = manifest.policy.channels(), height = manifest.policy.height, width = manifest.policy.width;
     one_ = pixels_ ? std::vector<std::int64_t>{1, height, width, channels} : std::vector<std::int64_t>{1, channels, height, width};
     const Library& ort = library();

@@ -1,6 +1,8 @@
 // OpenVINO on the processor. Left alone it computes in bfloat16 where the CPU has that, so the precision is always said.
 // No cache folder: its entries do not tell precisions apart.
 
+#include <sched.h>
+
 #include <algorithm>
 #include <mutex>
 #include <openvino/openvino.hpp>
@@ -13,12 +15,6 @@
 namespace vitrail {
 
 namespace {
-
-// What an engine computes in where nobody says: what a graph in 8 bits leaves in float is float32.
-std::string precision_of(const EngineEntry& entry) {
-  if (entry.format == "openvino" && entry.precision == "bf16") return "bf16";
-  return entry.format == "openvino" && entry.precision == "fp16" ? "f16" : "f32";
-}
 
 ov::element::Type type_of(const std::string& precision) {
   if (precision == "f32") return ov::element::f32;
@@ -73,14 +69,43 @@ class Compiled {
   std::vector<ov::InferRequest> idle_;
 };
 
-struct Lent {  // a request of one's own, given back at the end
+// A request of one's own, given back at the end; one that still runs is stopped before what it reads goes, and not kept.
+struct Lent {
   explicit Lent(Compiled& from) : owner(from), request(from.take()) {}
-  ~Lent() { owner.give(std::move(request)); }
+  ~Lent() {
+    if (!running) {
+      owner.give(std::move(request));
+      return;
+    }
+    try {
+      request.cancel();
+      request.wait();
+    } catch (const std::exception&) {  // that it was stopped, or why
+      return;
+    }
+  }
   Lent(const Lent&) = delete;
   Lent& operator=(const Lent&) = delete;
+
+  void start() {
+    running = true;
+    request.start_async();
+  }
+  void wait() {
+    request.wait();
+    running = false;
+  }
+
   Compiled& owner;
   ov::InferRequest request;
+  bool running = false;
 };
+
+// Cores that this process may use, as vitrail/machine.py counts them.
+int cores() {
+  cpu_set_t allowed;
+  return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? std::max(1, CPU_COUNT(&allowed)) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
 
 // A batch with a picture for every core is cut into a part for each, as cores that compute a layer together wait for one
 // another: as in vitrail/engines/openvino.py.
@@ -92,12 +117,12 @@ class OpenVino final : public Runner {
         classes_(graph.manifest.classes.size()),
         pixels_(graph.entry.takes == "pixels"),
         model_(std::move(model)),
-        type_(type_of(options.precision.empty() ? precision_of(graph.entry) : options.precision)) {
+        type_(type_of(computed_in("openvino", graph.entry, options))) {
     const Policy& policy = graph.manifest.policy;
     const auto channels = static_cast<std::size_t>(policy.channels());
     const auto height = static_cast<std::size_t>(policy.height), width = static_cast<std::size_t>(policy.width);
     one_ = pixels_ ? ov::Shape{1, height, width, channels} : ov::Shape{1, channels, height, width};
-    if (graph.entry.batch == 0) parts_ = options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    if (graph.entry.batch == 0) parts_ = options.threads > 0 ? options.threads : cores();
     ov::AnyMap settings = {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
     if (options.threads > 0) settings.insert(ov::inference_num_threads(options.threads));
     together_ = compiled(settings);
@@ -118,9 +143,9 @@ class OpenVino final : public Runner {
         // The engine only reads what it is lent; the interface has no word for that.
         lent.back()->request.set_tensor(input_, ov::Tensor(pixels_ ? ov::element::u8 : ov::element::f32, shape, const_cast<std::uint8_t*>(from)));
         from += shape[0] * each;
-        lent.back()->request.start_async();
+        lent.back()->start();
       }
-      for (const auto& one : lent) one->request.wait();
+      for (const auto& one : lent) one->wait();
       std::size_t done = 0;
       const std::size_t all = static_cast<std::size_t>(count) * classes_;
       for (const auto& one : lent) {
@@ -174,6 +199,8 @@ class OpenVino final : public Runner {
 
 std::unique_ptr<Runner> open_openvino(Graph graph, const RunnerOptions& options) {
   const bool ir = graph.entry.format == "openvino";
+  // OpenVINO would take a file of any of its formats, among them those that name further files.
+  if (ir && graph.files[0].rfind("<?xml", 0) != 0) throw onnx::refused("it is no IR");
   if (!ir) check_graph(graph.files[0], graph.manifest, graph.entry);
   std::shared_ptr<ov::Model> model;
   try {

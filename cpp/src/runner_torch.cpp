@@ -15,7 +15,7 @@ namespace {
 #include "torchscript_operations.inc"
 
 OpenProgram library() {
-  static void* const handle = dlopen(VITRAIL_TORCH, RTLD_NOW | RTLD_LOCAL);
+  static void* const handle = dlopen("libvitrail_torch.so", RTLD_NOW | RTLD_LOCAL);
   void* symbol = handle == nullptr ? nullptr : dlsym(handle, kOpenProgram);
   if (symbol == nullptr) {
     const char* why = dlerror();
@@ -32,19 +32,23 @@ void check(const Seen& seen, const Graph& graph) {
     }
   }
   json::Object facts;
+  const auto numbers = [](const std::set<double>& raw) {
+    std::set<double> found;
+    for (const double number : raw) found.insert(in_float32(static_cast<float>(number)));
+    return listed(found);
+  };
   facts.emplace_back("gelu", listed(seen.gelu));
-  if (!seen.groupnorm_eps.empty()) facts.emplace_back("groupnorm_eps", listed(seen.groupnorm_eps));
-  facts.emplace_back("layernorm_eps", listed(seen.layernorm_eps));
+  if (!seen.groupnorm_eps.empty()) facts.emplace_back("groupnorm_eps", numbers(seen.groupnorm_eps));
+  facts.emplace_back("layernorm_eps", numbers(seen.layernorm_eps));
   check_facts(facts, graph.manifest, graph.entry);
-  const std::string batch = graph.entry.batch == 0 ? "null" : std::to_string(graph.entry.batch);
-  const std::string wanted = "{\"batch\": " + batch + ", \"classes\": " + classes_line(graph.manifest) + ", ";
-  check_classes(seen.about.compare(0, wanted.size(), wanted) == 0, graph.entry);
+  const std::string key = ", \"classes\": ", wanted = classes_line(graph.manifest) + ", ";  // behind a number or null
+  const std::size_t at = seen.about.find(key);
+  check_classes(at != std::string::npos && seen.about.compare(at + key.size(), wanted.size(), wanted) == 0, graph.entry);
 }
 
 }  // namespace
 
 std::unique_ptr<Runner> open_torch(Graph graph, const RunnerOptions& options) {
-  if (!options.precision.empty()) throw Error("V007", "a program of torch computes in what it says, not in `" + options.precision + "`", {}, "leave the precision out");
   const Policy& policy = graph.manifest.policy;
   const bool pixels = graph.entry.takes == "pixels", native = graph.entry.format == "aoti";
   std::vector<std::int64_t> one = {1, policy.channels(), policy.height, policy.width};
@@ -63,6 +67,11 @@ std::unique_ptr<Runner> open_torch(Graph graph, const RunnerOptions& options) {
     throw Error("V505", "torch cannot open the program", {why.substr(0, std::min<std::size_t>(why.find('\n'), 200))}, "export the model again");
   }
   if (!native) check(seen, graph);
+  // One answer: it gives as many logits as there are classes.
+  const std::int64_t count = std::max<std::int64_t>(graph.entry.batch, 1);
+  const std::size_t bytes = static_cast<std::size_t>(count) * policy.height * policy.width * policy.channels() * (pixels ? 1 : sizeof(float));
+  std::vector<float> logits(static_cast<std::size_t>(count) * graph.manifest.classes.size());
+  runner->logits(std::vector<std::uint8_t>(bytes, 0).data(), count, logits.data());
   return runner;
 }
 

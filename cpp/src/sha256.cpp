@@ -4,6 +4,8 @@
 
 #include <new>
 
+#include "error.hpp"
+
 namespace vitrail {
 
 namespace {
@@ -19,6 +21,7 @@ void check(int done) {
 void Sha256::Free::operator()(evp_md_ctx_st* context) const noexcept { EVP_MD_CTX_free(context); }
 
 Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
+  if (kMethod == nullptr) throw Error("V003", "this needs SHA-256, which OpenSSL lacks here", {}, "check its configuration");
   if (!context_) throw std::bad_alloc();
   check(EVP_DigestInit_ex(context_.get(), kMethod, nullptr));
 }

@@ -1,13 +1,14 @@
 #include "torch_library.hpp"
 
-#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <ATen/Parallel.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/script.h>
 
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <sstream>
 
@@ -31,17 +32,6 @@ std::optional<double> number(const Value* value) {
   return std::nullopt;
 }
 
-double in_digits(double epsilon) {  // in the shortest digits of a float32, as the manifest holds it
-  std::ostringstream digits;
-  for (int count = 1; count < 10; ++count) {
-    digits.str("");
-    digits.precision(count);
-    digits << epsilon;
-    if (static_cast<float>(std::stod(digits.str())) == static_cast<float>(epsilon)) break;
-  }
-  return std::stod(digits.str());
-}
-
 void look(const Block* block, Seen& seen, std::set<std::string>& quick) {
   for (const Node* node : block->nodes()) {
     const std::string kind = node->kind().toQualString();
@@ -58,7 +48,7 @@ void look(const Block* block, Seen& seen, std::set<std::string>& quick) {
     }
     if (kind == "aten::layer_norm" || kind == "aten::group_norm") {
       const auto epsilon = number(node->input(4));
-      (kind == "aten::layer_norm" ? seen.layernorm_eps : seen.groupnorm_eps).insert(in_digits(epsilon.value_or(0)));
+      (kind == "aten::layer_norm" ? seen.layernorm_eps : seen.groupnorm_eps).insert(epsilon.value_or(0));
     }
     for (const Block* inner : node->blocks()) look(inner, seen, quick);
   }
@@ -91,17 +81,19 @@ class Torch : public Runner {
 
  private:
   void answer(const at::Tensor& images, std::int64_t count, float* out) {
-    at::Tensor found;
     try {
-      found = call(images).contiguous();
+      const at::Tensor found = call(images).contiguous();
+      if (found.device().is_cpu() && found.scalar_type() == at::kFloat && found.dim() == 2 && found.size(0) == count && found.size(1) == classes_) {
+        std::copy_n(found.data_ptr<float>(), found.numel(), out);
+        return;
+      }
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (const std::exception& error) {
       const std::string why = error.what();
       throw Error("V505", "torch fails on the program", {why.substr(0, std::min<std::size_t>(why.find('\n'), 200))}, "export the model again");
     }
-    if (found.scalar_type() != at::kFloat || found.dim() != 2 || found.size(0) != count || found.size(1) != classes_) {
-      throw Error("V505", "the program gives another number or kind of logits than the manifest says", {}, "export the model again");
-    }
-    std::copy_n(found.data_ptr<float>(), found.numel(), out);
+    throw Error("V505", "the program gives another number or kind of logits than the manifest says", {}, "export the model again");
   }
 
   std::vector<std::int64_t> one_;
@@ -129,20 +121,23 @@ class Script final : public Torch {
   torch::jit::script::Module module_;
 };
 
-class Memory {  // bytes as a file without a name
+class Memory {  // a file without a name
  public:
-  explicit Memory(const std::string& data) : number_(memfd_create("model.pt2", MFD_CLOEXEC)) {
-    for (std::size_t done = 0; number_ >= 0 && done < data.size();) {
-      const ssize_t count = write(number_, data.data() + done, data.size() - done);
-      if (count < 0) throw std::bad_alloc();
-      done += static_cast<std::size_t>(count);
-    }
-    if (number_ < 0) throw std::bad_alloc();
+  Memory() : number_(memfd_create("model.pt2", MFD_CLOEXEC)) {
+    if (number_ < 0) throw read_fault(errno, "a file in memory");
   }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
   ~Memory() { close(number_); }
-  std::string path() const { return "/proc/self/fd/" + std::to_string(number_); }
+
+  std::string with(const std::string& data) const {  // its path, after the bytes are in it
+    for (std::size_t done = 0; done < data.size();) {
+      const ssize_t count = write(number_, data.data() + done, data.size() - done);
+      if (count < 0 && errno != EINTR) throw write_fault(errno, "a file in memory");
+      if (count > 0) done += static_cast<std::size_t>(count);
+    }
+    return "/proc/self/fd/" + std::to_string(number_);
+  }
 
  private:
   int number_;
@@ -150,7 +145,7 @@ class Memory {  // bytes as a file without a name
 
 class Native final : public Torch {
  public:
-  explicit Native(const Program& program) : Torch(program), loader_(Memory(program.data).path()) {}
+  explicit Native(const Program& program) : Torch(program), loader_(Memory().with(program.data)) {}
 
  private:
   at::Tensor call(const at::Tensor& images) override {

@@ -75,6 +75,8 @@ def command(
         for line in fitted.report:
             say(line)
         source = fitted.classifier
+        if data is None:
+            say("a network of another size is proven by generated pictures alone: --data names more")
     done = export(source, out, format=format, form=form, data=data, max_drop=max_drop)
     for note in done.notes:
         say(note)

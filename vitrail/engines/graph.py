@@ -205,6 +205,8 @@ def _node(view: View) -> Node:
             domain = _text(value)
     if domain not in ("", "ai.onnx"):
         raise damaged(f"the operator `{kind[:40]}` of the domain `{domain[:40]}` is not on the list of allowed ones")
+    if not outputs:
+        raise damaged(f"the operator `{kind[:40]}` has no output")
     return Node(kind, tuple(inputs), tuple(outputs), attributes, name)
 
 

@@ -161,6 +161,9 @@ def _tensor(data: bytes) -> Any:
 
 
 def _read(data: bytes | Path, weights: bytes | None) -> Any:
+    if weights is not None and not (isinstance(data, bytes) and data.startswith(b"<?xml")):
+        # OpenVINO would take a file of any of its formats, among them those that name further files.
+        raise damaged("it is no IR")
     try:
         if isinstance(data, Path):
             return core().read_model(str(data))
@@ -216,7 +219,10 @@ def _check(model: Any, form: Form) -> int:
     sizes = [int(np.prod(out.get_shape(), dtype=np.float64)) for op in model.get_ops() for out in op.outputs()]
     if max(sizes) > LARGEST or sum(sizes) > TOTAL:
         raise damaged("a value in it exceeds the memory allowed")
-    return int(model.output(0).get_shape()[-1])
+    answer = model.output(0).get_shape()
+    if len(answer) != 2:
+        raise damaged(f"its output has the shape {answer}")
+    return int(answer[1])
 
 
 def _classes(model: Any) -> tuple[str, ...]:

@@ -172,7 +172,10 @@ class _Search:
         held = [(share, cause) for fault in hopeful[:TRIED] for share, cause in self._held(fault)]
         held.sort(key=lambda pair: pair[0])
         causes = [cause for share, cause in held if share <= held[0][0] / BETTER]
-        return tuple({cause.words: cause for cause in causes}.values())
+        best: dict[str, Cause] = {}
+        for cause in causes:
+            best.setdefault(cause.words, cause)
+        return tuple(best.values())
 
     def fitted(self) -> list[Fault]:
         """Mistakes with numbers that are found from the answers: the scale of a tensor, any mean and std."""

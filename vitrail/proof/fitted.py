@@ -61,7 +61,11 @@ def _faults(policy: Policy, values: Values) -> list[Fault]:
         return []
     std = np.array(policy.std) / factors
     mean = np.array(policy.mean) - addends * std
-    return [*_fault(policy, mean, std), *_fault(policy, np.round(mean, 4), np.round(std, 4))]
+    return [*_fault(policy, mean, std), *_fault(policy, _short(mean), _short(std))]
+
+
+def _short(values: Values) -> Values:
+    return np.array([float(f"{value:.4g}") for value in values])
 
 
 def _fault(policy: Policy, mean: Values, std: Values) -> list[Fault]:

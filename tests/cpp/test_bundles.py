@@ -300,6 +300,15 @@ def test_C17_changed_graphs(built: Path, tmp_path: Path) -> None:
     assert {"ok", "V505"} <= set(verdicts)
 
 
+def test_C17_an_operator_without_an_output(built: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load_from_string(tiny.bundle_files()[GRAPH])
+    constant = model.graph.initializer[0].name
+    model.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", [constant, constant], []))
+    assert same_of_graphs(built, tmp_path, [model.SerializeToString()]) == ["V505"]
+
+
 @pytest.mark.prove
 def test_C17_a_graph_of_another_kind_opens(built: Path, tmp_path: Path) -> None:
     folder = export(tiny.classifier("vit_lite"), tmp_path / "bundle", pictures=tiny.pictures()).folder
@@ -351,7 +360,7 @@ def test_the_tables_are_those_that_python_writes() -> None:
     import runpy
 
     made = runpy.run_path(str(ROOT / "cpp" / "tables.py"))
-    for name in ("families", "openvino_kinds", "torchscript_operations"):
+    for name in ("families", "numerics", "openvino_kinds", "torchscript_operations"):
         assert (ROOT / "cpp" / "src" / f"{name}.inc").read_text() == made["FILES"][name]()
     text = (ROOT / "cpp" / "src" / "unicode_tables.inc").read_text()
     if unicodedata.unidata_version in text.splitlines()[0]:  # another Python knows more or fewer letters

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import io
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from tests.bundle import tiny
 from tests.cpp.asking import Refused, Shape, model, of
 from vitrail.bundle.formats import Form
 from vitrail.bundle.manifest import NAME, File, Manifest
-from vitrail.engines import open_bundle, trust
+from vitrail.engines import graphs, open_bundle, torchscript, trust
 from vitrail.errors import VitrailError
 from vitrail.pictures.predict import taken
 from vitrail.proof.export import export, graph_name
@@ -212,6 +214,97 @@ def test_C11_damaged_graphs_are_refused(library: Any, folder: Path, tmp_path: Pa
     python, cpp = verdicts(library, edit(folder, tmp_path, nothing, **{file: data}), graph)
     assert python == cpp
     assert cpp == "V505" or file.endswith(".bin")  # other weights of the same size are no damage that a graph shows
+
+
+def test_C17_an_ir_is_xml_and_nothing_else(library: Any, folder: Path, tmp_path: Path) -> None:
+    """OpenVINO takes ONNX in its place as well, and with it files outside the bundle."""
+    onnx = (folder / "engines/onnx-fp32/model.onnx").read_bytes()
+    assert verdicts(library, edit(folder, tmp_path, nothing, **{f"{IR}.xml": onnx}), "openvino-fp32") == (
+        "V505",
+        "V505",
+    )
+
+
+def test_C17_an_ir_without_classes(library: Any, folder: Path, tmp_path: Path) -> None:
+    text = (folder / f"{IR}.xml").read_text()
+    start, end = text.index("<framework>"), text.index("</framework>") + len("</framework>")
+    forged = edit(folder, tmp_path, nothing, **{f"{IR}.xml": (text[:start] + text[end:]).encode()})
+    assert verdicts(library, forged, "openvino-fp32") == ("V505", "V505")
+
+
+@pytest.mark.parametrize("graph", ["onnx-fp32", "openvino-fp32", "torchscript-fp32"])
+def test_C16_a_graph_of_another_epsilon_is_held_against_the_config(
+    library: Any, folder: Path, tmp_path: Path, graph: str
+) -> None:
+    """Graph and manifest agree; the network that the config describes has another one."""
+    source = tiny.classifier("vit_lite")
+    other = copy.deepcopy(source.module)
+    for part in other.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.eps = 1e-3
+    forged = graphs.write(dataclasses.replace(source, module=other), graph.partition("-")[0], Form())
+    files = {f"engines/{graph}/{file}": data for file, data in forged.files.items()}
+    lying = edit(folder, tmp_path, other_fact(graph, **forged.facts), **files)
+    assert verdicts(library, lying, graph) == ("V502", "V502")
+
+
+class Elsewhere(torch.nn.Module):
+    """The network, its answer changed by operations that are on the list."""
+
+    def __init__(self, network: torch.nn.Module, change: str) -> None:
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.network(x)
+        return torch.cat([out, out], 1) if self.change == "wide" else out[:, 0]
+
+
+@pytest.mark.parametrize("change", ["wide", "flat"])
+def test_C17_a_program_with_other_logits_is_refused_when_it_is_opened(
+    library: Any, folder: Path, tmp_path: Path, change: str
+) -> None:
+    source = tiny.classifier("vit_lite")
+    forged = torchscript.write(
+        dataclasses.replace(source, module=Elsewhere(source.module, change)), Form(), about=ABOUT
+    )
+    lying = edit(folder, tmp_path, nothing, **{"engines/torchscript-fp32/model.ts": forged.files["model.ts"]})
+    assert verdicts(library, lying, "torchscript-fp32") == ("V505", "V505")
+
+
+ABOUT = {"batch": None, "classes": list(tiny.CLASSES), "policy": {}, "takes": "images"}
+
+
+def test_a_graph_is_never_held_against_itself(built: Path, folder: Path) -> None:
+    """Said or not, float32 is float32."""
+    for words in (("--precision", "f32"), ("--reference-precision", "f32"), ("--engine", "onnx", "--precision", "f32")):
+        said = run(built, "compare", folder, *words)
+        assert ("onnx" in said) and ("openvino" in said)
+    assert "V007" in run(built, "compare", folder, "--engine", "onnx-fp16", "--precision", "f32", code=2)
+    assert "V007" in run(built, "compare", folder, "--reference-engine", "openvino", code=2)
+    said = run(built, "compare", folder, "--engine", "openvino-fp32", "--precision", "bf16", code=5)
+    assert "openvino bf16" in said and "openvino f32" in said
+
+
+def test_E06_eight_threads_with_batches_that_are_cut(library: Any, folder: Path) -> None:
+    images = np.random.default_rng(2).standard_normal((5, 3, *tiny.SIZE)).astype(np.float32)
+    wrong: list[int] = []
+    with model(library, folder, "openvino", threads=2) as opened:
+        right = {count: of(library.vitrail_logits, 5 * count, opened, images.ctypes.data, count) for count in (1, 4, 5)}
+
+        def ask(which: int) -> None:
+            for turn in range(20):
+                count = (1, 4, 5)[(which + turn) % 3]
+                found = of(library.vitrail_logits, 5 * count, opened, images.ctypes.data, count)
+                if not np.array_equal(found, right[count]):
+                    wrong.append(which)
+
+        threads = [threading.Thread(target=ask, args=(which,)) for which in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
 
 
 class Inverts(torch.nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -20,6 +22,7 @@ from vitrail.data.sources import open_source
 from vitrail.errors import RecipeError, UsageError
 from vitrail.pictures.policy import Policy
 from vitrail.ranks import Ranks, joined, world
+from vitrail.ranks.watch import Beat, Watch
 from vitrail.recipe.devices import as_told, devices_before, for_devices
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.write import fingerprint, to_yaml
@@ -130,3 +133,13 @@ def test_of_batch_and_batch_per_device_one_stands() -> None:
 
 def test_how_ranks_share_is_not_the_runs_identity() -> None:
     assert fingerprint(small()) == fingerprint(small("train.parallel=fsdp", "train.patience=5"))
+
+
+def test_A15_a_rank_whose_connections_end_before_it_does_is_named() -> None:
+    """As on a busy core, where a killed process is seen to be dead only a while later."""
+    dying = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.3)"])
+    watch = Watch.__new__(Watch)
+    watch._others = {0: Beat(host=socket.gethostname(), pid=dying.pid, where="in step 7")}
+    error = watch._store_lost(RuntimeError("Connection reset by peer"))
+    dying.wait()
+    assert "rank 0 died" in str(error) and "in step 7" in str(error)

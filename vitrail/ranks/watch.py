@@ -22,6 +22,7 @@ from vitrail.errors import CODES, SystemFault, VitrailError
 from vitrail.ranks.world import World
 
 BEAT = 0.4  # seconds between two signs of life
+DYING = 2.0  # seconds after its connections in which a killed process is seen to be dead
 GRACE = 4.0  # seconds in which the work is to notice by itself what this thread knows
 HINT = "see what it said last; then run the same command again, `train` with --resume, to go on from what was saved"
 
@@ -161,10 +162,18 @@ class Watch:
             self._found(_received(json.loads(self._store.get(mine)), self._world.rank))
 
     def _store_lost(self, error: RuntimeError) -> VitrailError:
-        """The store is torchrun's, or rank 0's where it was started otherwise: it ends with them."""
-        for rank, beat in self._others.items():
-            if beat.host == socket.gethostname() and not _alive(beat.pid):
-                return _died(rank, beat)
+        """The store is torchrun's, or rank 0's where it was started otherwise: it ends with them.
+
+        A process that is killed loses its connections before it is seen to be dead, so it is asked for a while.
+        """
+        end = time.monotonic() + DYING
+        while True:
+            for rank, beat in self._others.items():
+                if beat.host == socket.gethostname() and not _alive(beat.pid):
+                    return _died(rank, beat)
+            if time.monotonic() > end:
+                break
+            time.sleep(0.05)
         return _lost("torchrun, or rank 0, is gone: the ranks' store does not answer", [str(error).splitlines()[0]])
 
     def _end_what_hangs(self) -> None:

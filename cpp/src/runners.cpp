@@ -14,7 +14,7 @@ const std::vector<RunnerRow>& runners() {
 }
 
 std::string computed_in(const std::string& engine, const EngineEntry& entry, const RunnerOptions& options) {
-  const std::string own = entry.precision == "fp32" ? "f32" : entry.precision == "fp16" ? "f16" : entry.precision;
+  std::string own = entry.precision == "fp32" ? "f32" : entry.precision == "fp16" ? "f16" : entry.precision;
   if (engine == "openvino") {
     if (!options.precision.empty()) return options.precision;
     return entry.format == "openvino" && own != "int8" ? own : "f32";

@@ -45,13 +45,11 @@ const EngineEntry* graph_for(const Manifest& manifest, const RunnerRow& row, con
 
 // Whether a program was made on this machine: vitrail/engines/trust.py leaves an empty file for each.
 bool made_here(const std::string& sha256) {
-  const char *state = std::getenv("XDG_STATE_HOME"), *home = std::getenv("HOME");
-  if (state == nullptr || *state == '\0') {
-    if (home == nullptr || *home == '\0') return false;
-  }
-  const std::string base = state != nullptr && *state != '\0' ? state : std::string(home) + "/.local/state";
+  const auto said = [](const char* name) { return std::string(std::getenv(name) == nullptr ? "" : std::getenv(name)); };
+  const std::string state = said("XDG_STATE_HOME"), home = said("HOME");
+  if (state.empty() && home.empty()) return false;
   struct stat status {};
-  return stat((base + "/vitrail/made-here/" + sha256).c_str(), &status) == 0 && S_ISREG(status.st_mode);
+  return stat(((state.empty() ? home + "/.local/state" : state) + "/vitrail/made-here/" + sha256).c_str(), &status) == 0 && S_ISREG(status.st_mode);
 }
 
 bool may_run(const Manifest& manifest, const Way& way, bool trust) {

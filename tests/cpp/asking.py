@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,9 @@ def model(
         yield opened
     finally:
         library.vitrail_close(opened)
+
+
+def by_eight_threads(ask: Callable[[int], bool]) -> list[bool]:
+    """What each of eight threads, all at once, gives for its number."""
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(ask, range(8)))

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from PIL import Image
 from cpp.build import ROOT
 from tests.bundle import tiny
 from tests.bundle.test_manifest import edited
-from tests.cpp.asking import Fault, Options, Shape, of
+from tests.cpp.asking import Fault, Options, Shape, by_eight_threads, of
 from vitrail.bundle.manifest import NAME
 from vitrail.cli.main import vitrail
 from vitrail.engines.opened import Bundle, open_bundle
@@ -138,19 +137,12 @@ def test_E06_what_is_refused_is_told_in_full(library: Any, model: ctypes.c_void_
 def test_E06_eight_threads_on_one_model(library: Any, model: ctypes.c_void_p, python: Bundle) -> None:
     images = [np.random.default_rng(seed).standard_normal((1, 3, *tiny.SIZE)).astype(np.float32) for seed in range(8)]
     expected = [python.logits(image)[0] for image in images]
-    wrong: list[int] = []
 
-    def ask(which: int) -> None:
-        for _ in range(25):
-            if not np.array_equal(of(library.vitrail_logits, 5, model, images[which].ctypes.data, 1), expected[which]):
-                wrong.append(which)
+    def right(which: int) -> bool:
+        answers = [of(library.vitrail_logits, 5, model, images[which].ctypes.data, 1) for _ in range(25)]
+        return all(np.array_equal(answer, expected[which]) for answer in answers)
 
-    threads = [threading.Thread(target=ask, args=(which,)) for which in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert all(by_eight_threads(right))
 
 
 LONG = """

@@ -9,7 +9,6 @@ import io
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 import torch
 
 from tests.bundle import tiny
-from tests.cpp.asking import Refused, Shape, model, of
+from tests.cpp.asking import Refused, Shape, by_eight_threads, model, of
 from vitrail.bundle.formats import Form
 from vitrail.bundle.manifest import NAME, File, Manifest
 from vitrail.engines import graphs, open_bundle, torchscript, trust
@@ -288,23 +287,17 @@ def test_a_graph_is_never_held_against_itself(built: Path, folder: Path) -> None
 
 def test_E06_eight_threads_with_batches_that_are_cut(library: Any, folder: Path) -> None:
     images = np.random.default_rng(2).standard_normal((5, 3, *tiny.SIZE)).astype(np.float32)
-    wrong: list[int] = []
     with model(library, folder, "openvino", threads=2) as opened:
-        right = {count: of(library.vitrail_logits, 5 * count, opened, images.ctypes.data, count) for count in (1, 4, 5)}
+        expected = {
+            count: of(library.vitrail_logits, 5 * count, opened, images.ctypes.data, count) for count in (1, 4, 5)
+        }
 
-        def ask(which: int) -> None:
-            for turn in range(20):
-                count = (1, 4, 5)[(which + turn) % 3]
-                found = of(library.vitrail_logits, 5 * count, opened, images.ctypes.data, count)
-                if not np.array_equal(found, right[count]):
-                    wrong.append(which)
+        def right(which: int) -> bool:
+            counts = [(1, 4, 5)[(which + turn) % 3] for turn in range(20)]
+            answers = [(n, of(library.vitrail_logits, 5 * n, opened, images.ctypes.data, n)) for n in counts]
+            return all(np.array_equal(found, expected[n]) for n, found in answers)
 
-        threads = [threading.Thread(target=ask, args=(which,)) for which in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
+        assert all(by_eight_threads(right))
 
 
 class Inverts(torch.nn.Module):

@@ -184,13 +184,14 @@ def main() -> None:
         source = vitrail.create(case)
         for precision in args.precision:
             rows = measured(case, source, precision, args.work, args.rounds)
-            old = [row for row in kept["rows"] if (row["case"], row["precision"]) != (case, precision)]
-            kept = {
-                "rows": [*old, *rows],
+            mine = (case, precision, cpu_name())
+            old = [row for row in kept["rows"] if (row["case"], row["precision"], row["machine"]["processor"]) != mine]
+            how = {
                 "rounds": args.rounds,
                 "machine": {"processor": cpu_name(), "cores": cores(), "amx": "amx_bf16" in cpu_flags()},
                 "versions": tools(("vitrail", "torch", "timm", "onnxruntime", "openvino")),
             }
+            kept = {"rows": [*old, *({**row, **how} for row in rows)]}
             write_file(RESULTS, (json.dumps(kept, indent=1) + "\n").encode())
             torch.compiler.reset()
             gc.collect()

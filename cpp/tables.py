@@ -1,6 +1,6 @@
 """Writes what C++ takes over from Python: nothing of it is typed twice.
 
-for name in unicode_tables families numerics openvino_kinds torchscript_operations; do
+for name in unicode_tables families numerics limits openvino_kinds torchscript_operations; do
     python cpp/tables.py $name > cpp/src/$name.inc
 done
 """
@@ -112,10 +112,25 @@ def numerics_text() -> str:
     return "\n".join(["// Written by cpp/tables.py.", *lines, ""])
 
 
+def limits_text() -> str:
+    """The file of what a graph may cost."""
+    from vitrail.engines import bounds, torch_export
+
+    lines = [
+        f"constexpr std::int64_t kBatch = {bounds.BATCH};  // a free batch is taken for so many",
+        f"constexpr std::int64_t kLargest = {bounds.LARGEST};  // elements of one value",
+        f"constexpr std::int64_t kTotal = {bounds.TOTAL};  // of all values together",
+        f"constexpr std::int64_t kFollowed = {bounds.FOLLOWED};  // of a list that is followed",
+        f"constexpr std::int64_t kLargestBatch = {torch_export.LARGEST_BATCH};  // of a program of torch",
+    ]
+    return "\n".join(["// Written by cpp/tables.py.", *lines, ""])
+
+
 FILES = {
     "unicode_tables": unicode_text,
     "families": families_text,
     "numerics": numerics_text,
+    "limits": limits_text,
     "openvino_kinds": openvino_text,
     "torchscript_operations": torchscript_text,
 }

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.errors import RunError, UsageError, WeightsError, nearest
-from vitrail.formats import folders
+from vitrail.formats import folders, is_program
 from vitrail.models.catalog import VARIANTS, variant
 from vitrail.training.configs import RECIPE_FILE
 
 if TYPE_CHECKING:
-    from vitrail.engines import Bundle
+    from vitrail.engines.program import Answering, Program
     from vitrail.models.classifier import Classifier
     from vitrail.training.checkpoint import Snapshot
 
@@ -131,25 +131,30 @@ def open(
     device: str = "cpu",
     trust: bool = False,
     once: bool = False,
-) -> Classifier | Bundle:
+) -> Answering:
     """A MODEL, ready to answer: `.logits(batch)`, `.predict(pictures)`, `.policy`, `.classes`, `.provenance`.
 
     A bundle and a finished run open as a `Bundle` on the named engine; a checkpoint, weights (a file, a folder, a
-    published name, `hf:OWNER/NAME`) and a variant's name as a `Classifier` on torch. threads: of the engine; None takes
-    what the machine gives. device: of what torch runs; `cuda`, `cuda:3` and such open a bundle on torch, `auto` takes
-    the accelerator where there is one and torch is what runs. trust: run a program that was not made on this machine.
-    once: a few answers are wanted, as soon as can be.
+    published name, `hf:OWNER/NAME`) and a variant's name as a `Classifier` on torch; a bare TorchScript file as a
+    `Program`, which runs as it is. threads: of the engine; None takes what the machine gives. device: of what torch
+    runs; `cuda`, `cuda:3` and such open a bundle on torch, `auto` takes the accelerator where there is one and torch is
+    what runs. trust: run a program that was not made on this machine. once: a few answers are wanted, as soon as can
+    be.
     """
     model = here(model)
     found = kind_of(model)
     path = Path(model)
     if found == "run" and (path / "bundle" / "manifest.json").is_file():
         found, path = "bundle", path / "bundle"
-    if found == "bundle":
-        from vitrail.engines import open_bundle
+    program = found == "weights" and is_program(path)
+    if found == "bundle" or program:
         from vitrail.engines.trust import trusting
 
         with trusting() if trust else nullcontext():
+            if program:
+                return _program(path, engine, threads, device)
+            from vitrail.engines import open_bundle
+
             return open_bundle(path, engine=engine, threads=threads, device=device, once=once)
     if engine not in ("auto", "torch") or threads is not None:
         raise UsageError(
@@ -165,8 +170,24 @@ def open(
     return opened
 
 
+def _program(path: Path, engine: str, threads: int | None, device: str) -> Program:
+    if engine not in ("auto", "torchscript") or threads is not None or device not in ("auto", "cpu"):
+        raise UsageError(
+            "V007",
+            f"`{path}` is a TorchScript program: torch runs it on the processor, with torch's own threads",
+            hint="leave engine, threads and device out; `vitrail convert` takes its weights out for all else",
+        )
+    require_torch()
+    from vitrail.engines.program import open_program
+
+    return open_program(path)
+
+
 def classifier(model: str | Path) -> Classifier:
-    """A MODEL as a torch network, whatever engines it also holds: what training and export start from."""
+    """A MODEL as a torch network, whatever engines it also holds: what training and export start from.
+
+    Of a TorchScript program the weights are taken and its code is not run.
+    """
     require_torch()
     model = here(model)
     found = kind_of(model)

@@ -12,10 +12,7 @@ namespace vitrail::onnx {
 
 namespace {
 
-constexpr std::int64_t kBatch = 8;
-constexpr std::int64_t kLargest = kBatch << 27;  // elements of one value: half a gibibyte of float32 for one picture
-constexpr std::int64_t kTotal = kBatch << 32;    // elements of all values together
-constexpr std::int64_t kFollowed = 64;           // elements of a list that is followed
+#include "limits.inc"
 
 struct NoFit {};  // the shapes at a node do not fit: told with the node's place by who asked
 
@@ -372,6 +369,15 @@ std::vector<Known> reduce(const Node& node, const Given& given) {
   return {out};
 }
 
+std::vector<Known> top(const Node& node, const Given& given) {
+  Shape shape = at(given, 0).shape;
+  const Integers count = content(at(given, 1));
+  const std::size_t axis = axis_of(integer(node, "axis", -1), shape.size());
+  need(count.size() == 1 && count[0] >= 0 && count[0] <= shape[axis]);
+  shape[axis] = count[0];
+  return {{shape, std::nullopt}, {shape, std::nullopt}};
+}
+
 const std::map<std::string_view, Rule>& rules() {
   static const std::map<std::string_view, Rule> all = {
       {"Add", together},   {"Cast", copied},     {"Concat", concat},   {"Constant", given_constant}, {"Conv", window},
@@ -380,7 +386,7 @@ const std::map<std::string_view, Rule>& rules() {
       {"LayerNormalization", same},              {"MatMul", matmul},   {"MaxPool", window},          {"Mul", together},
       {"Pow", together},   {"QuantizeLinear", same},                 {"ReduceMean", reduce}, {"Relu", same},     {"Reshape", reshape},         {"Shape", shape_of},
       {"Sigmoid", same},   {"Slice", slice},     {"Softmax", same},    {"Split", split},             {"Sqrt", same},
-      {"Squeeze", squeeze}, {"Sub", together},   {"Tanh", same},       {"Transpose", transpose},     {"Unsqueeze", unsqueeze},
+      {"Squeeze", squeeze}, {"Sub", together},   {"Tanh", same},       {"TopK", top},       {"Transpose", transpose},     {"Unsqueeze", unsqueeze},
   };
   return all;
 }

@@ -252,9 +252,9 @@ void read_body(Graph& graph, std::string_view view) {
   }
 }
 
-// Every value is made once, before its use; there is one input and one output.
+// Every value is made once, before its use; there is one input, and one output or three.
 void check_names(const Graph& graph) {
-  if (graph.inputs.size() != 1 || graph.outputs.size() != 1) throw refused("one input and one output are needed");
+  if (graph.inputs.size() != 1 || (graph.outputs.size() != 1 && graph.outputs.size() != 3)) throw refused("one input and one output are needed");
   std::set<std::string_view> known = {graph.inputs[0].name};
   for (const auto& [name, tensor] : graph.constants) {
     if (!known.insert(name).second) throw refused("its input is also a constant");
@@ -267,7 +267,9 @@ void check_names(const Graph& graph) {
       if (!name.empty() && !known.insert(name).second) throw refused("a value is made twice");
     }
   }
-  if (known.count(graph.outputs[0].name) == 0) throw refused("its output is never made");
+  for (const End& end : graph.outputs) {
+    if (known.count(end.name) == 0) throw refused("its output is never made");
+  }
 }
 
 }  // namespace

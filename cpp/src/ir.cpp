@@ -15,7 +15,7 @@ namespace {
 
 #include "openvino_kinds.inc"
 
-constexpr double kBatch = 8;
+#include "limits.inc"
 
 bool is_one_of(std::string_view kind, std::initializer_list<std::string_view> kinds) {
   return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
@@ -25,10 +25,15 @@ bool is_product(std::string_view kind) { return is_one_of(kind, {"Convolution", 
 
 void check_ends(const ov::Model& model, const Graph& graph) {
   const bool pixels = graph.entry.takes == "pixels";
-  const bool fits = model.inputs().size() == 1 && model.outputs().size() == 1 && model.input(0).get_any_name() == graph.entry.input &&
+  const std::size_t given = graph.entry.top == 0 ? 1 : 3;
+  const bool fits = model.inputs().size() == 1 && model.outputs().size() == given && model.input(0).get_any_name() == graph.entry.input &&
                     model.output(0).get_any_name() == graph.entry.output && model.output(0).get_element_type() == ov::element::f32 &&
                     model.input(0).get_element_type() == (pixels ? ov::element::u8 : ov::element::f32);
   if (!fits) throw onnx::refused("its ends are not those that the manifest names");
+  if (given == 3 && (model.output(1).get_any_name() != "probabilities" || model.output(1).get_element_type() != ov::element::f32 ||
+                     model.output(2).get_any_name() != "classes" || model.output(2).get_element_type() != ov::element::i64)) {
+    throw onnx::refused("its best classes are not those that the manifest names");
+  }
   const Policy& policy = graph.manifest.policy;
   const ov::Dimension batch = graph.entry.batch == 0 ? ov::Dimension::dynamic() : ov::Dimension(graph.entry.batch);
   const ov::PartialShape wanted = pixels ? ov::PartialShape{batch, policy.height, policy.width, policy.channels()}
@@ -40,7 +45,7 @@ void check_ends(const ov::Model& model, const Graph& graph) {
 void check_sizes(const ov::Model& model, const Graph& graph) {
   const std::shared_ptr<ov::Model> copy = model.clone();
   ov::PartialShape shape = copy->input(0).get_partial_shape();
-  if (graph.entry.batch == 0) shape[0] = static_cast<std::int64_t>(kBatch);
+  if (graph.entry.batch == 0) shape[0] = kBatch;
   copy->reshape(shape);
   double total = 0;
   for (const auto& op : copy->get_ops()) {
@@ -48,11 +53,15 @@ void check_sizes(const ov::Model& model, const Graph& graph) {
       double size = 1;
       for (const std::size_t side : out.get_shape()) size *= static_cast<double>(side);
       total += size;
-      if (size > kBatch * (1 << 27) || total > kBatch * 4294967296.0) throw onnx::refused("a value in it exceeds the memory allowed");
+      if (size > static_cast<double>(kLargest) || total > static_cast<double>(kTotal)) throw onnx::refused("a value in it exceeds the memory allowed");
     }
   }
   const ov::Shape answer = copy->output(0).get_shape();
   if (answer.size() != 2 || answer[1] != graph.manifest.classes.size()) throw onnx::refused("it gives another number of logits than there are classes");
+  for (std::size_t i = 1; i < copy->outputs().size(); ++i) {
+    const ov::Shape best = copy->output(i).get_shape();
+    if (best.size() != 2 || best[1] != static_cast<std::size_t>(graph.entry.top)) throw onnx::refused("it gives another number of best classes");
+  }
 }
 
 // Whether a product's weights are stored in 8 bits: behind a scale, a type, perhaps another shape.

@@ -170,7 +170,7 @@ FileEntry file_of(const std::string& name, const Value& value) {
 
 EngineEntry engine_of(const std::string& name, const Value& value) {
   const std::string where = "engines." + name;
-  const Object& item = take(value, where, {"file", "format", "precision", "opset", "input", "output", "facts", "tools"}, {"takes", "batch"});
+  const Object& item = take(value, where, {"file", "format", "precision", "opset", "input", "output", "facts", "tools"}, {"takes", "batch", "top"});
   const auto* opset = get(item, "opset").integer();
   if (!get(item, "opset").null() && (opset == nullptr || *opset < 1 || *opset > 1000)) throw bad_manifest(where + ".opset is none");
   EngineEntry engine;
@@ -183,10 +183,14 @@ EngineEntry engine_of(const std::string& name, const Value& value) {
   engine.facts = object_of(item, "facts");
   check_texts(get(item, "tools"), where + ".tools");
   if (const Value* takes = json::find(item, "takes")) engine.takes = choice(*takes, {"images", "pixels"}, where + ".takes");
-  if (const Value* batch = json::find(item, "batch"); batch != nullptr && !batch->null()) {
-    if (batch->integer() == nullptr || *batch->integer() < 1 || *batch->integer() > 65536) throw bad_manifest(where + ".batch is none");
-    engine.batch = *batch->integer();
-  }
+  const auto number = [&](const char* key, std::int64_t most, std::int64_t& into) {
+    const Value* found = json::find(item, key);
+    if (found == nullptr || found->null()) return;
+    if (found->integer() == nullptr || *found->integer() < 1 || *found->integer() > most) throw bad_manifest(where + "." + key + " is none");
+    into = *found->integer();
+  };
+  number("batch", 1 << 16, engine.batch);
+  number("top", 1 << 20, engine.top);
   return engine;
 }
 

@@ -24,6 +24,7 @@ struct EngineEntry {  // one graph of the bundle
   std::string name, file, format, precision, input, output;
   std::string takes = "images";  // `images`: float32 (B, C, H, W), normalised; `pixels`: uint8 (B, H, W, C)
   std::int64_t batch = 0;        // 0: any
+  std::int64_t top = 0;          // of how many of the best classes it gives probabilities and numbers beside the logits
   json::Object facts;
 };
 

@@ -33,7 +33,7 @@ bool runs(const RunnerRow& row, const EngineEntry& entry) {
 const EngineEntry* graph_for(const Manifest& manifest, const RunnerRow& row, const std::string& precision) {
   const auto order = [&](const EngineEntry& entry) {
     const auto format = std::find(row.formats.begin(), row.formats.end(), entry.format) - row.formats.begin();
-    return std::make_tuple(rank_of(entry), format, entry.batch, std::string_view(entry.name));
+    return std::make_tuple(rank_of(entry), format, entry.batch, entry.top, std::string_view(entry.name));
   };
   const EngineEntry* taken = nullptr;
   for (const auto& entry : manifest.engines) {

@@ -20,7 +20,7 @@ using torch::jit::Block;
 using torch::jit::Node;
 using torch::jit::Value;
 
-constexpr std::int64_t kLargestBatch = 1024;  // of machine code for any batch: vitrail/engines/torch_export.py
+#include "limits.inc"
 
 // What the value is where the program says it.
 std::optional<double> number(const Value* value) {
@@ -117,7 +117,10 @@ class Script final : public Torch {
   }
 
  private:
-  at::Tensor call(const at::Tensor& images) override { return module_.forward({images}).toTensor(); }
+  at::Tensor call(const at::Tensor& images) override {
+    const c10::IValue found = module_.forward({images});  // the logits, beside which it may name the best classes
+    return (found.isTuple() ? found.toTupleRef().elements().at(0) : found).toTensor();
+  }
   torch::jit::script::Module module_;
 };
 

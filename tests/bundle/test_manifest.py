@@ -106,6 +106,8 @@ CHANGES: dict[str, Any] = {
     "engine without its file": lambda v: v["engines"]["onnx-fp32"].__setitem__("file", "engines/other.onnx"),
     "engine precision": lambda v: v["engines"]["onnx-fp32"].__setitem__("precision", "fp7"),
     "engine opset": lambda v: v["engines"]["onnx-fp32"].__setitem__("opset", 1e9),
+    "engine top": lambda v: v["engines"]["onnx-fp32"].__setitem__("top", 0),
+    "engine top a text": lambda v: v["engines"]["onnx-fp32"].__setitem__("top", "5"),
     "weights word": lambda v: v.__setitem__("weights", "good"),
     "licence empty": lambda v: v["licences"].__setitem__("weights", ""),
     "licence too long": lambda v: v["licences"].__setitem__("data", "x" * 201),

@@ -26,7 +26,7 @@ from vitrail.errors import VitrailError
 from vitrail.pictures.predict import taken
 from vitrail.proof.export import export, graph_name
 
-FORMS = (Form(), Form(takes="pixels"), Form(batch=3))
+FORMS = (Form(), Form(takes="pixels"), Form(batch=3), Form(top=2))
 CASES = [
     *((name, form) for name in ("onnx", "openvino", "torchscript") for form in FORMS),
     ("onnx", Form("fp16")), ("openvino", Form("bf16")), ("torchscript", Form("bf16")),

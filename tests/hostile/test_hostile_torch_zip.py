@@ -26,6 +26,7 @@ from tests.hostile.torch_files import (
 )
 from vitrail.errors import VitrailError, WeightsError
 from vitrail.formats import read_tensors, torch_zip
+from vitrail.formats.held import hold
 
 RUN = "touch canary"
 
@@ -114,7 +115,6 @@ ITEMS: dict[str, bytes] = {
     "a tuple as key": doc(b"}" + value((1, 2)) + value(1) + b"s"),
     "a deep tuple as key": doc(b"}" + b")" + b"\x85" * 100_000 + value(1) + b"s"),
     # other programs
-    "TorchScript": packed(extra=[("a/code/__torch__.py", b"x"), ("a/constants.pkl", b"x")]),
     "raw pickle": pickle.dumps(_Reduces(os.system, (RUN,))),
     "tar": b"data.pkl".ljust(257, b"\0") + b"ustar" + bytes(250),
     # storages
@@ -303,6 +303,55 @@ def test_C02_hostile_file_is_refused(
     path.write_bytes(GOOD)
     read_tensors(path)  # whatever is imported at first use is imported now
     path.write_bytes(ITEMS[item])
+    assert refused(read_tensors, path).code in ("V201", "V202", "V206")
+
+
+PROGRAM = [("a/constants.pkl", b"x"), ("a/code/__torch__.py", b"import os"), ("a/extra/x", b"y")]
+MODULE = name("__torch__.torch.nn", "Linear") + b")\x81}"
+
+
+def _as_program(path: Path) -> object:
+    with hold(path) as file:
+        return torch_zip.program(file)
+
+
+def test_C02_a_program_is_read_as_data(tmp_path: Path) -> None:
+    path = tmp_path / "x.ts"
+    inner = MODULE + value("weight") + tensor() + b"s" + value("training") + b"\x89sb"
+    path.write_bytes(packed(b"\x80\x02" + MODULE + value("head") + inner + b"sb.", extra=PROGRAM))
+    tensors, _, _ = read_tensors(path)
+    assert list(tensors) == ["head.weight"]
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_C02_hostile_program_is_refused(
+    item: str, tmp_path: Path, refused: Callable[[Callable[[Path], object], Path], VitrailError]
+) -> None:
+    path = tmp_path / "x.ts"
+    path.write_bytes(packed(extra=PROGRAM))
+    read_tensors(path)
+    path.write_bytes(ITEMS[item])
+    assert refused(_as_program, path).code in ("V201", "V202", "V206")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        name("__torch__.a", "B") + b".",
+        name("__torch__.a", "B") + value((1,)) + b"R" + value([1]) + b"b.",
+        name("__torch__.os", "system") + value((RUN,)) + b"R.",
+        name("torch.jit._pickle", "restore_type_tag") + value((1, 2)) + b"R.",
+        name("torch.jit._pickle", "build_intlist") + value(("a",)) + b"R.",
+        name("torch.jit", "load") + value(("x",)) + b"R.",
+        name("__torch__x", "B") + b")\x81}b.",
+        (MODULE + value("a")) * 200 + b"N" + b"sb" * 200 + b".",
+    ],
+)
+def test_C02_what_no_program_holds_is_refused(
+    body: bytes, tmp_path: Path, refused: Callable[[Callable[[Path], object], Path], VitrailError]
+) -> None:
+    path = tmp_path / "x.ts"
+    path.write_bytes(packed(b"\x80\x02" + body, extra=PROGRAM))
     assert refused(read_tensors, path).code in ("V201", "V202", "V206")
 
 

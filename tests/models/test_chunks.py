@@ -47,7 +47,7 @@ def test_without_dropout_it_is_what_is_written_out(shape: tuple[int, int, int, i
     qkv, table = drawn(shape, bias=bias)
     out = chunked_attention(qkv, heads=shape[2], dropout=0.0, bias=table)
     q, k, v = split_heads(qkv, 3, shape[2])
-    plain = attend(q, k, v, path="explicit", dropout=0.0, bias=table).transpose(1, 2).flatten(2)
+    plain = attend(q, k, v, q.shape[-1] ** -0.5, path="explicit", dropout=0.0, bias=table).transpose(1, 2).flatten(2)
     torch.testing.assert_close(out, plain, rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients(out, qkv, table), gradients(plain, qkv, table), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
@@ -65,7 +65,7 @@ def test_with_dropout_it_is_the_masked_map_times_the_values(shape: tuple[int, in
     in_turn = [masks.draw(at_a_time * H, N, N) >= 0 for _ in range(0, B, at_a_time)]  # the last one's first are taken
     mask = torch.cat(in_turn)[: B * H].view(B, H, N, N)
     q, k, v = split_heads(qkv, 3, H)
-    plain = (weigh(q, k) * mask * Rate(0.3, qkv.dtype).scale @ v).transpose(1, 2).flatten(2)
+    plain = (weigh(q, k, q.shape[-1] ** -0.5) * mask * Rate(0.3, qkv.dtype).scale @ v).transpose(1, 2).flatten(2)
     torch.testing.assert_close(out, plain, rtol=0, atol=1e-12)
     torch.testing.assert_close(gradients(out, qkv), gradients(plain, qkv), rtol=0, atol=1e-12)
 

@@ -13,6 +13,7 @@ MAX_DROP = 0.5  # points of top-1 that an export in int8 may cost where nothing 
 TAKES: tuple[Takes, ...] = get_args(Takes)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)  # in the order in which a bundle's graphs are preferred
 INPUT, OUTPUT = "images", "logits"
+TOP = ("probabilities", "classes")  # beside the logits, of the best classes: float32 (B, K) and int64 (B, K)
 MAX_BATCH = 1 << 16  # of a fixed one
 
 
@@ -24,6 +25,7 @@ class Format(NamedTuple):
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...]  # distributions that make it, for the manifest
     takes: tuple[Takes, ...] = TAKES
+    top: bool = True  # whether it can name the best classes itself
 
 
 _ONNX = ("torch", "onnx", "onnxscript")
@@ -32,19 +34,28 @@ FORMATS: dict[str, Format] = {
     "onnx":         Format("onnx",         "model.onnx",   ("fp32", "fp16", "int8"),         (*_ONNX, "onnxruntime")),
     "openvino":     Format("openvino",     "model.xml",    ("fp32", "bf16", "fp16", "int8"), (*_ONNX, "openvino")),
     "torchscript":  Format("torchscript",  "model.ts",     ("fp32", "bf16", "fp16"),         ("torch",)),
-    "torch-export": Format("torch-export", "model.pt2",    ("fp32", "bf16", "fp16"),         ("torch",)),
-    "aoti":         Format("aoti",         "model.pt2",    ("fp32", "bf16", "fp16"),         ("torch",)),
-    "mindir":       Format("mindspore",    "model.mindir", ("fp32",),                        _ONNX, ("images",)),
+    "torch-export": Format("torch-export", "model.pt2",    ("fp32", "bf16", "fp16"),         ("torch",), top=False),
+    "aoti":         Format("aoti",         "model.pt2",    ("fp32", "bf16", "fp16"),         ("torch",), top=False),
+    "mindir":       Format("mindspore",    "model.mindir", ("fp32",),                        _ONNX, ("images",), False),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a graph is written: what it computes in, what it takes, and for how many pictures at once (None: any)."""
+    """How a graph is written: what it computes in, what it takes, and for how many pictures at once (None: any).
+
+    top: of how many of the best classes it also gives probabilities and numbers, best first (None: logits alone).
+    """
 
     precision: Precision = "fp32"
     takes: Takes = "images"
     batch: int | None = None
+    top: int | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what it gives."""
+        return (OUTPUT,) if self.top is None else (OUTPUT, *TOP)
 
 
 def check_form(format: str, form: Form) -> Format:
@@ -60,4 +71,11 @@ def check_form(format: str, form: Form) -> Format:
         raise UsageError("V007", f"{format} is not written for {form.takes}", hint=f"it takes {', '.join(row.takes)}")
     if form.batch is not None and not 1 <= form.batch <= MAX_BATCH:
         raise UsageError("V007", f"batch {form.batch} is not 1 to {MAX_BATCH:,}", hint="give another, or leave it free")
+    if form.top is not None and (not row.top or form.precision == "int8"):
+        able = ", ".join(name for name, other in FORMATS.items() if other.top)
+        raise UsageError(
+            "V007",
+            f"{format} in {form.precision} gives logits alone",
+            hint=f"--top is for {able}, in another precision than int8",
+        )
     return row

@@ -63,7 +63,7 @@ class Engine:
     """One graph in the bundle: the file that is opened first, what it computes in, the names of its ends, facts of it.
 
     opset: of ONNX. takes: `images` (B, C, H, W), float32 and normalised, or `pixels` (B, H, W, C) of 8 bits.
-    batch: how many pictures at once, None for any number.
+    batch: how many pictures at once, None for any number. top: of how many classes it gives the best, None: none.
     """
 
     file: str
@@ -76,6 +76,7 @@ class Engine:
     tools: Mapping[str, str]
     takes: str = "images"
     batch: int | None = None
+    top: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,9 +259,9 @@ def _licences(data: object) -> Licences:
 
 def _engine(name: str, data: object) -> Engine:
     where = f"engines.{name}"
-    keys = ("file", "format", "precision", "opset", "input", "output", "facts", "tools", "takes", "batch")
-    item = take(data, where, keys, optional=("takes", "batch"))  # which format 1.0 did not have
-    for key, most in (("opset", 1000), ("batch", MAX_BATCH)):
+    keys = ("file", "format", "precision", "opset", "input", "output", "facts", "tools", "takes", "batch", "top")
+    item = take(data, where, keys, optional=("takes", "batch", "top"))  # which format 1.0 did not have
+    for key, most in (("opset", 1000), ("batch", MAX_BATCH), ("top", MAX_CLASSES)):
         if item.get(key) is not None and (type(item[key]) is not int or not 1 <= item[key] <= most):
             raise refused(f"{where}.{key} is {item[key]!r}")
     return Engine(
@@ -274,6 +275,7 @@ def _engine(name: str, data: object) -> Engine:
         tools=_texts(item["tools"], f"{where}.tools"),
         takes=_choice(item.get("takes", "images"), TAKES, f"{where}.takes"),
         batch=item.get("batch"),
+        top=item.get("top"),
     )
 
 

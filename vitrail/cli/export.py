@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="images: float32, normalised. pixels: 8 bits, normalised inside.",
 )
+@click.option("--top", type=click.IntRange(1), metavar="K", help="Name the K best classes in the graph, too.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Bundle.  [default: that of a run or bundle]"
 )
@@ -50,6 +51,7 @@ def command(
     precision: Precision,
     batch: str,
     takes: Takes,
+    top: int | None,
     out: Path | None,
     image_size: tuple[int, int] | None,
     data: str | None,
@@ -68,7 +70,7 @@ def command(
 
     if batch != "free" and not batch.isdecimal():
         raise UsageError("V001", f"--batch is `{batch}`", hint="give a number, or `free`")
-    form = Form(precision, takes, None if batch == "free" else int(batch))
+    form = Form(precision, takes, None if batch == "free" else int(batch), top)
     source: str | Classifier = model
     if image_size is not None:
         fitted = sized(model, image_size)

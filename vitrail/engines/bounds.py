@@ -273,6 +273,15 @@ def _reduce(node: Node, given: list[Known]) -> list[Known]:
     return [Known(tuple(1 if i in gone else s for i, s in enumerate(given[0].shape) if kept or i not in gone))]
 
 
+def _top(node: Node, given: list[Known]) -> list[Known]:
+    shape = list(given[0].shape)
+    axis, (count,) = _axis(_integer(node.attributes.get("axis"), -1), len(shape)), _content(given[1])
+    if not 0 <= count <= shape[axis]:
+        raise ValueError("more than there are")
+    shape[axis] = count
+    return [Known(tuple(shape)), Known(tuple(shape))]
+
+
 def _axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise IndexError("no such axis")
@@ -313,6 +322,7 @@ RULES: dict[str, Rule] = {
     "Squeeze": _squeeze,
     "Sub": _together,
     "Tanh": _same,
+    "TopK": _top,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

@@ -93,10 +93,10 @@ def _ways(manifest: Manifest, wanted: Asked) -> list[Way]:
         if runs(engine, entry.format, entry.precision) and precision in (None, entry.precision)
     ]
 
-    def order(way: Way) -> tuple[int, int, int, str]:
+    def order(way: Way) -> tuple[int, int, int, int, str]:
         assert way.graph is not None
         entry = manifest.engines[way.graph]
-        return _rank(manifest, way), formats.index(entry.format), entry.batch or 0, way.graph
+        return _rank(manifest, way), formats.index(entry.format), entry.batch or 0, entry.top or 0, way.graph
 
     return sorted(fitting, key=order)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,13 +10,16 @@ from vitrail.bundle.formats import Form, Precision
 from vitrail.models import set_attention
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import AttentionPath
+from vitrail.models.folded import folded
 from vitrail.pictures.policy import Policy
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Deployed(nn.Module):
-    """A frozen network with its ends: images (B, C, H, W) or pixels (B, H, W, C) in, float32 logits (B, K) out."""
+    """A frozen network with its ends: images (B, C, H, W) or pixels (B, H, W, C) in, float32 logits (B, K) out, and
+    where the form wants them the probabilities and numbers of the best classes.
+    """
 
     scale: Tensor  # (C, 1, 1)
     shift: Tensor  # (C, 1, 1)
@@ -27,6 +28,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.network = network
         self.pixels = form.takes == "pixels"
+        self.top = form.top
         self.dtype = DTYPES[form.precision]
         # Normalised before the network, in float32, by a product and a sum: folded into the first convolution it would
         # be wrong where that pads (CCT), and lose bits in bf16.
@@ -34,16 +36,17 @@ class Deployed(nn.Module):
         self.register_buffer("scale", torch.from_numpy((1 / (255 * std)).astype(np.float32)))
         self.register_buffer("shift", torch.from_numpy((-mean / std).astype(np.float32)))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         if self.pixels:
             images = images.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
         out: Tensor = self.network(images.to(self.dtype))
-        return out.to(torch.float32)
+        logits = out.to(torch.float32)
+        return logits if self.top is None else (logits, *logits.softmax(dim=-1).topk(self.top))
 
 
 def deployed(source: Classifier, form: Form, *, attention: AttentionPath) -> Deployed:
     """A copy of the classifier's network on the processor that no exporter can change, in the form's precision."""
-    network = copy.deepcopy(source.module).to("cpu", DTYPES[form.precision]).eval()
+    network = folded(source.module).to("cpu", DTYPES[form.precision]).eval()
     set_attention(network, attention)
     return Deployed(network, form, source.policy).eval().requires_grad_(False)
 

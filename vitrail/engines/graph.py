@@ -23,7 +23,7 @@ WINDOW, NEAR = 4096, 1 << 16  # bytes of a large file that are read at a time; l
 # TensorProto.DataType -> NumPy type, of the types that our graphs hold
 TYPES = {1: "<f4", 2: "|u1", 3: "|i1", 6: "<i4", 7: "<i8", 9: "|b1", 10: "<f2", 11: "<f8"}
 
-FLOAT, UINT8 = 1, 2
+FLOAT, UINT8, INT64 = 1, 2, 7
 
 Value = int | float | bytes | list[int] | list[float] | NDArray[np.generic] | None
 
@@ -168,8 +168,8 @@ def _body(graph: Graph, view: View) -> None:
 
 
 def _check_names(graph: Graph) -> None:
-    """Every value is made once, before its use; there is one input and one output."""
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    """Every value is made once, before its use; there is one input, and one output or three."""
+    if len(graph.inputs) != 1 or len(graph.outputs) not in (1, 3):
         raise damaged(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs, one of each is needed")
     known = {graph.inputs[0].name, *graph.constants}
     if graph.inputs[0].name in graph.constants:
@@ -180,7 +180,7 @@ def _check_names(graph: Graph) -> None:
         if missing or doubled:
             raise damaged(f"`{(missing or doubled)[0][:40]}` is used before it is made, or made twice")
         known.update(name for name in node.outputs if name)
-    if graph.outputs[0].name not in known:
+    if not {end.name for end in graph.outputs} <= known:
         raise damaged("its output is never made")
 
 

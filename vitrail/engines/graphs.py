@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class Stored:
 
 def form_of(entry: Engine) -> Form:
     """The form of a manifest's entry, whose words were checked when it was read."""
-    return Form(entry.precision, entry.takes, entry.batch)  # type: ignore[arg-type]
+    return Form(entry.precision, entry.takes, entry.batch, entry.top)  # type: ignore[arg-type]
 
 
 def write(source: Classifier, format: str, form: Form) -> Written:
@@ -61,6 +61,7 @@ def write(source: Classifier, format: str, form: Form) -> Written:
         "policy": source.policy.to_json(),
         "takes": form.takes,
         "batch": form.batch,
+        "top": form.top,
     }
     if format == "torchscript":
         from vitrail.engines import torchscript
@@ -72,7 +73,7 @@ def write(source: Classifier, format: str, form: Form) -> Written:
         compiled = format == "aoti"
         return torch_export.write_compiled(source, form) if compiled else torch_export.write(source, form, about=about)
     batch = form.batch if format != "mindir" else None  # fixed later, so that one graph is the source of any
-    data = write_onnx(source, form if format == "onnx" else Form("fp32", form.takes, batch))
+    data = write_onnx(source, form if format == "onnx" else Form("fp32", form.takes, batch, form.top))
     if format == "openvino":
         from vitrail.engines import openvino
 
@@ -88,9 +89,10 @@ def write_onnx(source: Classifier, form: Form) -> bytes:
     """The classifier's network as an ONNX file, from which the graphs of other formats are made, too."""
     from vitrail.engines import onnx
     from vitrail.engines.deployed import deployed
+    from vitrail.models.folded import folded
 
-    plain = form.precision == "fp32" and form.takes == "images"  # the weights keep their names then
-    network = source.module if plain else deployed(source, form, attention="explicit")
+    plain = form == Form(batch=form.batch)  # the weights keep their names then
+    network = folded(source.module) if plain else deployed(source, form, attention="explicit")
     image = (source.policy.channels, *source.policy.size)
     return onnx.write(network, classes=source.classes, image=image, form=form)
 
@@ -128,7 +130,7 @@ def open(
         runner, words = _opened(graph, threads)
     if words is not None:
         check_said(graph, words)
-    return runner if graph.entry.batch is None else _InBatches(runner, graph.entry.batch)
+    return in_batches(runner, graph.entry.batch)
 
 
 def _of_onnx(
@@ -189,10 +191,11 @@ def _seen(graph: Stored, runner: Runner, program: Callable[[Tensor], Tensor], na
     """What a program shows of itself when it runs once, and the classes that travel in it."""
     from vitrail.engines.deployed import zeros
     from vitrail.engines.torch import seen
+    from vitrail.engines.torchscript import first
 
     images = zeros(graph.form, graph.config.channels, graph.config.image_size)
     columns: list[int] = []
-    facts_seen = seen(lambda given: columns.append(program(given).shape[-1]), images)
+    facts_seen = seen(lambda given: columns.append(first(program(given)).shape[-1]), images)
     _check_columns(graph, columns[0])
     return runner, Said(dict(facts_seen), tuple(map(str, names)) if isinstance(names, list) else ())
 
@@ -241,6 +244,11 @@ def first_difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
     return "the same" if place is None else f"class {place} is `{ours[place]}` and `{theirs[place]}`"
 
 
+def in_batches(runner: Runner, size: int | None) -> Runner:
+    """A runner for any number of pictures, of one that takes `size` at a time; None for any number."""
+    return runner if size is None else _InBatches(runner, size)
+
+
 class _InBatches:
     """A graph of a fixed batch that answers for any number: the last batch is filled up with zeros."""
 
@@ -249,7 +257,19 @@ class _InBatches:
         self._size = size
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        return np.concatenate([self._runner.logits(part) for part in self._parts(batch)])[: len(batch)]
+
+    def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
+        found = zip(*(answers_of(self._runner, part) for part in self._parts(batch)), strict=True)
+        return tuple(np.concatenate(parts)[: len(batch)] for parts in found)
+
+    def _parts(self, batch: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
         missing = -len(batch) % self._size
         filled = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch
-        parts = [self._runner.logits(filled[at : at + self._size]) for at in range(0, len(filled), self._size)]
-        return np.concatenate(parts)[: len(batch)]
+        return (filled[at : at + self._size] for at in range(0, len(filled), self._size))
+
+
+def answers_of(runner: Runner, batch: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
+    """All that a graph gives: its logits, and what its form wants beside them."""
+    asked: Callable[[NDArray[np.generic]], tuple[NDArray[np.generic], ...]] | None = getattr(runner, "answers", None)
+    return (runner.logits(batch),) if asked is None else asked(batch)

@@ -12,8 +12,7 @@ from vitrail.bundle.read import check
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from vitrail.engines.opened import Bundle
-    from vitrail.models.classifier import Classifier
+    from vitrail.engines.program import Answering
 
 # engine -> what each of its levels means, from 0 on
 MEANINGS: dict[str, tuple[str, ...]] = {
@@ -45,14 +44,17 @@ def meaning(engine: str, level: int) -> str:
     raise UsageError("V007", f"{engine} has no optimisation level {level}", hint=f"it has {known}")
 
 
-def engine_of(opened: Bundle | Classifier) -> str:
+def engine_of(opened: Answering) -> str:
     """What runs a model that is open: a key of `table.ENGINES`."""
     from vitrail.engines.opened import Bundle
+    from vitrail.engines.program import Program
 
+    if isinstance(opened, Program):
+        return "torchscript"
     return opened.engine if isinstance(opened, Bundle) else "torch"
 
 
-def at_level(opened: Bundle | Classifier, level: int, *, threads: int | None = None) -> Bundle | Classifier:
+def at_level(opened: Answering, level: int, *, threads: int | None = None) -> Answering:
     """The same model with its engine at a level; UsageError V007 where it has none such."""
     from vitrail.engines import graphs
     from vitrail.engines.opened import Bundle

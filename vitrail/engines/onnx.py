@@ -66,7 +66,7 @@ def write(
                 opset_version=OPSET,
                 external_data=False,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(form.outputs),
                 dynamic_shapes=({0: "batch"},) if form.batch is None else None,
                 verbose=False,
             )
@@ -144,13 +144,15 @@ def check(data: bytes | graph.Far, form: Form = Form()) -> graph.Graph:  # noqa:
     """The graph, once it has the form and its operators and sizes are known to be harmless; BundleError V505 else."""
     found = graph.read(data)
     ends = (*found.inputs, *found.outputs)
-    kinds = [graph.UINT8 if form.takes == "pixels" else graph.FLOAT, graph.FLOAT]
-    if [(end.name, end.kind) for end in ends] != list(zip((INPUT, OUTPUT), kinds, strict=True)):
-        raise graph.damaged(f"its ends are not `{INPUT}` and `{OUTPUT}` as {form.takes} and float32")
+    kinds = (graph.UINT8 if form.takes == "pixels" else graph.FLOAT, graph.FLOAT, graph.FLOAT, graph.INT64)
+    wanted = [*zip((INPUT, *form.outputs), kinds, strict=False)]
+    if [(end.name, end.kind) for end in ends] != wanted:
+        raise graph.damaged(f"its ends are not `{INPUT}` and {form.outputs} as {form.takes} and float32")
     if any(end.shape[:1] != (form.batch,) for end in ends):
         raise graph.damaged(f"its batch is not {form.batch or 'free'}")
-    if len(found.inputs[0].shape) != 4 or len(found.outputs[0].shape) != 2:
-        raise graph.damaged(f"its ends have the shapes {found.inputs[0].shape} and {found.outputs[0].shape}")
+    ranks = [len(end.shape) for end in ends]
+    if ranks != [4, *(2 for _ in form.outputs)] or any(end.shape[1] != form.top for end in found.outputs[1:]):
+        raise graph.damaged(f"its ends have the shapes {[end.shape for end in ends]}")
     check_sizes(found)
     return found
 
@@ -215,6 +217,9 @@ class _Session:
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
         (out,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch)})
         return np.asarray(out, np.float32)
+
+    def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
+        return tuple(self._session.run(None, {INPUT: np.ascontiguousarray(batch)}))
 
 
 def open(

@@ -159,7 +159,7 @@ def _soonest(
         name: partial(_answer, runner, given(black, _takes(manifest, named[name].graph), manifest.policy))
         for name, runner in runners.items()
     }
-    name = fastest(asked_for, question)
+    name = fastest(asked_for, question, spinning=True)
     LOG.info("%s answers soonest of %s on this machine", name, ", ".join(runners))
     return named[name], runners[name]
 

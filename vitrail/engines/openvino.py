@@ -34,7 +34,7 @@ KINDS = frozenset(
         "Gelu", "GroupConvolution", "MVN", "MatMul", "MaxPool", "Maximum", "Multiply", "Pad", "Parameter", "Power",
         "Range", "ReLU", "ReduceMean", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Result", "ScatterUpdate",
         "ShapeOf", "Sigmoid", "Slice", "Softmax", "SoftMax", "Split", "Sqrt", "Squeeze", "StridedSlice", "Subtract",
-        "Tanh", "Transpose", "Unsqueeze", "VariadicSplit", "ScaledDotProductAttention", "GroupNormalization",
+        "Tanh", "TopK", "Transpose", "Unsqueeze", "VariadicSplit", "ScaledDotProductAttention", "GroupNormalization",
     )
 )  # fmt: skip
 
@@ -73,6 +73,10 @@ class _Compiled:
             return self._in_parts(batch)
         out = self._together.infer_new_request({INPUT: batch})
         return np.array(out[OUTPUT], np.float32)
+
+    def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
+        out = self._together.infer_new_request({INPUT: np.ascontiguousarray(batch)})
+        return tuple(np.array(out[place]) for place in range(len(out)))
 
     def _in_parts(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         with self._lock:
@@ -209,7 +213,8 @@ def _check(model: Any, form: Form) -> int:
     if foreign := sorted({op.get_type_name() for op in model.get_ops()} - KINDS):
         raise damaged(f"the operator `{foreign[0][:40]}` is not on the list of allowed ones")
     ends = [(end.get_any_name(), end.get_element_type().get_type_name()) for end in (*model.inputs, *model.outputs)]
-    if ends != [(INPUT, "u8" if form.takes == "pixels" else "f32"), (OUTPUT, "f32")]:
+    kinds = ("u8" if form.takes == "pixels" else "f32", "f32", "f32", "i64")
+    if ends != [*zip((INPUT, *form.outputs), kinds, strict=False)]:
         raise damaged(f"its ends are {ends}")
     shape = model.input(0).get_partial_shape()
     if len(shape) != 4 or (shape[0].is_static and shape[0].get_length()) != (form.batch or False):
@@ -219,9 +224,9 @@ def _check(model: Any, form: Form) -> int:
     sizes = [int(np.prod(out.get_shape(), dtype=np.float64)) for op in model.get_ops() for out in op.outputs()]
     if max(sizes) > LARGEST or sum(sizes) > TOTAL:
         raise damaged("a value in it exceeds the memory allowed")
-    answer = model.output(0).get_shape()
-    if len(answer) != 2:
-        raise damaged(f"its output has the shape {answer}")
+    answer, *best = (out.get_shape() for out in model.outputs)
+    if len(answer) != 2 or any(len(shape) != 2 or shape[1] != form.top for shape in best):
+        raise damaged(f"its outputs have the shapes {[answer, *best]}")
     return int(answer[1])
 
 

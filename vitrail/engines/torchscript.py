@@ -8,6 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ OPERATIONS = frozenset(
         "scaled_dot_product_attention", "select", "sigmoid", "size", "slice", "softmax", "split", "split_with_sizes",
         "sqrt", "squeeze", "stack", "sub", "sum", "t", "tanh", "tensor_split", "to", "transpose", "type_as", "unbind",
         "unflatten", "unsqueeze", "var_mean", "view", "zeros", "zeros_like", "batch_norm", "ScalarImplicit",
-        "remainder",
+        "remainder", "topk",
     )
 ) | frozenset(
     f"prim::{name}"
@@ -94,6 +95,11 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+def first(out: Any) -> Any:
+    """The logits, of a program that gives more."""
+    return out[0] if isinstance(out, tuple) else out
+
+
 class _Script:
     """A loaded TorchScript program."""
 
@@ -101,9 +107,40 @@ class _Script:
         self._module = module
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            out: NDArray[np.float32] = self._module(torch.from_numpy(np.ascontiguousarray(batch))).numpy()
+        out: NDArray[np.float32] = first(self._asked(batch)).numpy()
         return out
+
+    def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
+        out = self._asked(batch)
+        return tuple(part.numpy() for part in (out if isinstance(out, tuple) else (out,)))
+
+    def _asked(self, batch: NDArray[np.generic]) -> Any:
+        with torch.inference_mode():
+            return self._module(torch.from_numpy(np.ascontiguousarray(batch)))
+
+
+class Anyones:
+    """A program that may not be ours, as a runner: BundleError V505 for what it raises, or gives in place of logits."""
+
+    def __init__(self, module: Any, path: Path, *, several: bool = False) -> None:
+        """several: it is known to give more behind its logits."""
+        self._module = module
+        self._path = path
+        self._several = several
+
+    def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        shape = tuple(batch.shape)
+        try:
+            with torch.inference_mode():
+                out = self._module(torch.from_numpy(np.ascontiguousarray(batch)))
+        except (RuntimeError, _jit.Error) as error:
+            raise refused(f"`{self._path}` takes no batch of the shape {shape}", str(error)) from error
+        out = first(out) if self._several else out
+        if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != len(batch):
+            got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            raise refused(f"`{self._path}` gives {got} for the shape {shape}, and no logits", "")
+        logits: NDArray[np.float32] = out.to("cpu", torch.float32).numpy()
+        return logits
 
 
 def open(data: bytes) -> tuple[Runner, Any, object]:
@@ -111,6 +148,14 @@ def open(data: bytes) -> tuple[Runner, Any, object]:
 
     BundleError V505 when it cannot be read, or holds an operation that no network of ours has.
     """
+    module, about = load(data)
+    if foreign := sorted(_operations(module) - OPERATIONS):
+        raise refused(f"the operation `{foreign[0]}` is not on the list of allowed ones", "")
+    return _Script(module), module, about.get("classes")
+
+
+def load(data: bytes) -> tuple[Any, dict[str, object]]:
+    """The program, whatever its operations, and what `write` has put into it. BundleError V505 when it is damaged."""
     said = {ABOUT: ""}
     try:
         with _quiet():
@@ -118,9 +163,7 @@ def open(data: bytes) -> tuple[Runner, Any, object]:
             about = json.loads(said[ABOUT] or "{}")
     except (RuntimeError, ValueError) as error:
         raise refused(f"torch {torch.__version__} cannot open it", str(error)) from error
-    if foreign := sorted(_operations(module) - OPERATIONS):
-        raise refused(f"the operation `{foreign[0]}` is not on the list of allowed ones", "")
-    return _Script(module), module, about.get("classes") if isinstance(about, dict) else None
+    return module, about if isinstance(about, dict) else {}
 
 
 def _operations(module: Any) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitrail.errors import UsageError
+from vitrail.errors import SystemFault, UsageError, WeightsError
 from vitrail.formats import folders, kinds
 from vitrail.formats.held import Held, hold
 from vitrail.formats.kinds import Kind
@@ -21,6 +21,14 @@ def sniff(path: Path) -> Kind:
     """
     with hold(path) as file:
         return kinds.kind_of(file)
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file is a TorchScript program; False where it cannot be told, as the reader of weights will say."""
+    try:
+        return path.is_file() and sniff(path) == "torchscript"
+    except (WeightsError, SystemFault):
+        return False
 
 
 def read_tensors(
@@ -69,6 +77,10 @@ def _read(file: Held, kind: Kind, key: bytes | None) -> tuple[Tensors, dict[str,
             from vitrail.formats import state_dict
 
             tensors, notes = state_dict.parse(file)
+        case "torchscript":
+            from vitrail.formats import torch_zip
+
+            tensors, notes = torch_zip.program(file)
         case "npz":
             from vitrail.formats import npz
 
@@ -94,4 +106,4 @@ def _read(file: Held, kind: Kind, key: bytes | None) -> tuple[Tensors, dict[str,
     return tensors, {}, notes
 
 
-__all__ = ["Kind", "read_tensors", "sniff"]
+__all__ = ["Kind", "is_program", "read_tensors", "sniff"]

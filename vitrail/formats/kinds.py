@@ -14,12 +14,15 @@ from vitrail.formats.bounds import shown
 from vitrail.formats.held import Held
 
 Kind = Literal[
-    "safetensors", "torch_zip", "torch_legacy", "npz", "mindspore", "hdf5", "keras_zip", "tensorflow", "index",
-    "lfs_pointer", "html", "json", "text", "torch_tar", "torch_export", "zip", "compressed", "pickle", "empty",
+    "safetensors", "torch_zip", "torch_legacy", "torchscript", "npz", "mindspore", "hdf5", "keras_zip", "tensorflow",
+    "index", "lfs_pointer", "html", "json", "text", "torch_tar", "torch_export", "zip", "compressed", "pickle", "empty",
     "unknown",
 ]  # fmt: skip
 
-READ = "read are safetensors, files of torch.save, npz, MindSpore's ckpt, Keras' h5 and keras, TensorFlow checkpoints"
+READ = (
+    "read are safetensors, files of torch.save, TorchScript, npz, MindSpore's ckpt, Keras' h5 and keras, "
+    "TensorFlow checkpoints"
+)
 _AGAIN = "download the file itself"
 _SAVE_STATE = "save the model's state_dict() with torch.save, or its tensors as safetensors"
 
@@ -78,8 +81,10 @@ def kind_of(file: Held) -> Kind:
 
 def _zip_kind(names: list[str]) -> Kind:
     last = {name.rpartition("/")[2] for name in names}
-    if "data.pkl" in last or "constants.pkl" in last:
-        return "torch_zip"  # or TorchScript, which its reader refuses by name
+    if "constants.pkl" in last:
+        return "torchscript"
+    if "data.pkl" in last:
+        return "torch_zip"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
     if {"config.json", "model.weights.h5"} <= set(names):

@@ -33,11 +33,13 @@ class Builder:
 class Rules:
     """What a kind of file may hold.
 
-    builders: (module, name) -> a Builder, or a plain text that stands for the thing itself; persistent: gives the value
-    for a persistent id; leaves: types besides the plain ones that builders make; limit: bytes of pickle.
+    builders: (module, name) -> a Builder, or a plain text that stands for the thing itself; classes: for every name of
+    a module below one (`__torch__`), where the names are the file's own; persistent: gives the value for a persistent
+    id; leaves: types besides the plain ones that builders make; limit: bytes of pickle.
     """
 
     builders: Mapping[tuple[str, str], Builder | str]
+    classes: Mapping[str, Builder] = field(default_factory=dict)
     persistent: Callable[[object], object] | None = None
     leaves: tuple[type, ...] = ()
     limit: int = HEADER_BYTES
@@ -227,7 +229,7 @@ class Machine:
     def named(self, module: object, name: object) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("a name is no text")
-        builder = self._rules.builders.get((module, name))
+        builder = self._rules.builders.get((module, name)) or self._rules.classes.get(module.partition(".")[0])
         if builder is None:
             raise hostile(
                 self._where,

@@ -66,11 +66,19 @@ def declared(identity: object, where: object) -> Declared:
     raise damaged(where, "a reference to a storage is not understood")
 
 
-def rules(storage: Callable[[object], Storage], tensor: Callable[[tuple[object, ...]], Stored]) -> Rules:
-    """What a file of torch.save may hold.  storage: gives one for a persistent id; tensor: for a tensor's arguments."""
+def rules(
+    storage: Callable[[object], Storage], tensor: Callable[[tuple[object, ...]], Stored], *, program: bool = False
+) -> Rules:
+    """What a file of torch.save may hold.  storage: gives one for a persistent id; tensor: for a tensor's arguments.
+
+    program: what TorchScript may hold: objects of the classes that its code declares, as dicts of their attributes.
+    """
     made = Builder(tensor)
     tensors = {("torch._utils", f"_rebuild_tensor{suffix}"): made for suffix in ("", "_v2", "_v3")}
     parameter = {("torch._utils", "_rebuild_parameter"): Builder(_parameter)}
+    if program:
+        own = {"__torch__": Builder(lambda _: {}, _attributes)}
+        return Rules({**_SCRIPTED, **tensors}, own, persistent=storage, leaves=(Stored,))
     return Rules({**_BUILDERS, **tensors, **parameter}, persistent=storage, leaves=(Stored,))
 
 
@@ -208,6 +216,13 @@ def _device(arguments: tuple[object, ...]) -> str:
     raise ValueError("a torch.device is not understood")
 
 
+def _tagged(arguments: tuple[object, ...]) -> object:
+    match arguments:
+        case (list() | dict() as value, str()):
+            return value
+    raise ValueError("a value with its type is not understood")
+
+
 _PATHS = ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 
 _BUILDERS: dict[tuple[str, str], Builder | str] = {
@@ -225,4 +240,10 @@ _BUILDERS: dict[tuple[str, str], Builder | str] = {
     **{(module, name): Builder(_joined) for module in ("pathlib", "pathlib._local") for name in _PATHS},
     **{(module, kind): Builder(_list) for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")},
     **{(module, kind): kind for module in ("builtins", "__builtin__") for kind in ("int", "float", "list", "dict")},
+}
+_TYPED = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+_SCRIPTED: dict[tuple[str, str], Builder | str] = {
+    **{key: _BUILDERS[key] for key in (*(("torch", name) for name in _STORAGES), ("collections", "OrderedDict"))},
+    **{("torch.jit._pickle", name): Builder(_list) for name in _TYPED},
+    ("torch.jit._pickle", "restore_type_tag"): Builder(_tagged),
 }

@@ -4,6 +4,7 @@
     NAME/data/0 ...    the storages, stored as they are
     NAME/version, NAME/byteorder, ...
 
+TorchScript has in it, besides, NAME/code/... and NAME/constants.pkl; its weights are read and its code is not.
 The pickle goes through the own opcode reader; what real files hold besides tensors (argparse.Namespace, paths, NumPy
 scalars) becomes plain values, everything else that is named ends the reading.
 """
@@ -11,13 +12,15 @@ scalars) becomes plain values, everything else that is named ends the reading.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from vitrail.errors import WeightsError
 from vitrail.formats import torch_objects
-from vitrail.formats.bounds import HEADER_BYTES, damaged, hostile, shown
+from vitrail.formats.bounds import HEADER_BYTES, check_names, damaged, hostile, shown
 from vitrail.formats.held import Held, hold
 from vitrail.formats.pickles import read as read_pickle
+from vitrail.formats.stored import Stored, Tensors
 from vitrail.formats.torch_objects import Declared, Storage, Views
 from vitrail.formats.zip_directory import Member, members, stored_bytes
 
@@ -39,11 +42,44 @@ def parse(file: Held) -> object:
     return _Archive(file).tree()
 
 
+def program(file: Held) -> tuple[Tensors, list[str]]:
+    """The weights of a TorchScript program by their paths in it, and notes; errors as `read`.
+
+    WeightsError V206 for a frozen program, whose weights are constants of its code and have no names any more.
+    """
+    tensors = dict(_flat(_Archive(file, program=True).tree()))
+    if not tensors:
+        raise WeightsError(
+            "V206",
+            f"`{file.path}` is a frozen TorchScript program: its weights have no names any more",
+            hint="run it as it is with --trust, or convert the weights that it was made from",
+        )
+    check_names(tensors, file.path)
+    return tensors, ["weights taken out of a TorchScript program, whose code was not run"]
+
+
+def extra(file: Held, name: str) -> bytes | None:
+    """What its writer put into a TorchScript program under a name; None where that is nothing."""
+    for member in members(file).values():
+        if member.name.partition("/")[2] == f"extra/{name}":
+            return bytes(stored_bytes(file, member, limit=HEADER_BYTES))
+    return None
+
+
+def _flat(tree: object, path: str = "") -> Iterator[tuple[str, Stored]]:
+    if isinstance(tree, Stored):
+        yield path, tree
+    elif isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _flat(value, f"{path}.{name}" if path else str(name))
+
+
 class _Archive:
     """The members of one file, and the storages read so far."""
 
-    def __init__(self, file: Held) -> None:
+    def __init__(self, file: Held, *, program: bool = False) -> None:
         self._file = file
+        self._program = program
         self._storages: dict[str, tuple[Declared, Storage]] = {}
         self._pickle, self._data = self._sorted_out(members(file))
 
@@ -55,22 +91,15 @@ class _Archive:
         data: dict[str, Member] = {}
         for name, member in found.items():
             inner = name.removeprefix(prefix)
+            if self._program and name.startswith(prefix) and inner.startswith(_CODE):
+                continue
             if not name.startswith(prefix) or (inner not in _SMALL and not re.fullmatch(r"data/[0-9]{1,10}", inner)):
-                raise self._unexpected(name, inner)
+                raise hostile(self._file.path, f"the member `{shown(name)}` does not belong into a file of torch")
             if inner in _SMALL:
                 self._check_small(inner, bytes(stored_bytes(self._file, member, limit=_SMALL[inner])))
             else:
                 data[inner.removeprefix("data/")] = member
         return found[pickles[0]], data
-
-    def _unexpected(self, name: str, inner: str) -> WeightsError:
-        if inner == "constants.pkl" or inner.startswith("code/"):
-            return hostile(
-                self._file.path,
-                "is a TorchScript archive, which is a program and not weights",
-                hint="save the model's state_dict() with torch.save, or its tensors as safetensors",
-            )
-        return hostile(self._file.path, f"the member `{shown(name)}` does not belong into a file of torch.save")
 
     def _check_small(self, inner: str, content: bytes) -> None:
         if inner == "byteorder" and content != b"little":
@@ -89,7 +118,9 @@ class _Archive:
                 )
 
     def tree(self) -> object:
-        rules = torch_objects.rules(self._storage, Views(self._file.path, self._file.size).tensor)
+        rules = torch_objects.rules(
+            self._storage, Views(self._file.path, self._file.size).tensor, program=self._program
+        )
         data = stored_bytes(self._file, self._pickle, limit=HEADER_BYTES)
         tree = read_pickle(data, self._file.path, rules)
         unused = sorted(set(self._data) - set(self._storages))
@@ -126,3 +157,6 @@ _SMALL = {
     ".storage_alignment": 64,
     ".data/serialization_id": 256,
 }
+_CODE = (  # what a program has besides
+    "code/", "constants.pkl", "constants/", "extra/", "traced_inputs.pkl", "traced_inputs/", ".data/version",
+)  # fmt: skip

@@ -49,6 +49,7 @@ class Attention(nn.Module):
     def __init__(self, c: BEiTConfig) -> None:
         super().__init__()
         self.heads = c.heads
+        self.scale = float(c.dim // c.heads) ** -0.5
         self.q_bias = nn.Parameter(torch.empty(c.dim)) if c.qkv_bias else None
         # A key bias b adds q b to all scores of a query alike, and softmax takes it out: it changes no answer.
         self.k_bias = nn.Parameter(torch.empty(c.dim)) if c.key_bias else None
@@ -69,7 +70,8 @@ class Attention(nn.Module):
             x = chunked_attention(qkv, heads=self.heads, dropout=dropout, bias=bias)
         else:
             q, k, v = project(x, self.qkv, self.qkv_bias(), heads=self.heads, first=first)
-            x = attend(q, k, v, path=self.attention_path, dropout=dropout, bias=bias).transpose(1, 2).flatten(2)
+            x = attend(q, k, v, self.scale, path=self.attention_path, dropout=dropout, bias=bias)
+            x = x.transpose(1, 2).flatten(2)
         x = self.proj_drop(self.proj(x))  # (B, M, D)
         return x
 
@@ -93,7 +95,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """What each token takes of each other one.  (B, N, D) -> (B, H, M, N)"""
         q, k, _ = project(x, self.qkv, self.qkv_bias(), heads=self.heads, first=first)
-        return weigh(q, k, self.bias(index, shared, first))
+        return weigh(q, k, self.scale, self.bias(index, shared, first))
 
 
 class Block(nn.Module):

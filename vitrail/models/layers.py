@@ -117,6 +117,7 @@ class Attention(nn.Module):
     def __init__(self, c: ViTConfig | CCTConfig, *, bias: bool) -> None:
         super().__init__()
         self.heads = c.heads
+        self.scale = float(c.dim // c.heads) ** -0.5
         self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=bias)
         self.proj = nn.Linear(c.dim, c.dim)
         self.attn_drop = c.attention_dropout
@@ -129,14 +130,14 @@ class Attention(nn.Module):
             x = chunked_attention(self.qkv(x), heads=self.heads, dropout=dropout)
         else:
             q, k, v = project(x, self.qkv, self.qkv.bias, heads=self.heads, first=first)
-            x = attend(q, k, v, path=self.attention_path, dropout=dropout).transpose(1, 2).flatten(2)
+            x = attend(q, k, v, self.scale, path=self.attention_path, dropout=dropout).transpose(1, 2).flatten(2)
         x = self.proj_drop(self.proj(x))  # (B, M, D)
         return x
 
     def weights(self, x: Tensor, first: int | None = None) -> Tensor:
         """What each token takes of each other one.  (B, N, D) -> (B, H, M, N)"""
         q, k, _ = project(x, self.qkv, self.qkv.bias, heads=self.heads, first=first)
-        return weigh(q, k)
+        return weigh(q, k, self.scale)
 
 
 def project(
@@ -167,24 +168,27 @@ def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     return torch.unflatten(x, 2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def weigh(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(D/H) + bias).  (B, H, M, D/H), (B, H, N, D/H), (H, M, N) -> (B, H, M, N)"""
-    scores = torch.matmul(q * float(q.shape[-1]) ** -0.5, k.transpose(-2, -1))
+def weigh(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
+    """softmax(scale q k^T + bias).  (B, H, M, D/H), (B, H, N, D/H), (H, M, N) -> (B, H, M, N)
+
+    scale: 1 / sqrt(D/H), or 1 where it lies in the queries already.
+    """
+    scores = torch.matmul(q if scale == 1.0 else q * scale, k.transpose(-2, -1))
     return (scores if bias is None else scores + bias).softmax(dim=-1)
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, *, path: AttentionPath, dropout: float, bias: Tensor | None = None
+    q: Tensor, k: Tensor, v: Tensor, scale: float, *, path: AttentionPath, dropout: float, bias: Tensor | None = None
 ) -> Tensor:
-    """softmax(q k^T / sqrt(D/H) + bias) v with dropout on the weights; bias (H, M, N).  -> (B, H, M, D/H)
+    """softmax(scale q k^T + bias) v with dropout on the weights; bias (H, M, N).  -> (B, H, M, D/H)
 
     `explicit` writes it out, `fused` is torch's kernel: the same numbers up to rounding, at different speeds. Where
     `in_chunks` says so, `chunked_attention` stands in their place.
     """
     if path == "fused":
         mask = None if bias is None else bias[None]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    return F.dropout(weigh(q, k, bias), dropout) @ v
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+    return F.dropout(weigh(q, k, scale, bias), dropout) @ v
 
 
 def in_chunks(x: Tensor, path: AttentionPath, *, training: bool, dropout: float) -> bool:

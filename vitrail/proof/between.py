@@ -10,6 +10,7 @@ import numpy as np
 
 from vitrail.bundle.manifest import WEIGHTS
 from vitrail.engines.opened import Bundle, bundle_classifier
+from vitrail.engines.program import Program
 from vitrail.engines.table import installed
 from vitrail.evaluation.answers import BATCHES, CheckPicture, answers
 from vitrail.models.configs import NUMERICS, TRAINING_ONLY, ModelConfig
@@ -17,19 +18,20 @@ from vitrail.proof.diagnose import Measured, explained
 from vitrail.proof.encoded import encoded
 
 if TYPE_CHECKING:
+    from vitrail.engines.program import Answering
     from vitrail.models.classifier import Classifier
-
-    Opened = Classifier | Bundle
 
 ASKED = 128  # pictures, evenly spread
 FEW = 2  # tensors in which models may differ that are made of each other: weight and bias of one layer
 
 
-def why_different(a: Opened, b: Opened, pictures: Sequence[CheckPicture], *, bound: float) -> tuple[str, ...]:
+def why_different(a: Answering, b: Answering, pictures: Sequence[CheckPicture], *, bound: float) -> tuple[str, ...]:
     """The mistake in one line, then how well it explains the difference; nothing where the two are of other kinds or
-    other weights, where neither has weights for torch, or where no single known mistake explains it.
+    other weights, where neither has weights for torch, or where no single known mistake explains it. A bare program is
+    held to be of the other's kind.
     """
-    if _kind(a) != _kind(b) or not installed("torch"):
+    kinds = [_kind(model) for model in (a, b) if not isinstance(model, Program)]
+    if kinds != kinds[::-1] or len(a.classes) != len(b.classes) or not installed("torch"):
         return ()
     sources = [_classifier(model) for model in (a, b)]
     if None not in sources and _other_weights(sources[0], sources[1]):
@@ -45,13 +47,15 @@ def why_different(a: Opened, b: Opened, pictures: Sequence[CheckPicture], *, bou
     return ()
 
 
-def _kind(model: Opened) -> dict[str, object]:
+def _kind(model: Bundle | Classifier) -> dict[str, object]:
     """What a network is besides how it computes."""
     config: ModelConfig = model.manifest.config if isinstance(model, Bundle) else model.config
     return {"": type(config)} | {k: v for k, v in asdict(config).items() if k not in (*TRAINING_ONLY, *NUMERICS)}
 
 
-def _classifier(model: Opened) -> Classifier | None:
+def _classifier(model: Answering) -> Classifier | None:
+    if isinstance(model, Program):
+        return None
     if not isinstance(model, Bundle):
         return model
     return bundle_classifier(model.folder) if WEIGHTS in model.manifest.files else None

@@ -18,7 +18,7 @@ from vitrail.bundle.write import add_engine, tools, write_bundle
 from vitrail.disk import sha256_bytes
 from vitrail.engines import graphs, trust
 from vitrail.engines.table import ENGINES, Runner, Said, Written
-from vitrail.errors import BundleError, UsageError
+from vitrail.errors import BundleError, UsageError, count
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.formats.safetensors import dumps
 from vitrail.formats.stored import Tensors
@@ -26,6 +26,7 @@ from vitrail.pictures.policy import Policy
 from vitrail.pictures.predict import given
 from vitrail.proof.prove import Proof, in_float32, prove
 from vitrail.proof.quantize import Budget, Quantized, Task, quantize
+from vitrail.proof.top import wrong
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
@@ -80,6 +81,8 @@ def export(
     that there is not.
     """
     row = check_form(format, form)
+    if form.top is not None and not 1 <= form.top <= len(classifier.classes):
+        raise UsageError("V007", f"top {form.top} of {count(len(classifier.classes), 'class')}", hint="name fewer")
     from vitrail.weights import native_tensors
 
     classifier = in_float32(classifier)
@@ -94,6 +97,9 @@ def export(
     files = {f"engines/{name}/{file}": data for file, data in written.files.items()}
     candidate, said = _opened(read_back, engine, written, row.engine)
     proof = prove(classifier, candidate, pictures=pictures, precision=form.precision, said=said)
+    if form.top is not None:
+        found = wrong(candidate.runner, candidate.policy, takes=form.takes, top=form.top)
+        proof = replace(proof, failures=(*proof.failures, *found))
     proof.raise_if_failed()
     proof = proof if made is None else replace(proof, quantized=made.quantized)
     program = files[engine.file]
@@ -109,11 +115,12 @@ def export(
 def graph_name(format: str, form: Form) -> str:
     """How a bundle calls a graph.
 
-    >>> graph_name("onnx", Form()), graph_name("openvino", Form("bf16", "pixels", 1))
-    ('onnx-fp32', 'openvino-bf16-pixels-batch1')
+    >>> graph_name("onnx", Form()), graph_name("openvino", Form("bf16", "pixels", 1, top=5))
+    ('onnx-fp32', 'openvino-bf16-pixels-batch1-top5')
     """
-    batch = () if form.batch is None else (f"batch{form.batch}",)
-    return "-".join((format, form.precision, *(("pixels",) if form.takes == "pixels" else ()), *batch))
+    pixels = ("pixels",) if form.takes == "pixels" else ()
+    numbers = (f"{word}{number}" for word, number in (("batch", form.batch), ("top", form.top)) if number is not None)
+    return "-".join((format, form.precision, *pixels, *numbers))
 
 
 class _Made(NamedTuple):
@@ -134,6 +141,7 @@ def _quantized(source: Classifier, read_back: Manifest, asked: tuple[str, Form],
         if not budget.judged:
             raise UsageError("V001", "int8 needs labelled pictures: they say what it costs", hint="give --data DATA")
         budget.check()
+    from vitrail.models.folded import folded
     from vitrail.weights import native_tensors
 
     engine, plain = FORMATS[format].engine, Form("fp32", form.takes, form.batch)
@@ -145,7 +153,7 @@ def _quantized(source: Classifier, read_back: Manifest, asked: tuple[str, Form],
     def opened(made: Written) -> Candidate:
         return _opened(read_back, _entry("int8", format, form, made), made, engine)[0]
 
-    task = Task(data, native_tensors(source.module), format, form)
+    task = Task(data, native_tensors(folded(source.module)), format, form)  # as they lie in the graph
     return _Made(*quantize(source, task, budget, opened=opened), candidate)
 
 
@@ -162,6 +170,7 @@ def _entry(name: str, format: str, form: Form, written: Written) -> Engine:
         tools=_tools((*FORMATS[format].packages, *written.packages)),
         takes=form.takes,
         batch=form.batch,
+        top=form.top,
     )
 
 

@@ -22,6 +22,7 @@ from vitrail.proof.diagnose import Measured, explained
 from vitrail.proof.encoded import encoded
 from vitrail.proof.pictures import generated
 from vitrail.proof.prove import AGAIN, CHANGED, gate_of
+from vitrail.proof.top import wrong
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ def verify(bundle: Bundle, *, pictures: Sequence[CheckPicture] = ()) -> Verifica
         why = _why(bundle, inputs, np.stack(targets), found, proof.gate)
         failures = (*why, f"max |dlogit| {worst:.2e} exceeds the gate {proof.gate:.2e}")
     failures += _changed(proof, np.stack(targets), found)
+    top = None if bundle.graph is None else bundle.manifest.engines[bundle.graph].top
+    if top is not None:
+        failures += wrong(bundle.runner, bundle.policy, takes=bundle.takes, top=top)
     correct, labelled = _accuracy(bundle, fresh)
     return Verification(
         engine=bundle.engine,

@@ -18,8 +18,7 @@ from vitrail.ranks import Ranks
 from vitrail.verbs.evaluate import refuse_headless, refuse_random
 
 if TYPE_CHECKING:
-    from vitrail.engines import Bundle
-    from vitrail.models.classifier import Classifier
+    from vitrail.engines.program import Answering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ PLAIN = Asking()
 class Asked:
     """The model and the pictures, open, and the job that follows from them."""
 
-    model: Classifier | Bundle
+    model: Answering
     pictures: Pictures
     job: Job
 
@@ -102,7 +101,7 @@ def asked_of(model: str | Path, data: str | Path, out: Path, how: Asking, ranks:
     return Asked(opened, pictures, job)
 
 
-def _opened(model: str | Path, how: Asking, ranks: Ranks) -> Classifier | Bundle:
+def _opened(model: str | Path, how: Asking, ranks: Ranks) -> Answering:
     return open_model(model, engine=how.engine, device=_device(model, how, ranks))
 
 
@@ -120,10 +119,13 @@ def _device(model: str | Path, how: Asking, ranks: Ranks) -> str:
     return f"{kind}:{ranks.world.local}" if number else "auto"
 
 
-def _identity(model: Classifier | Bundle) -> tuple[str, str, str, str]:
+def _identity(model: Answering) -> tuple[str, str, str, str]:
     """The model's digest, the engine that runs it with its precision, of which graph, on which kind of device."""
     from vitrail.engines import Bundle
+    from vitrail.engines.program import Program
 
+    if isinstance(model, Program):
+        return model.sha256, "torchscript", "", "cpu"
     runner = model.runner if isinstance(model, Bundle) else model
     module = getattr(runner, "module", None)  # of torch alone
     device = "cpu" if module is None else str(next(module.parameters()).device.type)
@@ -137,7 +139,7 @@ def _identity(model: Classifier | Bundle) -> tuple[str, str, str, str]:
     return model.manifest.digest, f"{model.engine}-{precision}", model.graph, device
 
 
-def _package(model: Classifier | Bundle) -> str:
+def _package(model: Answering) -> str:
     from vitrail.engines import ENGINES, Bundle
 
     return ENGINES[model.engine].package if isinstance(model, Bundle) else "torch"

@@ -16,6 +16,7 @@ from vitrail.class_names import in_words
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
 from vitrail.engines.opened import Bundle
+from vitrail.engines.program import Program
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.evaluation.compare import BOUND, Comparison, Names
@@ -29,18 +30,21 @@ from vitrail.verbs.export import pictures_of
 from vitrail.weights import placeholders
 
 if TYPE_CHECKING:
-    from vitrail.models.classifier import Classifier
+    from vitrail.engines.program import Answering
 
 SPLIT = {"data_sha256", "data_holdout", "seed"}  # of a provenance: by these a part of a source is chosen
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models. p50_s: median seconds for one picture, measured in turns with the other."""
+    """One of the two models. p50_s: median seconds for one picture, measured in turns with the other.
+
+    weights_sha256: None for a program, whose weights are its own affair.
+    """
 
     name: str
     engine: str
-    weights_sha256: str
+    weights_sha256: str | None
     p50_s: float
 
 
@@ -87,8 +91,8 @@ class CompareResult:
 
 
 def compare(
-    first: str | Path | Classifier | Bundle,
-    second: str | Path | Classifier | Bundle,
+    first: str | Path | Answering,
+    second: str | Path | Answering,
     *,
     data: str | Path | Data | None = None,
     part: Part = "auto",
@@ -122,7 +126,7 @@ def compare(
     return CompareResult((sides[0], sides[1]), found, count, source, taken, indices, notes, why)
 
 
-def _opened(model: str | Path | Classifier | Bundle, engine: str) -> Classifier | Bundle:
+def _opened(model: str | Path | Answering, engine: str) -> Answering:
     if isinstance(model, (str, Path)):
         opened = open_model(model, engine=engine)
     elif engine == "auto":
@@ -134,7 +138,7 @@ def _opened(model: str | Path | Classifier | Bundle, engine: str) -> Classifier 
     return opened
 
 
-def _names(a: Classifier | Bundle, b: Classifier | Bundle) -> tuple[Names, tuple[str, ...]]:
+def _names(a: Answering, b: Answering) -> tuple[Names, tuple[str, ...]]:
     """What each calls its classes, to be matched: ImageNet's synsets and their words are the same names."""
     if len(a.classes) == len(b.classes) and a.classes != b.classes:
         for letter, other, model, named in (("A", "B", a, b), ("B", "A", b, a)):
@@ -144,9 +148,7 @@ def _names(a: Classifier | Bundle, b: Classifier | Bundle) -> tuple[Names, tuple
     return (in_words(a.classes), in_words(b.classes)), ()
 
 
-def _shared(
-    a: Classifier | Bundle, b: Classifier | Bundle, data: Data, part: Part
-) -> tuple[Source, Part, NDArray[np.int64]]:
+def _shared(a: Answering, b: Answering, data: Data, part: Part) -> tuple[Source, Part, NDArray[np.int64]]:
     """The source, the part taken of it, and its pictures: none that one of the two held out and the other learnt."""
     source, taken = chosen_source(a.provenance, data, part)
     indices = source.training if taken == "train" else source.held_out
@@ -168,9 +170,11 @@ def _shared(
     return replace(source, notes=notes), taken, both
 
 
-def _side(name: str, model: Classifier | Bundle, p50_s: float) -> Side:
+def _side(name: str, model: Answering, p50_s: float) -> Side:
     if isinstance(model, Bundle):
         return Side(name, model.engine, model.manifest.weights_sha256, p50_s)
+    if isinstance(model, Program):
+        return Side(name, "torchscript", None, p50_s)
     from vitrail.weights.tensors import native_tensors
 
     return Side(name, "torch", weights_hash(native_tensors(model.module)), p50_s)

@@ -27,8 +27,7 @@ from vitrail.pictures.predict import probabilities
 from vitrail.verbs.evaluate import matched, refuse_headless, refuse_random
 
 if TYPE_CHECKING:
-    from vitrail.engines import Bundle
-    from vitrail.models.classifier import Classifier
+    from vitrail.engines.program import Answering
     from vitrail.reports.tiles import Tile
 
 SIZE = 224  # pixels, where neither a size nor a model is named
@@ -79,9 +78,7 @@ def policy_of(model: str) -> Policy:
     return VARIANTS[model].policy if model in VARIANTS and not Path(model).exists() else open_model(model).policy
 
 
-def _predicted(
-    model: Classifier | Bundle, source: Source, workers: int, progress: Progress | None
-) -> NDArray[np.float32]:
+def _predicted(model: Answering, source: Source, workers: int, progress: Progress | None) -> NDArray[np.float32]:
     """Probabilities (N, K) of every picture, NaN for those that cannot be read."""
     total = len(source.labels)
     asked = np.full((total, len(source.classes)), np.nan, np.float32)

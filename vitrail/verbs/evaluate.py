@@ -29,8 +29,7 @@ from vitrail.training.configs import RECIPE_FILE
 from vitrail.weights import placeholders
 
 if TYPE_CHECKING:
-    from vitrail.engines import Bundle
-    from vitrail.models.classifier import Classifier
+    from vitrail.engines.program import Answering
 
 Part = Literal["auto", "all", "held-out", "train"]
 
@@ -66,7 +65,7 @@ class EvaluateResult:
 
 
 def evaluate(
-    model: str | Path | Classifier | Bundle,
+    model: str | Path | Answering,
     data: str | Path | Data | None = None,
     *,
     part: Part = "auto",
@@ -114,7 +113,7 @@ def evaluate_as(
 ) -> EvaluateResult:
     """As `evaluate`, of the MODEL of an evaluation recipe, with its pictures prepared as the recipe says."""
     path = recipe.weights.path
-    model: str | Classifier | Bundle = path
+    model: str | Answering = path
     own = policy = None
     if recipe.policy != PolicyChange():
         opened = open_model(path, engine=engine, device=device)
@@ -127,19 +126,21 @@ def evaluate_as(
     return result if own is None or policy is None else prepared_as(result, policy, own)
 
 
-def with_policy(opened: Classifier | Bundle, policy: Policy) -> Classifier | Bundle:
+def with_policy(opened: Answering, policy: Policy) -> Answering:
     """The model with its pictures prepared by another policy. UsageError V007 where the graph normalises by its own."""
     from vitrail.engines.opened import Bundle
+    from vitrail.engines.program import Program
 
     own = opened.policy
+    inside = isinstance(opened, Bundle | Program) and opened.takes == "pixels"
+    if inside and (policy.mean, policy.std) != (own.mean, own.std):
+        raise UsageError(
+            "V007",
+            "policy.mean and policy.std lie inside a graph that takes pixels",
+            evidence=[f"mean {list(own.mean)}, std {list(own.std)}"],
+            hint="leave them out, or take an engine whose graph takes images: `vitrail export MODEL`",
+        )
     if isinstance(opened, Bundle):
-        if opened.takes == "pixels" and (policy.mean, policy.std) != (own.mean, own.std):
-            raise UsageError(
-                "V007",
-                "policy.mean and policy.std lie inside a graph that takes pixels",
-                evidence=[f"mean {list(own.mean)}, std {list(own.std)}"],
-                hint="leave them out, or take an engine whose graph takes images: `vitrail export MODEL`",
-            )
         return replace(opened, manifest=replace(opened.manifest, policy=policy))
     return replace(opened, policy=policy)
 

@@ -25,16 +25,16 @@ from vitrail.engines.trust import trusting  # noqa: E402
 from vitrail.opening import open as open_model  # noqa: E402
 
 if TYPE_CHECKING:
-    from vitrail.models.classifier import Classifier
+    from vitrail.engines.program import Answering
 
 
-def ready(model: str, engine: str, threads: int | None, level: int | None = None) -> Classifier | Bundle:
+def ready(model: str, engine: str, threads: int | None, level: int | None = None) -> Answering:
     """The model on an engine that computes on so many threads, at a level; None leaves the engine its own."""
     opened = _threaded(model, engine, threads)
     return opened if level is None else at_level(opened, level, threads=threads)
 
 
-def _threaded(model: str, engine: str, threads: int | None) -> Classifier | Bundle:
+def _threaded(model: str, engine: str, threads: int | None) -> Answering:
     opened = open_model(model, engine=engine)
     if threads is None:
         return opened

@@ -29,8 +29,7 @@ from vitrail.verbs.outside import refuse_inside
 from vitrail.weights import placeholders
 
 if TYPE_CHECKING:
-    from vitrail.engines import Bundle
-    from vitrail.models.classifier import Classifier
+    from vitrail.engines.program import Answering
 
 Progress = Callable[[int, int], None]
 
@@ -168,7 +167,7 @@ def offline_score(results: str | Path, labels: str | Path, *, out: str | Path | 
     return ScoreResult(scored, log)
 
 
-def open_answering(recipe: EvaluationRecipe, *, engine: str, device: str) -> Classifier | Bundle:
+def open_answering(recipe: EvaluationRecipe, *, engine: str, device: str) -> Answering:
     """The MODEL of a recipe with the recipe's policy, ready; UsageError V005 or V007 where its answers mean nothing."""
     opened = open_model(recipe.weights.path, engine=engine, device=device)
     refuse_random(opened.provenance, "score")
@@ -176,13 +175,13 @@ def open_answering(recipe: EvaluationRecipe, *, engine: str, device: str) -> Cla
     return with_policy(opened, recipe.policy.of(opened.policy))
 
 
-def chosen_pictures(opened: Classifier | Bundle, recipe: EvaluationRecipe, part: Part) -> Chosen:
+def chosen_pictures(opened: Answering, recipe: EvaluationRecipe, part: Part) -> Chosen:
     """What `vitrail evaluate` would measure the model on, labels in the model's order."""
     refuse_headless(opened.classes, "number")
     return _pictures(opened.provenance, opened.classes, recipe, part)
 
 
-def answered(opened: Classifier | Bundle, asked: Inputs, out: Path, progress: Progress) -> Inferred:
+def answered(opened: Answering, asked: Inputs, out: Path, progress: Progress) -> Inferred:
     """The answers of a model, as files."""
     return running.infer(opened.logits, asked, out, classes=len(opened.classes), progress=progress)
 

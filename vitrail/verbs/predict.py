@@ -17,12 +17,11 @@ from vitrail.verbs.evaluate import refuse_headless, refuse_random
 FEW = 8  # pictures for which it does not pay to pack weights for the processor
 
 if TYPE_CHECKING:
-    from vitrail.engines import Bundle
-    from vitrail.models.classifier import Classifier
+    from vitrail.engines.program import Answering
 
 
 def predict(
-    model: str | Path | Classifier | Bundle,
+    model: str | Path | Answering,
     pictures: Sequence[str | Path] | str | Path,
     *,
     top: int = 5,

@@ -16,9 +16,10 @@ from vitrail.bundle.manifest import Manifest
 from vitrail.bundle.read import read_manifest
 from vitrail.data.configs import Data
 from vitrail.data.sources import BUILT_IN, is_data, open_source
-from vitrail.disk import make_folder, write_file
+from vitrail.disk import make_folder, sha256_file, write_file
 from vitrail.engines.opened import provenance
 from vitrail.errors import DataError, UsageError, nearest, printable
+from vitrail.formats.json import loads
 from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.configs import ModelConfig, family_of
 from vitrail.models.count import macs, parameters
@@ -140,6 +141,8 @@ def _model(subject: str, kind: Kind) -> Shown:
         values |= {**_numbers(manifest.config), "provenance": provenance(manifest)}
         values |= {"engines": sorted(manifest.engines), "weights_sha256": manifest.weights_sha256}
         return Shown("model", values | _policy_and_classes(manifest))
+    if kind == "weights" and (program := _program(Path(subject))) is not None:
+        return Shown("model", {"name": subject, **program})
     if kind in ("weights", "hub"):
         return _weights(subject, kind)
     opened = classifier(subject)
@@ -172,6 +175,27 @@ def _saved(path: Path) -> dict[str, Any]:
         **{key: identity[key] for key in ("ranks", "drift") if key in identity},
         **{name: f"{member.size:,} bytes" for name, member in sorted(manifest.files.items())},
     }
+
+
+def _program(path: Path) -> dict[str, Any] | None:
+    """What `export` put into a TorchScript program, which is not run for that; None for all else."""
+    from vitrail.formats import is_program
+    from vitrail.formats.held import hold
+    from vitrail.formats.torch_zip import extra
+
+    if not is_program(path):
+        return None
+    with hold(path) as file:
+        said = extra(file, "vitrail.json")
+    try:
+        about = None if said is None else loads(said)
+    except ValueError:
+        return None
+    if not isinstance(about, dict):
+        return None
+    classes = about.get("classes")
+    known = {key: about.get(key) for key in ("takes", "batch", "policy")}
+    return {"kind": "program", "sha256": sha256_file(path), **known, "class_names": classes}
 
 
 def _weights(subject: str, kind: Kind) -> Shown:

@@ -1,0 +1,133 @@
+"""Graphs that name the best classes themselves: what they give, and that no other is taken for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import vitrail
+from vitrail.bundle.formats import Form
+from vitrail.bundle.read import check, read_manifest
+from vitrail.engines import Bundle, onnx, openvino
+from vitrail.engines.graphs import answers_of
+from vitrail.errors import BundleError, UsageError
+from vitrail.models.classifier import Classifier
+from vitrail.pictures.predict import probabilities
+from vitrail.proof.top import wrong
+from vitrail.verbs.export import export
+from vitrail.verbs.verify import verify
+
+FORMATS = ("onnx", "openvino", "torchscript")
+PIXELS = np.random.default_rng(2).integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def source() -> Classifier:
+    return vitrail.create("vit_2_4_32", seed=3)
+
+
+@pytest.fixture(scope="module")
+def place(source: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a plain graph and, of each format, one that names the three best classes."""
+    folder = tmp_path_factory.mktemp("top") / "bundle"
+    export(source, folder)
+    for format in FORMATS:
+        export(source, folder, format=format, form=Form(top=3))
+    return folder
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_best_classes_are_those_of_the_logits(format: str, place: Path, source: Classifier) -> None:
+    bundle = vitrail.open(place, engine=f"{format}-fp32-top3")
+    assert isinstance(bundle, Bundle) and bundle.manifest.engines[f"{format}-fp32-top3"].top == 3
+    images = source.policy.normalise(PIXELS)
+    logits, said, classes = answers_of(bundle.runner, images)
+    exact = source.logits(images)
+    np.testing.assert_allclose(logits, exact, atol=1e-5)
+    np.testing.assert_array_equal(classes, np.argsort(-exact, axis=1)[:, :3])
+    np.testing.assert_allclose(said, -np.sort(-probabilities(exact), axis=1)[:, :3], atol=1e-6)
+    assert verify(place, engine=f"{format}-fp32-top3").verification.failures == ()
+
+
+@pytest.mark.parametrize("form", [Form(takes="pixels", top=2), Form(batch=2, top=10), Form("fp16", top=1)])
+def test_every_form_names_them(form: Form, source: Classifier, tmp_path: Path) -> None:
+    export(source, tmp_path / "bundle", format="torchscript", form=form)
+    (name,) = read_manifest(tmp_path / "bundle").engines
+    bundle = vitrail.open(tmp_path / "bundle", engine=name)
+    assert isinstance(bundle, Bundle)
+    given = PIXELS if form.takes == "pixels" else source.policy.normalise(PIXELS)
+    logits, said, classes = answers_of(bundle.runner, given)
+    assert said.shape == classes.shape == (5, form.top)
+    np.testing.assert_array_equal(classes[:, 0], logits.argmax(axis=1))
+
+
+def test_the_plain_graph_is_preferred(place: Path) -> None:
+    bundle = vitrail.open(place, engine="onnx")
+    assert isinstance(bundle, Bundle) and bundle.graph == "onnx-fp32"
+
+
+class _Planted:
+    """A runner with a fault in what it names."""
+
+    def __init__(self, runner: object, fault: str) -> None:
+        self._runner, self._fault = runner, fault
+
+    def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
+        return self._runner.logits(batch)  # type: ignore[attr-defined, no-any-return]
+
+    def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
+        logits, said, classes = self._runner.answers(batch)  # type: ignore[attr-defined]
+        match self._fault:
+            case "another class":
+                classes = (classes + 1) % logits.shape[1]
+            case "a class twice":
+                classes = np.repeat(classes[:, :1], 3, axis=1)
+            case "a class too many":
+                classes = classes + logits.shape[1]
+            case "logits for probabilities":
+                said = -np.sort(-logits, axis=1)[:, :3]
+            case "worst first":
+                said, classes = said[:, ::-1], classes[:, ::-1]
+            case "logits alone":
+                return (logits,)
+        return logits, said, classes
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["another class", "a class twice", "a class too many", "logits for probabilities", "worst first", "logits alone"],
+)
+def test_a_planted_fault_is_named(fault: str, place: Path) -> None:
+    bundle = vitrail.open(place, engine="onnx-fp32-top3")
+    assert isinstance(bundle, Bundle)
+    assert wrong(bundle.runner, bundle.policy, takes="images", top=3) == ()
+    (line,) = wrong(_Planted(bundle.runner, fault), bundle.policy, takes="images", top=3)[:1]
+    assert line.startswith("best classes:")
+
+
+def test_V505_a_graph_of_another_form_is_refused(place: Path) -> None:
+    with check(place) as opened:
+        plain, named = (opened.read(f"engines/{name}/model.onnx") for name in ("onnx-fp32", "onnx-fp32-top3"))
+        xml, weights = (opened.read(f"engines/openvino-fp32-top3/model.{end}") for end in ("xml", "bin"))
+    assert onnx.check(named, Form(top=3)).outputs[2].shape == (None, 3)
+    for form in (Form(), Form(top=2)):
+        with pytest.raises(BundleError, match="V505"):
+            onnx.check(named, form)
+        with pytest.raises(BundleError, match="V505"):
+            openvino.open_ir((xml, weights), form)
+    with pytest.raises(BundleError, match="V505"):
+        onnx.check(plain, Form(top=3))
+
+
+def test_V007_what_gives_logits_alone_is_said(source: Classifier, tmp_path: Path) -> None:
+    for format, form in (("aoti", Form(top=1)), ("mindir", Form(top=1)), ("onnx", Form("int8", top=1))):
+        with pytest.raises(UsageError) as caught:
+            export(source, tmp_path / "bundle", format=format, form=form)
+        assert caught.value.code == "V007" and "--top" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        export(source, tmp_path / "bundle", form=Form(top=11))
+    assert caught.value.code == "V007" and "11" in caught.value.what
+    assert not (tmp_path / "bundle").exists()

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vitrail.engines import onnx
+from vitrail.bundle.formats import Form
+from vitrail.engines import graphs
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.models import build
 from vitrail.models.classifier import Classifier
@@ -51,7 +52,7 @@ def _value(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.nd
 
 @functools.cache
 def graph(kind: str = "cct") -> bytes:
-    return onnx.write(classifier(kind).module, classes=CLASSES, image=(3, *SIZE))
+    return graphs.write_onnx(classifier(kind), Form())
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch import nn
 
 from tests.bundle import tiny
-from vitrail.engines import onnx, openvino, table
+from vitrail.bundle.formats import Form
+from vitrail.engines import graphs, onnx, openvino, table
 from vitrail.engines import torch as torch_engine
 from vitrail.errors import BundleError, UsageError
 
@@ -36,7 +38,7 @@ def test_every_kind_answers_every_batch(kind: str, engine: object) -> None:
 def test_writing_leaves_the_network_as_it_was() -> None:
     module = copy.deepcopy(tiny.classifier().module).train()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    assert onnx.write(module, classes=tiny.CLASSES, image=(3, *tiny.SIZE)) == tiny.graph()
+    assert graphs.write_onnx(replace(tiny.classifier(), module=module), Form()) == tiny.graph()
     assert module.training
     assert all(parameter.requires_grad for parameter in module.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())

@@ -54,7 +54,7 @@ def test_auto_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert open_bundle(weights).engine == "torch"
     monkeypatch.setattr(opened, "remembered", lambda ways, question: None)
     for soonest in ("onnx", "openvino"):
-        monkeypatch.setattr(opened, "fastest", lambda ways, question, soonest=soonest: soonest)
+        monkeypatch.setattr(opened, "fastest", lambda ways, question, spinning, soonest=soonest: soonest)
         assert open_bundle(both).engine == soonest
     monkeypatch.setattr(choice, "installed", lambda name: name != "onnx")
     assert open_bundle(both).engine == "openvino"

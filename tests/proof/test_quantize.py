@@ -29,6 +29,7 @@ from vitrail.errors import BundleError, UsageError
 from vitrail.evaluation import speed as speed_file
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.models.classifier import Classifier
+from vitrail.models.folded import folded
 from vitrail.opening import classifier
 from vitrail.proof import quantize as quantize_file
 from vitrail.proof.export import export
@@ -280,7 +281,7 @@ def test_the_same_bytes_in_every_process(run: Path, tmp_path: Path, format: str)
 def test_layers_are_named_by_the_network(run: Path) -> None:
     source = classifier(run)
     data = graphs.write_onnx(source, Form())
-    tensors = {name: tensor.numpy() for name, tensor in source.module.state_dict().items()}
+    tensors = {name: tensor.numpy() for name, tensor in folded(source.module).state_dict().items()}
     found = layers(data, tensors)
     assert [layer.weight for layer in found] == [
         "tokenizer.conv_layers.0.0.weight",

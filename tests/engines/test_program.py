@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,32 @@ def test_the_weights_of_a_program_are_read_and_its_code_is_not_run(source: Class
         np.testing.assert_array_equal(tensors[name].array(), tensor.numpy())
     opened = vitrail.weights.load(foreign).classifier
     np.testing.assert_array_equal(opened.logits(BATCH), source.logits(BATCH))
+
+
+class Order(Enum):
+    """What a layer of timm has among its attributes."""
+
+    NCHW = "NCHW"
+
+
+class _Scripted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.order = Order.NCHW
+        self.sizes: list[int] = [4, 4]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x.mean((2, 3)) * self.sizes[0])
+        return out if self.order == Order.NCHW else -out
+
+
+def test_a_scripted_module_is_read_with_its_lists_and_enumerations(tmp_path: Path) -> None:
+    module = _Scripted()
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(module).save(str(tmp_path / "x.ts"))
+    tensors, _, _ = read_tensors(tmp_path / "x.ts")
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {"layer.weight": (2, 3), "layer.bias": (2,)}
 
 
 def test_a_program_becomes_a_bundle_that_answers_as_it_did(foreign: Path, tmp_path: Path) -> None:

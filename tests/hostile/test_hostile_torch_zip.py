@@ -344,6 +344,9 @@ def test_C02_hostile_program_is_refused(
         name("torch.jit._pickle", "build_intlist") + value(("a",)) + b"R.",
         name("torch.jit", "load") + value(("x",)) + b"R.",
         name("__torch__x", "B") + b")\x81}b.",
+        name("__torch__.a", "B") + value("NCHW") + b"R}b.",
+        name("__torch__.a", "B") + value(1.5) + b"R.",
+        name("torch.jit._pickle", "build_intlist") + value("NCHW") + b"R.",
         (MODULE + value("a")) * 200 + b"N" + b"sb" * 200 + b".",
     ],
 )

@@ -22,11 +22,13 @@ class Builder:
     """What stands for a function or class of a pickle.
 
     call: gives the value for the arguments; fill: gives the final value for that value and a state that follows.
-    Both raise ValueError for arguments that an honest file never holds.
+    Both raise ValueError for arguments that an honest file never holds. bare: it may be called with one value that is
+    no tuple, as TorchScript writes enumerations.
     """
 
     call: Callable[[tuple[object, ...]], object]
     fill: Callable[[object, object], object] | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,9 @@ class Machine:
         if not isinstance(function, Named):
             raise hostile(self._where, f"the pickle calls a {type(function).__name__}")
         if type(arguments) is not tuple:
-            raise ValueError("the arguments of a call are no tuple")
+            if not function.builder.bare:
+                raise ValueError("the arguments of a call are no tuple")
+            arguments = (arguments,)
         self._weigh(arguments)
         try:
             value = function.builder.call(arguments)

@@ -77,7 +77,7 @@ def rules(
     tensors = {("torch._utils", f"_rebuild_tensor{suffix}"): made for suffix in ("", "_v2", "_v3")}
     parameter = {("torch._utils", "_rebuild_parameter"): Builder(_parameter)}
     if program:
-        own = {"__torch__": Builder(lambda _: {}, _attributes)}
+        own = {"__torch__": Builder(_declared, _its_attributes, bare=True)}
         return Rules({**_SCRIPTED, **tensors}, own, persistent=storage, leaves=(Stored,))
     return Rules({**_BUILDERS, **tensors, **parameter}, persistent=storage, leaves=(Stored,))
 
@@ -183,6 +183,22 @@ def _attributes(value: object, state: object) -> object:
         raise ValueError("the attributes of a namespace are not understood")
     value.update(state)
     return value
+
+
+def _declared(arguments: tuple[object, ...]) -> object:
+    """An object of a class that a program declares, before its attributes; or a member of an enumeration."""
+    match arguments:
+        case ():
+            return {}
+        case (str() | int() as value,):
+            return value
+    raise ValueError("an object of the program is not understood")
+
+
+def _its_attributes(value: object, state: object) -> object:
+    if not isinstance(value, dict):
+        raise ValueError("a member of an enumeration is given attributes")
+    return _attributes(value, state)
 
 
 def _without_attributes(value: object, state: object) -> object:

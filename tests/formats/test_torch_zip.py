@@ -13,7 +13,7 @@ import torch
 
 from tests.hostile.torch_files import FLOATS, document, packed, storage, tensor
 from vitrail.errors import WeightsError
-from vitrail.formats import torch_zip
+from vitrail.formats import read_tensors, torch_zip
 from vitrail.formats.state_dict import state_dict
 from vitrail.formats.stored import Stored
 
@@ -219,16 +219,18 @@ def test_C08_names_that_differ_by_case(tmp_path: Path) -> None:
         state_dict(torch_zip.read(saved(tmp_path, {"w": torch.zeros(1), "W": torch.zeros(1)})))
 
 
-def test_a_scripted_module_is_refused_as_a_program(tmp_path: Path) -> None:
+def test_a_scripted_module_is_no_file_of_torch_save_and_its_weights_are_read(tmp_path: Path) -> None:
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         module = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
         torch.jit.save(module, str(tmp_path / "x.pt"))
-    with pytest.raises(WeightsError, match="TorchScript") as caught:
+    with pytest.raises(WeightsError, match="does not belong") as caught:
         torch_zip.read(tmp_path / "x.pt")
     assert caught.value.code == "V202"
+    tensors, _, _ = read_tensors(tmp_path / "x.pt")
+    np.testing.assert_array_equal(tensors["weight"].array(), module.weight.detach().numpy())
 
 
 def test_a_pickled_module_is_refused_by_name(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.bundle.tiny import CLASSES
-from vitrail.engines import onnx
+from vitrail.bundle.formats import Form
+from vitrail.engines import graphs
 from vitrail.models import build
 from vitrail.models.classifier import Classifier
 from vitrail.models.configs import BEiTConfig, CCTConfig, ModelConfig, ViTConfig
@@ -62,5 +63,4 @@ def classifier(name: str) -> Classifier:
 @functools.cache
 def graph(name: str) -> bytes:
     """The network as an ONNX file."""
-    made = classifier(name)
-    return onnx.write(made.module, classes=CLASSES, image=(made.config.channels, *made.config.image_size))
+    return graphs.write_onnx(classifier(name), Form())

@@ -11,7 +11,8 @@ import torch
 from onnx import TensorProto, helper
 
 from tests.engines.networks import KINDS, NETWORKS, classifier, graph
-from vitrail.engines import bounds, onnx, openvino
+from vitrail.bundle.formats import Form
+from vitrail.engines import bounds, onnx, openvino, torch_export, torchscript
 from vitrail.engines import graph as graphs
 from vitrail.engines import torch as torch_engine
 from vitrail.engines.facts import DECIDED, facts, wanted
@@ -28,6 +29,17 @@ def test_every_kind_answers_every_batch(name: str, engine: Any) -> None:
     for batch in (1, 2, 7):
         images = rng.standard_normal((batch, config.channels, *config.image_size)).astype(np.float32)
         np.testing.assert_allclose(runner.logits(images), source.logits(images), atol=2e-5)
+
+
+@pytest.mark.parametrize("engine", [torchscript, torch_export], ids=["torchscript", "torch-export"])
+@pytest.mark.parametrize("name", KINDS)
+def test_programs_of_every_kind_hold_no_operation_that_is_refused(name: str, engine: Any) -> None:
+    config, source = NETWORKS[name], classifier(name)
+    written = engine.write(source, Form(), about={"classes": list(source.classes)})
+    runner, _, classes = engine.open(written.files[engine.FILE])
+    images = np.random.default_rng(1).standard_normal((3, config.channels, *config.image_size)).astype(np.float32)
+    np.testing.assert_allclose(runner.logits(images), source.logits(images), atol=2e-5)
+    assert classes == list(source.classes)
 
 
 @pytest.mark.parametrize("name", KINDS)

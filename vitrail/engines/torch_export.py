@@ -28,10 +28,11 @@ LARGEST_BATCH = 1024  # of a free batch: the exporter wants a range
 _PLACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
 OPERATIONS = frozenset(
     (
-        "add", "alias", "arange", "cat", "clone", "constant_pad_nd", "contiguous", "conv2d", "div", "dropout", "expand",
-        "flatten", "gelu", "group_norm", "index", "layer_norm", "linear", "matmul", "max_pool2d", "mean", "mul", "neg",
-        "new_full", "pad", "permute", "pow", "relu", "reshape", "rsub", "scaled_dot_product_attention", "select",
-        "sigmoid", "slice", "softmax", "split", "split_with_sizes", "sqrt", "squeeze", "sub", "sum", "sym_size", "tanh",
+        "add", "alias", "arange", "cat", "clone", "constant_pad_nd", "contiguous", "conv2d", "div", "dropout",
+        "embedding", "expand", "flatten", "gelu", "group_norm", "index", "layer_norm", "linear", "matmul", "max_pool2d",
+        "mean", "mul", "neg", "new_full", "pad", "permute", "pow", "relu", "reshape", "rsub",
+        "scaled_dot_product_attention", "select", "sigmoid", "slice", "softmax", "split", "split_with_sizes", "sqrt",
+        "square", "squeeze", "sub", "sum", "sym_size", "tanh",
         "to", "transpose", "unbind", "unflatten", "unsqueeze", "view", "zeros_like", "batch_norm", "_to_copy",
         "var_mean", "zeros", "_assert_tensor_metadata", "_assert_scalar",
     )

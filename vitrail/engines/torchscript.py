@@ -77,6 +77,9 @@ def _without_places(written: io.BytesIO) -> bytes:
     written.seek(0)
     reader, out = torch._C.PyTorchFileReader(written), io.BytesIO()
     writer = torch._C.PyTorchFileWriter(out)
+    # By it torch knows which form of an operation is meant: of older ones GELU had no tanh.
+    place = next(name for name in reader.get_all_records() if name in (".data/version", "version"))
+    writer.set_min_version(int(reader.get_record(place)))
     for name in sorted(reader.get_all_records()):
         if not name.endswith(".debug_pkl") and not name.startswith(".data/") and name not in ("version", "byteorder"):
             record = reader.get_record(name)

@@ -2,8 +2,8 @@
 
 Every held-out picture of DATA once through torch and through each graph of the bundle, in Python and, where the C++
 program is built, there too (`evaluate`, on the same files). Prints and keeps in results/validation.json, by the name of
-the bundle: how many are right at first and among five, and how many decisions are others than torch's. DATA that lies
-in arrays (CIFAR) is written out as PNG files for C++, and Python reads them too.
+the bundle: how many are right at first and among five, and in Python how many decisions are others than torch's. DATA
+is a folder with `val`, or lies in arrays (CIFAR): then it is written out as PNG files, which Python reads too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def in_cpp(program: Path, bundle: Path, data: Path, graph: str) -> dict[str, Any
     command = [str(program), "evaluate", str(bundle), str(data), "--engine", graph, "--trust", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[0]}
+        return {"error": done.stderr.strip().partition("\n")[0]}
     said = json.loads(done.stdout)
     return {"correct": said["correct"], "in_five": round(said["top5"] * said["pictures"])}
 

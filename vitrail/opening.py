@@ -175,7 +175,7 @@ def _program(path: Path, engine: str, threads: int | None, device: str) -> Progr
         raise UsageError(
             "V007",
             f"`{path}` is a TorchScript program: torch runs it on the processor, with torch's own threads",
-            hint="leave engine, threads and device out; `vitrail convert` takes its weights out for all else",
+            hint="leave engine, threads and device out; `vitrail convert` takes its weights, if it is not frozen",
         )
     require_torch()
     from vitrail.engines.program import open_program

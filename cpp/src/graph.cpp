@@ -254,7 +254,7 @@ void read_body(Graph& graph, std::string_view view) {
 
 // Every value is made once, before its use; there is one input, and one output or three.
 void check_names(const Graph& graph) {
-  if (graph.inputs.size() != 1 || (graph.outputs.size() != 1 && graph.outputs.size() != 3)) throw refused("one input and one output are needed");
+  if (graph.inputs.size() != 1 || (graph.outputs.size() != 1 && graph.outputs.size() != 3)) throw refused("one input is needed, and one output or three");
   std::set<std::string_view> known = {graph.inputs[0].name};
   for (const auto& [name, tensor] : graph.constants) {
     if (!known.insert(name).second) throw refused("its input is also a constant");

@@ -229,6 +229,7 @@ void check_files(const Manifest& manifest) {
     if (!is_engine_name(engine.name) || manifest.file(engine.file) == nullptr) {
       throw bad_manifest("the engine `" + engine.name.substr(0, 80) + "` has no file in the bundle");
     }
+    if (engine.top > static_cast<std::int64_t>(manifest.classes.size())) throw bad_manifest("the engine `" + engine.name + "` names more classes than there are");
     const std::string form = engine.format + "-" + engine.precision;
     if (engine.name != form && engine.name.compare(0, form.size() + 1, form + "-") != 0) {  // or it could stand for another
       throw bad_manifest("the engine `" + engine.name + "` is of " + form.substr(0, 80) + ", and must be called so");

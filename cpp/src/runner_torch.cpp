@@ -57,7 +57,7 @@ std::unique_ptr<Runner> open_torch(Graph graph, const RunnerOptions& options) {
   Seen seen;
   std::unique_ptr<Runner> runner;
   try {
-    runner.reset(open({graph.files[0], native, options.threads, one, pixels, graph.manifest.classes.size()}, seen));
+    runner.reset(open({graph.files[0], native, options.threads, one, pixels, graph.manifest.classes.size(), graph.entry.top}, seen));
   } catch (const Error&) {
     throw;
   } catch (const std::bad_alloc&) {

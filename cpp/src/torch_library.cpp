@@ -103,7 +103,7 @@ class Torch : public Runner {
 
 class Script final : public Torch {
  public:
-  Script(const Program& program, Seen& seen) : Torch(program) {
+  Script(const Program& program, Seen& seen) : Torch(program), top_(program.top) {
     std::istringstream stream(program.data);
     torch::jit::ExtraFilesMap files = {{"vitrail.json", ""}};
     module_ = torch::jit::load(stream, at::kCPU, files);
@@ -119,8 +119,14 @@ class Script final : public Torch {
  private:
   at::Tensor call(const at::Tensor& images) override {
     const c10::IValue found = module_.forward({images});  // the logits, beside which it may name the best classes
-    return (found.isTuple() ? found.toTupleRef().elements().at(0) : found).toTensor();
+    if (top_ == 0) return found.toTensor();
+    const auto& parts = found.toTupleRef().elements();
+    for (std::size_t i = 1; i < 3; ++i) {
+      if (parts.size() != 3 || parts[i].toTensor().dim() != 2 || parts[i].toTensor().size(1) != top_) throw std::invalid_argument("other best classes");
+    }
+    return parts[0].toTensor();
   }
+  std::int64_t top_;
   torch::jit::script::Module module_;
 };
 

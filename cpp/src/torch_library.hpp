@@ -16,6 +16,7 @@ struct Program {
   std::vector<std::int64_t> one;  // the shape of one picture, with the 1 in front
   bool pixels;
   std::size_t classes;
+  std::int64_t top;  // best classes that it names beside its logits, 0: none
 };
 
 struct Seen {  // of a TorchScript program; machine code says nothing of itself

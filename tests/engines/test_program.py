@@ -177,7 +177,25 @@ class _Fixed(nn.Module):
         return x.reshape(2, 3, 33 * 33).mean(2)
 
 
-@pytest.mark.parametrize(("module", "size"), [(_Two(), 32), (_Map(), 32), (_Fixed(), 33)])
+class _Sparse(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)).to_sparse()
+
+
+class _Complex(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)).to(torch.complex64)
+
+
+class _None(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))[:, :0]
+
+
+@pytest.mark.parametrize(
+    ("module", "size"),
+    [(_Two(), 32), (_Map(), 32), (_Fixed(), 33), (_Sparse(), 32), (_Complex(), 32), (_None(), 32)],
+)
 def test_V505_a_program_that_gives_no_logits_is_refused(module: nn.Module, size: int, tmp_path: Path) -> None:
     with pytest.raises(BundleError) as caught:
         vitrail.open(traced(module, tmp_path / "x.ts", size=size), trust=True)
@@ -190,6 +208,27 @@ def test_V505_a_batch_that_the_program_does_not_take_is_one_line(foreign: Path) 
     with pytest.raises(BundleError) as caught:
         program.runner.logits(np.zeros((1, 3, 40, 40), np.float32))
     assert caught.value.code == "V505" and "(1, 3, 40, 40)" in caught.value.what
+
+
+def test_V005_random_weights_stay_random(source: Classifier, ours: Path, tmp_path: Path) -> None:
+    program = vitrail.open(ours)
+    assert program.provenance["weights"] == "random"
+    with pytest.raises(UsageError) as caught:
+        compare(program, source)
+    assert caught.value.code == "V005"
+
+
+def test_what_is_assumed_is_said(foreign: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The policy of a variant, and probabilities that are taken for logits."""
+    vitrail.open(foreign, trust=True)
+    assert any("policy" in record.message for record in caplog.records if record.levelname == "WARNING")
+
+    class Soft(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3)).softmax(1)
+
+    vitrail.open(traced(Soft(), tmp_path / "soft.ts"), trust=True)
+    assert "probabilities" in caplog.text
 
 
 def test_V007_an_engine_that_is_not_torchscript_is_refused(foreign: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 import vitrail
-from vitrail.bundle.formats import Form
+from vitrail.bundle.formats import TOP_IN, Form
+from vitrail.bundle.manifest import Engine
 from vitrail.bundle.read import check, read_manifest
-from vitrail.engines import Bundle, onnx, openvino
+from vitrail.engines import Bundle, graphs, onnx, openvino
 from vitrail.engines.graphs import answers_of
 from vitrail.errors import BundleError, UsageError
 from vitrail.models.classifier import Classifier
 from vitrail.pictures.predict import probabilities
-from vitrail.proof.top import wrong
+from vitrail.proof.top import _differences, wrong
 from vitrail.verbs.export import export
 from vitrail.verbs.verify import verify
 
@@ -52,9 +54,16 @@ def test_the_best_classes_are_those_of_the_logits(format: str, place: Path, sour
     assert verify(place, engine=f"{format}-fp32-top3").verification.failures == ()
 
 
-@pytest.mark.parametrize("form", [Form(takes="pixels", top=2), Form(batch=2, top=10), Form("fp16", top=1)])
-def test_every_form_names_them(form: Form, source: Classifier, tmp_path: Path) -> None:
-    export(source, tmp_path / "bundle", format="torchscript", form=form)
+@pytest.mark.parametrize(
+    ("format", "form"),
+    [
+        ("torchscript", Form(takes="pixels", top=2)),
+        ("torchscript", Form(batch=2, top=10)),
+        *((format, Form(precision, top=4)) for format, able in TOP_IN.items() for precision in able[1:]),
+    ],
+)
+def test_every_form_names_them(format: str, form: Form, source: Classifier, tmp_path: Path) -> None:
+    export(source, tmp_path / "bundle", format=format, form=form)
     (name,) = read_manifest(tmp_path / "bundle").engines
     bundle = vitrail.open(tmp_path / "bundle", engine=name)
     assert isinstance(bundle, Bundle)
@@ -67,6 +76,19 @@ def test_every_form_names_them(form: Form, source: Classifier, tmp_path: Path) -
 def test_the_plain_graph_is_preferred(place: Path) -> None:
     bundle = vitrail.open(place, engine="onnx")
     assert isinstance(bundle, Bundle) and bundle.graph == "onnx-fp32"
+
+
+def test_V505_a_program_of_another_form_is_refused(source: Classifier) -> None:
+    """What a manifest says of the outputs of a program is held against the program."""
+    entry = Engine("engines/x/model.ts", "torchscript", "fp32", None, "images", "logits", {}, {})
+    for made, said in ((Form(top=2), None), (Form(), 2), (Form(top=2), 3)):
+        written = graphs.write(source, "torchscript", made)
+        told = replace(entry, facts=written.facts, top=said)
+        stored = graphs.Stored(
+            told, source.config, source.classes, {"engines/x/model.ts": written.files["model.ts"]}.__getitem__
+        )
+        with pytest.raises(BundleError, match="V505"):
+            graphs.open(stored, "torchscript")
 
 
 class _Planted:
@@ -122,8 +144,22 @@ def test_V505_a_graph_of_another_form_is_refused(place: Path) -> None:
         onnx.check(plain, Form(top=3))
 
 
+def test_a_fault_is_seen_where_all_classes_are_almost_alike() -> None:
+    logits = np.random.default_rng(0).normal(0, 0.001, (4, 1000))
+    order = np.argsort(-logits, axis=1)[:, :5]
+    likely = np.take_along_axis(probabilities(logits.astype(np.float32)), order, axis=1)
+    assert _differences(logits, likely.astype(np.float32), order) == []
+    order[:, 1:] = np.argsort(-logits, axis=1)[:, 500:504]
+    assert _differences(logits, likely.astype(np.float32), order)
+
+
 def test_V007_what_gives_logits_alone_is_said(source: Classifier, tmp_path: Path) -> None:
-    for format, form in (("aoti", Form(top=1)), ("mindir", Form(top=1)), ("onnx", Form("int8", top=1))):
+    for format, form in (
+        ("aoti", Form(top=1)),
+        ("mindir", Form(top=1)),
+        ("onnx", Form("int8", top=1)),
+        ("openvino", Form("fp16", top=1)),
+    ):
         with pytest.raises(UsageError) as caught:
             export(source, tmp_path / "bundle", format=format, form=form)
         assert caught.value.code == "V007" and "--top" in caught.value.hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,10 @@ ITEMS: dict[str, bytes] = {
     "a tuple as key": doc(b"}" + value((1, 2)) + value(1) + b"s"),
     "a deep tuple as key": doc(b"}" + b")" + b"\x85" * 100_000 + value(1) + b"s"),
     # other programs
+    "TorchScript": packed(
+        document(("w", tensor()), ("x", SYSTEM + value((RUN,)) + b"R")),
+        extra=[("a/code/__torch__.py", b"x"), ("a/constants.pkl", b"x")],
+    ),
     "raw pickle": pickle.dumps(_Reduces(os.system, (RUN,))),
     "tar": b"data.pkl".ljust(257, b"\0") + b"ustar" + bytes(250),
     # storages
@@ -321,6 +326,22 @@ def test_C02_a_program_is_read_as_data(tmp_path: Path) -> None:
     path.write_bytes(packed(b"\x80\x02" + MODULE + value("head") + inner + b"sb.", extra=PROGRAM))
     tensors, _, _ = read_tensors(path)
     assert list(tensors) == ["head.weight"]
+    listed = MODULE + value("parts") + b"](" + tensor() + tensor() + b"esb."
+    path.write_bytes(packed(b"\x80\x02" + listed, extra=PROGRAM))
+    assert list(read_tensors(path)[0]) == ["parts.0", "parts.1"]
+
+
+def test_C07_a_long_name_referred_to_often_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.ts"
+    once = MODULE + value("a" * (1 << 20)) + b"q\x09" + MODULE + value("w") + tensor() + b"sbs"
+    again = b"".join(value(f"m{i}") + MODULE + b"h\x09" + tensor() + b"sbs" for i in range(500))
+    path.write_bytes(packed(b"\x80\x02" + once + again + b"b.", extra=PROGRAM))
+    tracemalloc.start()
+    with pytest.raises(WeightsError) as caught:
+        read_tensors(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert caught.value.code == "V202" and peak < 64 << 20
 
 
 @pytest.mark.parametrize("item", ITEMS)
@@ -345,6 +366,11 @@ def test_C02_hostile_program_is_refused(
         name("torch.jit", "load") + value(("x",)) + b"R.",
         name("__torch__x", "B") + b")\x81}b.",
         name("__torch__.a", "B") + value("NCHW") + b"R}b.",
+        # one long name, referred to by few bytes each
+        MODULE + value("a" * (1 << 20)) + b"q\x09" + MODULE + value("w") + tensor() + b"sbsb.",
+        MODULE + value("a.b") + tensor() + b"s" + value("a") + MODULE + value("b") + tensor() + b"sbsb.",
+        MODULE + value("1") + tensor() + b"s" + value(1) + tensor() + b"sb.",
+        MODULE + b"N" + tensor() + b"sb.",
         name("__torch__.a", "B") + value(1.5) + b"R.",
         name("torch.jit._pickle", "build_intlist") + value("NCHW") + b"R.",
         (MODULE + value("a")) * 200 + b"N" + b"sb" * 200 + b".",

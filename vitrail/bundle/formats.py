@@ -25,18 +25,22 @@ class Format(NamedTuple):
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...]  # distributions that make it, for the manifest
     takes: tuple[Takes, ...] = TAKES
-    top: bool = True  # whether it can name the best classes itself
 
 
 _ONNX = ("torch", "onnx", "onnxscript")
+_FLOATS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 FORMATS: dict[str, Format] = {
     #                         engine          file            precisions                        packages
     "onnx":         Format("onnx",         "model.onnx",   ("fp32", "fp16", "int8"),         (*_ONNX, "onnxruntime")),
     "openvino":     Format("openvino",     "model.xml",    ("fp32", "bf16", "fp16", "int8"), (*_ONNX, "openvino")),
-    "torchscript":  Format("torchscript",  "model.ts",     ("fp32", "bf16", "fp16"),         ("torch",)),
-    "torch-export": Format("torch-export", "model.pt2",    ("fp32", "bf16", "fp16"),         ("torch",), top=False),
-    "aoti":         Format("aoti",         "model.pt2",    ("fp32", "bf16", "fp16"),         ("torch",), top=False),
-    "mindir":       Format("mindspore",    "model.mindir", ("fp32",),                        _ONNX, ("images",), False),
+    "torchscript":  Format("torchscript",  "model.ts",     _FLOATS,                          ("torch",)),
+    "torch-export": Format("torch-export", "model.pt2",    _FLOATS,                          ("torch",)),
+    "aoti":         Format("aoti",         "model.pt2",    _FLOATS,                          ("torch",)),
+    "mindir":       Format("mindspore",    "model.mindir", ("fp32",),                        _ONNX, ("images",)),
+}  # fmt: skip
+# In what a format can name the best classes itself: OpenVINO ranks in the shorter type, and so others than its logits.
+TOP_IN: dict[str, tuple[Precision, ...]] = {
+    "onnx": ("fp32", "fp16"), "openvino": ("fp32",), "torchscript": _FLOATS,
 }  # fmt: skip
 
 
@@ -71,11 +75,7 @@ def check_form(format: str, form: Form) -> Format:
         raise UsageError("V007", f"{format} is not written for {form.takes}", hint=f"it takes {', '.join(row.takes)}")
     if form.batch is not None and not 1 <= form.batch <= MAX_BATCH:
         raise UsageError("V007", f"batch {form.batch} is not 1 to {MAX_BATCH:,}", hint="give another, or leave it free")
-    if form.top is not None and (not row.top or form.precision == "int8"):
-        able = ", ".join(name for name, other in FORMATS.items() if other.top)
-        raise UsageError(
-            "V007",
-            f"{format} in {form.precision} gives logits alone",
-            hint=f"--top is for {able}, in another precision than int8",
-        )
+    if form.top is not None and form.precision not in TOP_IN.get(format, ()):
+        able = "; ".join(f"{name} in {', '.join(precisions)}" for name, precisions in TOP_IN.items())
+        raise UsageError("V007", f"{format} in {form.precision} gives logits alone", hint=f"--top is for {able}")
     return row

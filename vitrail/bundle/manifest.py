@@ -118,6 +118,9 @@ class Manifest:
 
     def _body(self) -> dict[str, Any]:
         own = {name: plain(getattr(self, name)) for name in _KEYS if name not in ("config", "policy", "digest")}
+        for entry in own["engines"].values():
+            if entry["top"] is None:  # which most have not
+                del entry["top"]
         config = config_to_json(self.config)
         family = config.pop("family")
         return {**plain(self.extra), **own, "family": family, "config": config, "policy": self.policy.to_json()}
@@ -312,6 +315,8 @@ def _check_files(manifest: Manifest) -> None:
     for name, engine in manifest.engines.items():
         if not _ENGINE.fullmatch(name) or engine.file not in manifest.files:
             raise refused(f"the engine `{name[:80]}` has no file in the bundle")
+        if engine.top is not None and engine.top > len(manifest.classes):
+            raise refused(f"the engine `{name}` names {engine.top} of {len(manifest.classes)} classes")
         form = f"{engine.format}-{engine.precision}"
         if name != form and not name.startswith(f"{form}-"):  # or it could stand for another in `--engine`
             raise refused(f"the engine `{name[:80]}` is of {form[:80]}, and must be called so")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vitrail.cli.options import AS_JSON
+from vitrail.cli.options import AS_JSON, TRUST
 
 if TYPE_CHECKING:
     from vitrail.data.audit import Audit
@@ -25,6 +25,7 @@ SHOWN = 5  # cases of a finding on screen
 @click.option("--mode", type=click.Choice(["crop", "squash", "pad"]), help="... and this resize mode.  [default: crop]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for audit.html, audit.json, contact sheets.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads that read pictures.")
+@TRUST
 @AS_JSON
 def command(
     data: str,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, PART
+from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, PART, TRUST
 
 DATASET = click.option(
     "--dataset",
@@ -23,7 +23,7 @@ FOLDER = click.Path(path_type=Path)
 def over_data(function: Callable[..., None]) -> Callable[..., None]:
     """What is asked of a model that runs over DATA into OUT."""
     data, out = click.argument("data", metavar="DATA"), click.argument("out", metavar="OUT", type=FOLDER)
-    for one in (AS_JSON, DEVICE, ENGINE, PART, DATASET, SETTINGS, out, data, MODEL):  # the last one stands first
+    for one in (AS_JSON, DEVICE, TRUST, ENGINE, PART, DATASET, SETTINGS, out, data, MODEL):  # the last one stands first
         function = one(function)
     return function
 

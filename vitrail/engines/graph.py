@@ -170,7 +170,7 @@ def _body(graph: Graph, view: View) -> None:
 def _check_names(graph: Graph) -> None:
     """Every value is made once, before its use; there is one input, and one output or three."""
     if len(graph.inputs) != 1 or len(graph.outputs) not in (1, 3):
-        raise damaged(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs, one of each is needed")
+        raise damaged(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs: one is needed, and one or three")
     known = {graph.inputs[0].name, *graph.constants}
     if graph.inputs[0].name in graph.constants:
         raise damaged("its input is also a constant")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitrail.models.classifier import Classifier
+
+
+TOLD = ("weights", "variant", "seed", "data_sha256", "data_holdout")  # of the provenance, in a program
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def write(source: Classifier, format: str, form: Form) -> Written:
         "takes": form.takes,
         "batch": form.batch,
         "top": form.top,
+        "provenance": {key: source.provenance[key] for key in TOLD if key in source.provenance},
     }
     if format == "torchscript":
         from vitrail.engines import torchscript
@@ -187,16 +191,25 @@ def _opened(graph: Stored, threads: int | None) -> tuple[Runner, Said | None]:
     return runner, words
 
 
-def _seen(graph: Stored, runner: Runner, program: Callable[[Tensor], Tensor], names: object) -> tuple[Runner, Said]:
+def _seen(graph: Stored, runner: Runner, program: Callable[[Tensor], Any], names: object) -> tuple[Runner, Said]:
     """What a program shows of itself when it runs once, and the classes that travel in it."""
     from vitrail.engines.deployed import zeros
     from vitrail.engines.torch import seen
-    from vitrail.engines.torchscript import first
 
     images = zeros(graph.form, graph.config.channels, graph.config.image_size)
-    columns: list[int] = []
-    facts_seen = seen(lambda given: columns.append(first(program(given)).shape[-1]), images)
-    _check_columns(graph, columns[0])
+    shapes: list[list[int | None]] = []
+
+    def ask(given: Tensor) -> None:
+        out = program(given)
+        shapes.append(
+            [part.shape[-1] if part.ndim == 2 else None for part in (out if isinstance(out, tuple) else (out,))]
+        )
+
+    facts_seen = seen(ask, images)
+    columns, *best = shapes[0]
+    if best != [graph.form.top] * (len(graph.form.outputs) - 1):
+        raise damaged(f"beside its logits it gives {best}, and not the best {graph.form.top} classes")
+    _check_columns(graph, columns)
     return runner, Said(dict(facts_seen), tuple(map(str, names)) if isinstance(names, list) else ())
 
 

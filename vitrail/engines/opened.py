@@ -141,7 +141,7 @@ def _soonest(
     manifest = opened.manifest
     named = {way.engine: way for way in ways}
     versions = tools(sorted({ENGINES[name].package for name in named}))
-    question = f"engine {manifest.digest} {sorted(versions.items())} {threads}"
+    question = f"engine, second calls, {manifest.digest} {sorted(versions.items())} {threads}"
     if (known := remembered(named, question)) is not None:
         return named[known], ready(named[known])
     runners: dict[str, Runner] = {}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.bundle.formats import TAKES, Takes
+from vitrail.bundle.formats import MAX_BATCH, TAKES, Takes
 from vitrail.class_names.numbered import numbered
-from vitrail.disk import read_file, sha256_bytes
+from vitrail.disk import read_file, sha256_bytes, sha256_file
 from vitrail.engines import trust
-from vitrail.engines.graphs import in_batches
+from vitrail.engines.graphs import TOLD, in_batches
 from vitrail.engines.table import Runner
 from vitrail.errors import BundleError, WeightsError
 from vitrail.formats.bounds import FILE_BYTES
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("vitrail")
 _SIDES = (224, 384, 256, 32, 64, 448, 512)  # of pictures, tried where nothing says which a program takes
-_HINT = "write it with `vitrail export MODEL --format torchscript`, or convert the weights in it: `vitrail convert`"
+_HINT = "write it with `vitrail export MODEL --format torchscript`, which puts into it what it takes"
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,25 @@ def open_program(path: Path) -> Program:
 
     data = read_file(path, limit=FILE_BYTES)
     sha256 = sha256_bytes(data)
-    trust.check(str(path), sha256)
+    trust.check(
+        str(path), sha256, otherwise="take its weights without running it, if it is not frozen: `vitrail convert`"
+    )
     module, about = torchscript.load(data)
     run = torchscript.Anyones(module, path, several=about.get("top") is not None)
     if about:
         policy, classes, takes, runner = _told(path, about, run)
     else:
         (policy, classes), takes, runner = _found(path, run), "images", run
-    program = Program(path, sha256, policy, classes, runner, takes, {"file": path.name, "weights": "trained"})
-    black = np.zeros((1, *policy.size, policy.channels), np.uint8)
-    columns = program.logits(black).shape[1]
-    if columns != len(classes):
-        raise torchscript.refused(f"it gives {columns} logits for {len(classes)} classes", "")
+    told = about.get("provenance")
+    source = {key: told[key] for key in TOLD if key in told} if isinstance(told, dict) else {}
+    program = Program(path, sha256, policy, classes, runner, takes, {"weights": "trained", **source, "file": path.name})
+    black = program.logits(np.zeros((1, *policy.size, policy.channels), np.uint8))
+    if black.shape[1] != len(classes):
+        raise torchscript.refused(f"it gives {black.shape[1]} logits for {len(classes)} classes", "")
+    if not about and (black >= 0).all() and abs(float(black.sum()) - 1) < 1e-3:
+        LOG.warning("%s: what it gives looks like probabilities; they are taken for logits all the same", path)
+    if sha256_file(path) != sha256:
+        raise torchscript.refused(f"`{path}` changed while it was opened", "")
     return program
 
 
@@ -86,7 +93,7 @@ def _told(path: Path, about: Mapping[str, Any], run: Runner) -> tuple[Policy, tu
     classes, takes, batch = about.get("classes"), about.get("takes"), about.get("batch")
     names = tuple(name for name in classes if isinstance(name, str)) if isinstance(classes, list) else ()
     named = len(names) > 0 and len(names) == len(classes or ())
-    counted = batch is None or (type(batch) is int and batch > 0)
+    counted = batch is None or (type(batch) is int and 0 < batch <= MAX_BATCH)
     try:
         if not named or takes not in TAKES or not counted or not isinstance(about.get("policy"), dict):
             raise ValueError("classes, takes, batch or policy are none")
@@ -106,7 +113,8 @@ def _found(path: Path, run: Runner) -> tuple[Policy, tuple[str, ...]]:
         LOG.info("%s: nothing is known of its weights: %s", path, error.what)
     else:
         for line in loaded.report:
-            LOG.log(logging.WARNING if line.startswith("policy") else logging.INFO, "%s: %s", path, line)
+            assumed = "policy" in line and not loaded.policy_stated
+            LOG.log(logging.WARNING if assumed else logging.INFO, "%s: %s", path, line)
         return loaded.classifier.policy, loaded.classifier.classes
     for side in _SIDES:
         try:

@@ -136,11 +136,12 @@ class Anyones:
         try:
             with torch.inference_mode():
                 out = self._module(torch.from_numpy(np.ascontiguousarray(batch)))
-        except (RuntimeError, _jit.Error) as error:
+            out = first(out) if self._several else out
+        except (RuntimeError, IndexError, TypeError, ValueError, _jit.Error) as error:
             raise refused(f"`{self._path}` takes no batch of the shape {shape}", str(error)) from error
-        out = first(out) if self._several else out
-        if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != len(batch):
-            got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        plain = isinstance(out, torch.Tensor) and out.layout == torch.strided and out.is_floating_point()
+        if not plain or out.ndim != 2 or len(out) != len(batch) or not out.shape[1]:
+            got = f"{out.dtype} of {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__
             raise refused(f"`{self._path}` gives {got} for the shape {shape}, and no logits", "")
         logits: NDArray[np.float32] = out.to("cpu", torch.float32).numpy()
         return logits

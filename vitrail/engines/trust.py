@@ -63,11 +63,11 @@ def trusted(sha256: str) -> bool:
     return all_trusted() or (folder is not None and (folder / sha256).is_file())
 
 
-def check(name: str, sha256: str) -> None:
-    """BundleError V509 for a program that is not trusted."""
+def check(name: str, sha256: str, *, otherwise: str = "take another engine: onnx and openvino hold data alone") -> None:
+    """BundleError V509 for a program that is not trusted. otherwise: what can be done without running it."""
     if not trusted(sha256):
         raise BundleError(
             "V509",
             f"`{name}` is a program, and was not made on this machine",
-            hint="run it with --trust if you know its maker, or take another engine: onnx and openvino hold data alone",
+            hint=f"run it with --trust if you know its maker, or {otherwise}",
         )

@@ -257,9 +257,10 @@ _BUILDERS: dict[tuple[str, str], Builder | str] = {
     **{(module, kind): Builder(_list) for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")},
     **{(module, kind): kind for module in ("builtins", "__builtin__") for kind in ("int", "float", "list", "dict")},
 }
+_ORDERED = ("collections", "OrderedDict")
 _TYPED = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
 _SCRIPTED: dict[tuple[str, str], Builder | str] = {
-    **{key: _BUILDERS[key] for key in (*(("torch", name) for name in _STORAGES), ("collections", "OrderedDict"))},
+    **{key: _BUILDERS[key] for key in (*(("torch", name) for name in _STORAGES), ("torch", "device"), _ORDERED)},
     **{("torch.jit._pickle", name): Builder(_list) for name in _TYPED},
     ("torch.jit._pickle", "restore_type_tag"): Builder(_tagged),
 }

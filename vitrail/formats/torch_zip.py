@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vitrail.errors import WeightsError
 from vitrail.formats import torch_objects
-from vitrail.formats.bounds import HEADER_BYTES, check_names, damaged, hostile, shown
+from vitrail.formats.bounds import HEADER_BYTES, NAME_BYTES, check_name, check_names, damaged, hostile, shown
 from vitrail.formats.held import Held, hold
 from vitrail.formats.pickles import read as read_pickle
 from vitrail.formats.stored import Stored, Tensors
@@ -47,7 +47,14 @@ def program(file: Held) -> tuple[Tensors, list[str]]:
 
     WeightsError V206 for a frozen program, whose weights are constants of its code and have no names any more.
     """
-    tensors = dict(_flat(_Archive(file, program=True).tree()))
+    tree = _Archive(file, program=True).tree()
+    if not isinstance(tree, dict):
+        raise damaged(file.path, f"a value of type `{type(tree).__name__}` stands where a program's module belongs")
+    tensors: Tensors = {}
+    for name, tensor in _flat(tree, "", file):
+        if name in tensors:
+            raise hostile(file.path, f"two tensors are called `{shown(name)}`")
+        tensors[name] = tensor
     if not tensors:
         raise WeightsError(
             "V206",
@@ -66,12 +73,18 @@ def extra(file: Held, name: str) -> bytes | None:
     return None
 
 
-def _flat(tree: object, path: str = "") -> Iterator[tuple[str, Stored]]:
+def _flat(tree: object, path: str, file: Held) -> Iterator[tuple[str, Stored]]:
+    """Each tensor by the attributes that lead to it; in a list by its place. What is no tensor is no weight."""
     if isinstance(tree, Stored):
         yield path, tree
-    elif isinstance(tree, dict):
-        for name, value in tree.items():
-            yield from _flat(value, f"{path}.{name}" if path else str(name))
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    for key, value in items:
+        if isinstance(value, Stored | dict | list | tuple):
+            if not isinstance(key, str | int) or len(str(key)) > NAME_BYTES:
+                raise hostile(file.path, f"an attribute is called `{shown(key)}`")
+            name = f"{path}.{key}" if path else str(key)
+            check_name(name, file.path)  # before it grows: short references may name long paths
+            yield from _flat(value, name, file)
 
 
 class _Archive:
@@ -91,7 +104,7 @@ class _Archive:
         data: dict[str, Member] = {}
         for name, member in found.items():
             inner = name.removeprefix(prefix)
-            if self._program and name.startswith(prefix) and inner.startswith(_CODE):
+            if self._program and name.startswith(prefix) and (inner in _CODE or inner.startswith(_CODE_FOLDERS)):
                 continue
             if not name.startswith(prefix) or (inner not in _SMALL and not re.fullmatch(r"data/[0-9]{1,10}", inner)):
                 raise hostile(self._file.path, f"the member `{shown(name)}` does not belong into a file of torch")
@@ -157,6 +170,6 @@ _SMALL = {
     ".storage_alignment": 64,
     ".data/serialization_id": 256,
 }
-_CODE = (  # what a program has besides
-    "code/", "constants.pkl", "constants/", "extra/", "traced_inputs.pkl", "traced_inputs/", ".data/version",
-)  # fmt: skip
+# What a program has besides.
+_CODE = ("constants.pkl", "traced_inputs.pkl", ".data/version")
+_CODE_FOLDERS = ("code/", "constants/", "extra/", "traced_inputs/")

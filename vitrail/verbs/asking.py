@@ -11,6 +11,7 @@ from vitrail.bundle.manifest import weights_hash
 from vitrail.bundle.write import tools
 from vitrail.data.sources.unlabelled import Pictures, open_pictures
 from vitrail.errors import RunError, UsageError
+from vitrail.formats import is_program
 from vitrail.opening import kind_of
 from vitrail.opening import open as open_model
 from vitrail.predictions.job import MOST_ROWS, Format, Job, differences, pinned_engine
@@ -111,7 +112,8 @@ def _device(model: str | Path, how: Asking, ranks: Ranks) -> str:
         return how.device
     if how.device != "auto":
         return f"{how.device}:{ranks.world.local}"
-    if how.engine not in ("auto", "torch") or (how.engine == "auto" and kind_of(model) in ("bundle", "run")):
+    of_its_own = kind_of(model) in ("bundle", "run") or is_program(Path(model))
+    if how.engine not in ("auto", "torch") or (how.engine == "auto" and of_its_own):
         return "auto"  # an engine of its own runs it
     from vitrail.machine import accelerator
 

@@ -15,6 +15,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)  # in the order in which
 INPUT, OUTPUT = "images", "logits"
 TOP = ("probabilities", "classes")  # beside the logits, of the best classes: float32 (B, K) and int64 (B, K)
 MAX_BATCH = 1 << 16  # of a fixed one
+ABOUT = "vitrail.json"  # what a program of torch carries with it: classes, policy, form
 
 
 class Format(NamedTuple):

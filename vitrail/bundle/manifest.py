@@ -263,7 +263,7 @@ def _licences(data: object) -> Licences:
 def _engine(name: str, data: object) -> Engine:
     where = f"engines.{name}"
     keys = ("file", "format", "precision", "opset", "input", "output", "facts", "tools", "takes", "batch", "top")
-    item = take(data, where, keys, optional=("takes", "batch", "top"))  # which format 1.0 did not have
+    item = take(data, where, keys, optional=("takes", "batch", "top"))  # format 1.0 had none of these
     for key, most in (("opset", 1000), ("batch", MAX_BATCH), ("top", MAX_CLASSES)):
         if item.get(key) is not None and (type(item[key]) is not int or not 1 <= item[key] <= most):
             raise refused(f"{where}.{key} is {item[key]!r}")

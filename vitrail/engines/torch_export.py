@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrail.bundle.formats import Form
+from vitrail.bundle.formats import ABOUT, Form
 from vitrail.engines.deployed import deployed, example
 from vitrail.engines.table import Runner, Written
 from vitrail.engines.torch import seen
-from vitrail.engines.torchscript import ABOUT, refused
+from vitrail.engines.torchscript import refused
 from vitrail.errors import BundleError, UsageError
 from vitrail.models.classifier import Classifier
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrail.bundle.formats import Form
+from vitrail.bundle.formats import ABOUT, Form
 from vitrail.engines.deployed import deployed, example
 from vitrail.engines.table import Runner, Written
 from vitrail.engines.torch import seen
@@ -24,7 +24,7 @@ from vitrail.models.classifier import Classifier
 
 _jit: Any = torch.jit  # which has no types
 _NUMBER = rb"[./]___torch_mangle_\d+"
-FILE, ABOUT = "model.ts", "vitrail.json"
+FILE = "model.ts"
 # Every operation that a network of ours is traced to; reading and writing of files, for one, is none of them.
 OPERATIONS = frozenset(
     f"aten::{name}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from vitrail import __version__
+from vitrail.bundle.formats import ABOUT
 from vitrail.bundle.manifest import Manifest
 from vitrail.bundle.read import read_manifest
 from vitrail.data.configs import Data
@@ -186,7 +187,7 @@ def _program(path: Path) -> dict[str, Any] | None:
     if not is_program(path):
         return None
     with hold(path) as file:
-        said = extra(file, "vitrail.json")
+        said = extra(file, ABOUT)
     try:
         about = None if said is None else loads(said)
     except ValueError:

@@ -244,6 +244,17 @@ def test_show_says_what_a_program_of_ours_is(ours: Path, source: Classifier) -> 
     assert values["policy"] == source.policy.to_json()
 
 
+@pytest.mark.parametrize("said", ['{"classes": 5, "policy": [1]}', "[]", '{"classes": ["a"], "takes": "images"}', "{"])
+def test_V505_what_a_program_says_of_itself_is_judged_by_all(source: Classifier, tmp_path: Path, said: str) -> None:
+    path = tmp_path / "x.ts"
+    with warnings.catch_warnings(action="ignore"):
+        program: Any = torch.jit.trace(source.module.eval(), torch.zeros(2, 3, 32, 32), check_trace=False)
+        torch.jit.save(program, str(path), _extra_files={"vitrail.json": said})
+    with pytest.raises(BundleError) as caught:
+        show(str(path))
+    assert caught.value.code == "V505"
+
+
 def test_show_says_what_is_in_a_program_from_elsewhere(foreign: Path) -> None:
     assert any("not run" in line for line in show(str(foreign)).values["report"])
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +70,15 @@ def open_program(path: Path) -> Program:
     module, about = torchscript.load(data)
     run = torchscript.Anyones(module, path, several=about.get("top") is not None)
     if about:
-        policy, classes, takes, runner = _told(path, about, run)
+        try:
+            policy, classes, takes, batch = told(about)
+        except ValueError as error:
+            raise torchscript.refused(f"what `{path.name}` says of itself is not understood: {error}", "") from error
+        runner = in_batches(run, batch)
     else:
         (policy, classes), takes, runner = _found(path, run), "images", run
-    told = about.get("provenance")
-    source = {key: told[key] for key in TOLD if key in told} if isinstance(told, dict) else {}
+    origin = about.get("provenance")
+    source = {key: origin[key] for key in TOLD if key in origin} if isinstance(origin, dict) else {}
     program = Program(path, sha256, policy, classes, runner, takes, {"weights": "trained", **source, "file": path.name})
     black = program.logits(np.zeros((1, *policy.size, policy.channels), np.uint8))
     if black.shape[1] != len(classes):
@@ -86,20 +90,24 @@ def open_program(path: Path) -> Program:
     return program
 
 
-def _told(path: Path, about: Mapping[str, Any], run: Runner) -> tuple[Policy, tuple[str, ...], Takes, Runner]:
-    """What `export` put into the program."""
-    from vitrail.engines.torchscript import refused
+class Told(NamedTuple):
+    """What `export` puts into a program."""
 
+    policy: Policy
+    classes: tuple[str, ...]
+    takes: Takes
+    batch: int | None
+
+
+def told(about: Mapping[str, Any]) -> Told:
+    """The same, of what a file holds; ValueError for all else."""
     classes, takes, batch = about.get("classes"), about.get("takes"), about.get("batch")
     names = tuple(name for name in classes if isinstance(name, str)) if isinstance(classes, list) else ()
     named = len(names) > 0 and len(names) == len(classes or ())
     counted = batch is None or (type(batch) is int and 0 < batch <= MAX_BATCH)
-    try:
-        if not named or takes not in TAKES or not counted or not isinstance(about.get("policy"), dict):
-            raise ValueError("classes, takes, batch or policy are none")
-        return Policy.from_json(about["policy"]), names, takes, in_batches(run, batch)
-    except ValueError as error:
-        raise refused(f"what `{path.name}` says of itself is not understood: {error}", "") from error
+    if not named or takes not in TAKES or not counted or not isinstance(about.get("policy"), dict):
+        raise ValueError("classes, takes, batch or policy are none")
+    return Told(Policy.from_json(about["policy"]), names, takes, batch)
 
 
 def _found(path: Path, run: Runner) -> tuple[Policy, tuple[str, ...]]:

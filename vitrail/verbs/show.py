@@ -19,7 +19,8 @@ from vitrail.data.configs import Data
 from vitrail.data.sources import BUILT_IN, is_data, open_source
 from vitrail.disk import make_folder, sha256_file, write_file
 from vitrail.engines.opened import provenance
-from vitrail.errors import DataError, UsageError, nearest, printable
+from vitrail.engines.program import told
+from vitrail.errors import BundleError, DataError, UsageError, nearest, printable
 from vitrail.formats.json import loads
 from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.configs import ModelConfig, family_of
@@ -188,15 +189,17 @@ def _program(path: Path) -> dict[str, Any] | None:
         return None
     with hold(path) as file:
         said = extra(file, ABOUT)
+    if said is None:
+        return None
     try:
-        about = None if said is None else loads(said)
-    except ValueError:
-        return None
-    if not isinstance(about, dict):
-        return None
-    classes = about.get("classes")
-    known = {key: about.get(key) for key in ("takes", "batch", "policy")}
-    return {"kind": "program", "sha256": sha256_file(path), **known, "class_names": classes}
+        about = loads(said)
+        policy, classes, takes, batch = told(about if isinstance(about, dict) else {})
+    except ValueError as error:
+        raise BundleError(
+            "V505", f"what `{path}` says of itself is not understood: {error}", hint="export the model again"
+        ) from error
+    known = {"takes": takes, "batch": batch, "policy": policy.to_json(), "class_names": list(classes)}
+    return {"kind": "program", "sha256": sha256_file(path), **known}
 
 
 def _weights(subject: str, kind: Kind) -> Shown:

@@ -20,8 +20,12 @@ SMALL = {"image_size": (32, 32), "classes": 5, "dim": 48, "depth": 2, "heads": 4
 CONFIGS = {
     "vit": ViTConfig(**SMALL),  # type: ignore[arg-type]
     "vit with scales": ViTConfig(**SMALL, layer_scale=True, qkv_bias=False),  # type: ignore[arg-type]
+    "vit of the mean": ViTConfig(**SMALL, pooling="mean", fc_norm=True),  # type: ignore[arg-type]
+    "vit with a norm before the mean": ViTConfig(**SMALL, pooling="mean"),  # type: ignore[arg-type]
     "beit": BEiTConfig(**SMALL, layer_scale=True),  # type: ignore[arg-type]
     "beit without biases": BEiTConfig(**SMALL, layer_scale=False, qkv_bias=False),  # type: ignore[arg-type]
+    "beit of the class token": BEiTConfig(**SMALL, pooling="class"),  # type: ignore[arg-type]
+    "beit with biases of keys": BEiTConfig(**SMALL, key_bias=True),  # type: ignore[arg-type]
     "cct": variant("cct_2_3x2_32").config,
 }
 IMAGES = torch.randn(3, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -59,3 +63,15 @@ def test_the_graph_has_fewer_products() -> None:
     operators = facts(read(graphs.write_onnx(source, Form())))["operators"]
     assert isinstance(operators, dict)
     assert operators["Mul"] == 2 * config.depth  # those of GELU; before, three more in each block
+
+
+@pytest.mark.parametrize(
+    ("name", "early"), [("beit", True), ("vit of the mean", True), ("vit with a norm before the mean", False)]
+)
+def test_the_last_layer_computes_the_mean_of_the_patches_alone(name: str, early: bool) -> None:
+    drawn = folded(network(name))
+    rows: list[int] = []
+    last = drawn.get_submodule(f"blocks.{CONFIGS[name].depth - 1}.mlp.fc2")
+    last.register_forward_hook(lambda module, inputs, output: rows.append(inputs[0].shape[1]))
+    drawn(IMAGES)
+    assert rows == [1 if early else CONFIGS[name].tokens]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +38,10 @@ KINDS = frozenset(
         "Tanh", "TopK", "Transpose", "Unsqueeze", "VariadicSplit", "ScaledDotProductAttention", "GroupNormalization",
     )
 )  # fmt: skip
+Answer = TypeVar("Answer")
 
 
-@functools.cache
+@cache
 def core() -> Any:
     """OpenVINO, once for the process, with its CPU plugin.
 
@@ -54,40 +56,87 @@ def core() -> Any:
     return made
 
 
+class _Sized:
+    """A graph compiled for one size of batch as long as no other comes, and requests to it that nobody uses.
+
+    What is known of the shapes need not be worked out for each answer: a quarter of a small network's time, 2 % of
+    ViT-B/16's. Where another size comes, the graph is compiled for any, and once more for one that then comes AGAIN
+    times running: three times in all, and one model at a time.
+    """
+
+    AGAIN, CHANGES = 4, 3
+
+    def __init__(self, compile: Callable[[int | None], Any], size: int | None, *, free: bool) -> None:
+        """compile: for a size of batch, None for what the graph takes. size: to begin with. free: it takes any."""
+        self._compile, self._size, self._changes = compile, size, self.CHANGES if free else 0
+        self._last, self._times = size, 0
+        self._lock = threading.Lock()
+        self._model, self._idle = compile(size), list[Any]()
+
+    @contextmanager
+    def requests(self, sizes: Sequence[int]) -> Iterator[list[Any]]:
+        """A request for each batch of those sizes; they are kept for the next answer, unless this one failed."""
+        with self._lock:
+            self._fit(sizes[0] if len(set(sizes)) == 1 else None)
+            idle = self._idle
+            lent = [idle.pop() if idle else self._model.create_infer_request() for _ in sizes]
+        yield lent
+        idle += lent
+
+    def _fit(self, size: int | None) -> None:
+        self._times = self._times + 1 if size == self._last else 1
+        self._last = size
+        if self._size is not None and size != self._size:
+            self._change(None)
+        elif self._size is None and size is not None and self._times == self.AGAIN and self._changes > 1:
+            self._change(size)  # from there it must be able to go back
+
+    def _change(self, size: int | None) -> None:
+        self._model, self._idle = self._compile(size), []
+        self._size, self._changes = size, self._changes - 1
+
+
 class _Compiled:
     """A compiled OpenVINO model. A batch with a picture for every core is cut into a part for each, as cores that
     compute a layer together wait for one another.
     """
 
-    def __init__(self, compile: Callable[[dict[str, object]], Any], threads: int | None, *, free: bool) -> None:
-        """compile: under settings. free: the graph takes any batch."""
+    def __init__(
+        self, compile: Callable[[dict[str, object], int | None], Any], threads: int | None, *, free: bool
+    ) -> None:
+        """compile: under settings, for a size of batch. free: the graph takes any batch."""
         at_most = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
-        self._together = compile({"PERFORMANCE_HINT": "LATENCY", **at_most})
+        latency: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", **at_most}
+        self._together = _Sized(partial(compile, latency), 1 if free else None, free=free)
         self._parts = (threads or cores()) if free else 1
         self._compile, self._lock = compile, threading.Lock()
-        self._apart: Any = None
+        self._apart: _Sized | None = None
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
-        batch = np.ascontiguousarray(batch)
         if 1 < self._parts <= len(batch):
-            return self._in_parts(batch)
-        out = self._together.infer_new_request({INPUT: batch})
-        return np.array(out[OUTPUT], np.float32)
+            return self._in_parts(np.ascontiguousarray(batch))
+        return self._ask(batch, lambda out: np.array(out[OUTPUT], np.float32))
 
     def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
-        out = self._together.infer_new_request({INPUT: np.ascontiguousarray(batch)})
-        return tuple(np.array(out[place]) for place in range(len(out)))
+        return self._ask(batch, lambda out: tuple(np.array(out[place]) for place in range(len(out))))
+
+    def _ask(self, batch: NDArray[np.generic], copied: Callable[[Any], Answer]) -> Answer:
+        batch = np.ascontiguousarray(batch)
+        with self._together.requests([len(batch)]) as [request]:
+            return copied(request.infer({INPUT: batch}, share_inputs=True, share_outputs=True))
 
     def _in_parts(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         with self._lock:
             if self._apart is None:
-                self._apart = self._compile({"NUM_STREAMS": self._parts, "INFERENCE_NUM_THREADS": self._parts})
-        requests = [self._apart.create_infer_request() for _ in range(self._parts)]
-        for request, part in zip(requests, np.array_split(batch, self._parts), strict=True):
-            request.start_async({INPUT: part})
-        for request in requests:
-            request.wait()
-        return np.concatenate([request.get_tensor(OUTPUT).data for request in requests]).astype(np.float32)
+                settings: dict[str, object] = {"NUM_STREAMS": self._parts, "INFERENCE_NUM_THREADS": self._parts}
+                self._apart = _Sized(partial(self._compile, settings), None, free=True)
+        parts = np.array_split(batch, self._parts)
+        with self._apart.requests([len(part) for part in parts]) as requests:
+            for request, part in zip(requests, parts, strict=True):
+                request.start_async({INPUT: part}, share_inputs=True)
+            for request in requests:
+                request.wait()
+            return np.concatenate([request.get_tensor(OUTPUT).data for request in requests]).astype(np.float32)
 
 
 def write(onnx: bytes, form: Form) -> Written:
@@ -177,10 +226,14 @@ def _read(data: bytes | Path, weights: bytes | None) -> Any:
 
 
 def _compiled(model: Any, precision: Precision, threads: int | None) -> Runner:
-    def compile(settings: dict[str, object]) -> Any:
+    def compile(settings: dict[str, object], size: int | None) -> Any:
+        sized = model
+        if size is not None:
+            sized = model.clone()
+            sized.reshape({INPUT: [size, *list(model.input(0).get_partial_shape())[1:]]})
         # Left alone, OpenVINO computes in bfloat16 where the CPU has it. No cache: its blobs ignore the precision.
         try:
-            compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision], **settings})
+            compiled = core().compile_model(sized, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision], **settings})
             taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         except RuntimeError as error:
             raise _refused(error) from error

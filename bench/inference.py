@@ -1,9 +1,10 @@
 """How fast a bundle answers, beside the best of the peers:  python bench/inference.py [VARIANT ...] [--rounds 30]
 
-Variants with random weights, which cost as much time as trained ones. Ours is a bundle opened with `engine=auto` in a
-precision. Peers are timm's network with the same weights (CCT: `plain_cct.py`): in torch as it is, under torch.compile,
-and through torch's ONNX exporter in ONNX Runtime and OpenVINO with their own defaults, told the precision and the
-threads. All take turns in every round. A way whose logits leave the gate of its precision is shown and does not count.
+Variants with random weights, none of them 0 or 1: such biases and scales an engine leaves out, and those of a trained
+network it cannot. Ours is a bundle opened with `engine=auto` in a precision, for the size of batch. Peers are timm's
+network with the same weights (CCT: `plain_cct.py`): in torch as it is, under torch.compile, and through torch's ONNX
+exporter in ONNX Runtime and OpenVINO with their own defaults, told the precision and the threads. All take turns in
+every round. A way whose logits leave the gate of its precision is shown and does not count.
 A ratio is our time over the best peer's, round by round; its bounds are 95 % of bootstrap samples of the median.
 Bundles are kept in --work; figures go to results/inference.json.
 """
@@ -69,23 +70,35 @@ def bundle(name: str, source: Classifier, precision: str, work: Path) -> Path:
     return place
 
 
-def network(name: str, source: Classifier) -> nn.Module:
+def as_if_trained(name: str) -> Classifier:
+    """A variant of which no parameter is 0 or 1."""
+    source = vitrail.create(name)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in source.module.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return source
+
+
+def network(source: Classifier) -> nn.Module:
     """The peer's network with our weights."""
-    if isinstance(source.config, CCTConfig):
-        module: nn.Module = PlainCCT(source.config)
+    config = source.config
+    if isinstance(config, CCTConfig):
+        module: nn.Module = PlainCCT(config)
     else:
         import torchvision_beside_cpu_torch  # noqa: F401, I001  before timm, which imports torchvision
         import timm
 
-        module = timm.create_model(name, num_classes=len(source.classes))
+        sizes = {"img_size": config.image_size, "patch_size": config.patch, "num_classes": config.classes}
+        module = timm.create_model(str(source.provenance["variant"]), **sizes)
     module.load_state_dict(source.module.state_dict())
     return module.eval().requires_grad_(False)
 
 
-def peers(name: str, source: Classifier, precision: str) -> Iterator[tuple[str, Logits]]:
+def peers(source: Classifier, precision: str) -> Iterator[tuple[str, Logits]]:
     """Each way of theirs in a precision."""
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    module = network(name, source).to(kind)
+    module = network(source).to(kind)
     compiled = torch.compile(module)
 
     def asked(net: Callable[[torch.Tensor], torch.Tensor]) -> Logits:
@@ -101,7 +114,7 @@ def peers(name: str, source: Classifier, precision: str) -> Iterator[tuple[str, 
         path = Path(folder) / "model.onnx"
         example = torch.zeros(2, source.policy.channels, *source.policy.size)
         shapes = ({0: "batch"},)
-        torch.onnx.export(network(name, source), (example,), path, dynamo=True, dynamic_shapes=shapes,
+        torch.onnx.export(network(source), (example,), path, dynamo=True, dynamic_shapes=shapes,
                           input_names=["images"], external_data=False, verbose=False)  # fmt: skip
         if precision == "fp32":
             yield "ONNX Runtime", in_onnxruntime(path)
@@ -127,13 +140,14 @@ def in_openvino(path: Path, hint: str) -> Logits:
 
 def measured(name: str, source: Classifier, precision: str, work: Path, rounds: int) -> list[dict[str, Any]]:
     """A row for each batch size."""
-    opened = open_bundle(bundle(name, source, precision, work), engine=f"auto-{precision}")
-    ways = {f"vitrail ({opened.engine})": Candidate(opened.runner, source.policy, source.classes)}
-    for peer, logits in peers(name, source, precision):
-        ways[peer] = Candidate(Peer(logits), source.policy, source.classes)
-    errors, gate = judged(source, ways, precision)
+    place = bundle(name, source, precision, work)
+    theirs = {peer: Candidate(Peer(logits), source.policy, source.classes) for peer, logits in peers(source, precision)}
     rows = []
     for batch in BATCHES:
+        opened = open_bundle(place, engine=f"auto-{precision}", batch=batch)
+        ours = {f"vitrail ({opened.engine})": Candidate(opened.runner, source.policy, source.classes)}
+        ways = {**ours, **theirs}
+        errors, gate = judged(source, ways, precision)
         times = dict(zip(ways, in_turns([*ways.values()], batch=batch, rounds=rounds, warm=3), strict=True))
         mine, *others = times
         good = [way for way in others if errors[way] <= gate]
@@ -181,7 +195,7 @@ def main() -> None:
         parser.error(f"known: {', '.join(BARS)}; not {', '.join(sorted(unknown))}")
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": []}
     for case in args.cases:
-        source = vitrail.create(case)
+        source = as_if_trained(case)
         for precision in args.precision:
             rows = measured(case, source, precision, args.work, args.rounds)
             mine = (case, precision, cpu_name())

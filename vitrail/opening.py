@@ -131,6 +131,7 @@ def open(
     device: str = "cpu",
     trust: bool = False,
     once: bool = False,
+    batch: int = 1,
 ) -> Answering:
     """A MODEL, ready to answer: `.logits(batch)`, `.predict(pictures)`, `.policy`, `.classes`, `.provenance`.
 
@@ -139,7 +140,7 @@ def open(
     `Program`, which runs as it is. threads: of the engine; None takes what the machine gives. device: of what torch
     runs; `cuda`, `cuda:3` and such open a bundle on torch, `auto` takes the accelerator where there is one and torch is
     what runs. trust: run a program that was not made on this machine. once: a few answers are wanted, as soon as can
-    be.
+    be. batch: how many pictures will come at a time as a rule: `auto` takes the engine that is fastest for so many.
     """
     model = here(model)
     found = kind_of(model)
@@ -155,7 +156,7 @@ def open(
                 return _program(path, engine, threads, device)
             from vitrail.engines import open_bundle
 
-            return open_bundle(path, engine=engine, threads=threads, device=device, once=once)
+            return open_bundle(path, engine=engine, threads=threads, device=device, once=once, batch=batch)
     if engine not in ("auto", "torch") or threads is not None:
         raise UsageError(
             "V007",

@@ -109,9 +109,11 @@ Object facts_of(const Graph& graph) {
   return facts;
 }
 
+#include "limits.inc"
+
 void check_ends(const Graph& graph, const Manifest& manifest, const EngineEntry& entry) {
   const onnx::End &in = graph.inputs[0], &out = graph.outputs[0];
-  static constexpr struct { const char* name; std::int64_t kind; } kTop[] = {{"probabilities", 1}, {"classes", 7}};
+  static constexpr std::int64_t kTopKinds[] = {1, 7};  // float32 and int64
   const bool pixels = entry.takes == "pixels";
   const std::int64_t batch = entry.batch == 0 ? -1 : entry.batch, height = manifest.policy.height, width = manifest.policy.width;
   const std::int64_t channels = manifest.policy.channels(), classes = static_cast<std::int64_t>(manifest.classes.size());
@@ -123,7 +125,7 @@ void check_ends(const Graph& graph, const Manifest& manifest, const EngineEntry&
   if (graph.outputs.size() != (entry.top == 0 ? 1 : 3)) throw onnx::refused("it gives more or less than the manifest says");
   for (std::size_t i = 1; i < graph.outputs.size(); ++i) {
     const onnx::End& best = graph.outputs[i];
-    const bool fits = best.name == kTop[i - 1].name && best.kind == kTop[i - 1].kind && best.shape == onnx::Shape{batch, entry.top};
+    const bool fits = best.name == kTop[i - 1] && best.kind == kTopKinds[i - 1] && best.shape == onnx::Shape{batch, entry.top};
     if (!fits) throw onnx::refused("its best classes are not those that the manifest names");
   }
 }

@@ -30,8 +30,8 @@ void check_ends(const ov::Model& model, const Graph& graph) {
                     model.output(0).get_any_name() == graph.entry.output && model.output(0).get_element_type() == ov::element::f32 &&
                     model.input(0).get_element_type() == (pixels ? ov::element::u8 : ov::element::f32);
   if (!fits) throw onnx::refused("its ends are not those that the manifest names");
-  if (given == 3 && (model.output(1).get_any_name() != "probabilities" || model.output(1).get_element_type() != ov::element::f32 ||
-                     model.output(2).get_any_name() != "classes" || model.output(2).get_element_type() != ov::element::i64)) {
+  if (given == 3 && (model.output(1).get_any_name() != kTop[0] || model.output(1).get_element_type() != ov::element::f32 ||
+                     model.output(2).get_any_name() != kTop[1] || model.output(2).get_element_type() != ov::element::i64)) {
     throw onnx::refused("its best classes are not those that the manifest names");
   }
   const Policy& policy = graph.manifest.policy;

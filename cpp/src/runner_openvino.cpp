@@ -4,6 +4,8 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <openvino/openvino.hpp>
 #include <thread>
@@ -15,6 +17,8 @@
 namespace vitrail {
 
 namespace {
+
+#include "limits.inc"
 
 ov::element::Type type_of(const std::string& precision) {
   if (precision == "f32") return ov::element::f32;
@@ -71,10 +75,10 @@ class Compiled {
 
 // A request of one's own, given back at the end; one that still runs is stopped before what it reads goes, and not kept.
 struct Lent {
-  explicit Lent(Compiled& from) : owner(from), request(from.take()) {}
+  explicit Lent(std::shared_ptr<Compiled> from) : owner(std::move(from)), request(owner->take()) {}
   ~Lent() {
     if (!running) {
-      owner.give(std::move(request));
+      owner->give(std::move(request));
       return;
     }
     try {
@@ -96,9 +100,46 @@ struct Lent {
     running = false;
   }
 
-  Compiled& owner;
+  std::shared_ptr<Compiled> owner;
   ov::InferRequest request;
   bool running = false;
+};
+
+// A graph compiled for one size of batch as long as no other comes, then for any, and for one that comes again and again:
+// as in vitrail/engines/openvino.py.
+class Sized {
+ public:
+  static constexpr std::int64_t kAny = 0;
+  using Compile = std::function<ov::CompiledModel(std::int64_t size)>;
+
+  Sized(Compile compile, std::int64_t size, bool free) : compile_(std::move(compile)), size_(size), last_(size), changes_(free ? kChanges : 0) {
+    model_ = std::make_shared<Compiled>(compile_(size));
+  }
+
+  std::shared_ptr<Compiled> fitting(std::int64_t size) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    times_ = size == last_ ? times_ + 1 : 1;
+    last_ = size;
+    if (size_ != kAny && size != size_) {
+      change(kAny);
+    } else if (size_ == kAny && size != kAny && times_ == kAgain && changes_ > 1) {
+      change(size);  // from there it must be able to go back
+    }
+    return model_;
+  }
+
+ private:
+  void change(std::int64_t size) {
+    model_ = std::make_shared<Compiled>(compile_(size));
+    size_ = size;
+    --changes_;
+  }
+
+  Compile compile_;
+  std::int64_t size_, last_;
+  int times_ = 0, changes_;
+  std::shared_ptr<Compiled> model_;
+  std::mutex mutex_;
 };
 
 // Cores that this process may use, as vitrail/machine.py counts them.
@@ -122,16 +163,17 @@ class OpenVino final : public Runner {
     const auto channels = static_cast<std::size_t>(policy.channels());
     const auto height = static_cast<std::size_t>(policy.height), width = static_cast<std::size_t>(policy.width);
     one_ = pixels_ ? ov::Shape{1, height, width, channels} : ov::Shape{1, channels, height, width};
-    if (graph.entry.batch == 0) parts_ = options.threads > 0 ? options.threads : cores();
+    const bool free = graph.entry.batch == 0;
+    if (free) parts_ = options.threads > 0 ? options.threads : cores();
     ov::AnyMap settings = {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
     if (options.threads > 0) settings.insert(ov::inference_num_threads(options.threads));
-    together_ = compiled(settings);
+    together_ = sized(settings, free ? 1 : Sized::kAny, free);
   }
 
   void logits(const void* batch, std::int64_t count, float* out) override {
     const bool cut = parts_ > 1 && count >= parts_;
     const std::int64_t parts = cut ? parts_ : 1;
-    Compiled& with = cut ? apart() : *together_;
+    const std::shared_ptr<Compiled> with = (cut ? apart() : *together_).fitting(count % parts == 0 ? count / parts : Sized::kAny);
     const std::size_t each = ov::shape_size(one_) * (pixels_ ? 1 : sizeof(float));
     try {
       std::vector<std::unique_ptr<Lent>> lent;
@@ -165,12 +207,23 @@ class OpenVino final : public Runner {
     return Error("V505", "the graph gives another number or kind of logits than the manifest says", {}, "export the model again");
   }
 
-  std::unique_ptr<Compiled> compiled(ov::AnyMap settings) const {
+  std::unique_ptr<Sized> sized(ov::AnyMap settings, std::int64_t size, bool free) const {
     settings.insert(ov::hint::inference_precision(type_));
+    return std::make_unique<Sized>([this, settings](std::int64_t count) { return compiled(settings, count); }, size, free);
+  }
+
+  ov::CompiledModel compiled(const ov::AnyMap& settings, std::int64_t size) const {
     try {
-      ov::CompiledModel made = core().compile_model(model_, "CPU", settings);
+      std::shared_ptr<ov::Model> model = model_;
+      if (size != Sized::kAny) {
+        ov::Shape shape = one_;
+        shape[0] = static_cast<std::size_t>(size);
+        model = model_->clone();
+        model->reshape(ov::PartialShape(shape));
+      }
+      ov::CompiledModel made = core().compile_model(model, "CPU", settings);
       const ov::element::Type taken = made.get_property(ov::hint::inference_precision);
-      if (taken == type_) return std::make_unique<Compiled>(std::move(made));
+      if (taken == type_) return made;
       throw Error("V007", "OpenVINO computes in " + taken.to_string() + " on this processor, " + type_.to_string() + " was asked for", {},
                   "take another precision");
     } catch (const ov::Exception& error) {
@@ -178,9 +231,9 @@ class OpenVino final : public Runner {
     }
   }
 
-  Compiled& apart() {
+  Sized& apart() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (apart_ == nullptr) apart_ = compiled({ov::num_streams(parts_), ov::inference_num_threads(parts_)});
+    if (apart_ == nullptr) apart_ = sized({ov::num_streams(parts_), ov::inference_num_threads(parts_)}, Sized::kAny, true);
     return *apart_;
   }
 
@@ -191,7 +244,7 @@ class OpenVino final : public Runner {
   ov::element::Type type_;
   int parts_ = 1;
   ov::Shape one_;
-  std::unique_ptr<Compiled> together_, apart_;
+  std::unique_ptr<Sized> together_, apart_;
   std::mutex mutex_;
 };
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,6 +61,27 @@ def test_auto_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert open_bundle(both).engine == "openvino"
     monkeypatch.setattr(choice, "installed", lambda name: name == "torch")
     assert open_bundle(both).engine == "torch"
+
+
+@pytest.mark.parametrize(
+    ("batch", "threads", "count"), [(1, None, 1), (2, None, 1), (3, None, 3), (64, None, 3), (4, 4, 4)]
+)
+def test_auto_asks_for_as_many_pictures_as_will_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, threads: int | None, count: int
+) -> None:
+    rows: list[int] = []
+
+    def fastest(ways: dict[str, Callable[[], None]], question: str, spinning: bool) -> str:
+        monkeypatch.setattr(type(found), "logits", lambda runner, images: rows.append(len(images)))
+        ways["openvino"]()
+        return "openvino"
+
+    found = open_bundle(tiny.bundle(tmp_path), engine="openvino").runner
+    monkeypatch.setattr(opened, "cores", lambda: 3)
+    monkeypatch.setattr(opened, "remembered", lambda ways, question: None)
+    monkeypatch.setattr(opened, "fastest", fastest)
+    open_bundle(tmp_path, batch=batch, threads=threads)
+    assert rows == [count]
 
 
 def test_V504_nothing_that_can_run(tmp_path: Path) -> None:

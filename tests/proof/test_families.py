@@ -46,7 +46,8 @@ def test_C16_every_kind_passes(name: str) -> None:
 def test_a_bundle_of_every_family_is_verified_on_every_engine(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: graph(name))
+    written = graph(name)
+    monkeypatch.setattr(onnx, "write", lambda module, classes, image, form: written)
     done = export(classifier(name), tmp_path / "bundle")
     assert done.manifest.config == NETWORKS[name]
     for engine in ("onnx", "openvino", "torch"):

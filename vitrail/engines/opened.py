@@ -22,7 +22,7 @@ from vitrail.engines.table import ENGINES, Runner, need_engine
 from vitrail.errors import BundleError, UsageError, VitrailError
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Tensors
-from vitrail.machine import fastest, remembered
+from vitrail.machine import cores, fastest, remembered
 from vitrail.pictures.decode import Picture
 from vitrail.pictures.policy import Policy
 from vitrail.pictures.predict import Failed, Prediction, given, predict
@@ -82,13 +82,20 @@ def provenance(manifest: Manifest) -> dict[str, object]:
 
 
 def open_bundle(
-    folder: Path, *, engine: str = "auto", threads: int | None = None, device: str = "cpu", once: bool = False
+    folder: Path,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    device: str = "cpu",
+    once: bool = False,
+    batch: int = 1,
 ) -> Bundle:
     """The bundle in `folder` on an engine. engine: a key of `ENGINES`, where it should be with a precision
     (`openvino-bf16`), or the name of a graph. Without a precision the most exact one that the bundle holds is taken. Of
     engines that can run it as exactly `auto` takes the fastest on this machine, found once by a short probe.
     device: of torch, to which `auto` goes where an accelerator is named; the other engines run on the processor.
-    once: a few answers are wanted: `auto` probes nothing and takes what is ready soonest.
+    once: a few answers are wanted: `auto` probes nothing and takes what is ready soonest. batch: how many pictures come
+    at a time as a rule; where that is one for each core or more, `auto` asks the engines for so many.
 
     BundleError V501 to V505 for a bundle that cannot be trusted or run, V509 for a program; UsageError V003 naming the
     pip command when the engine's package is absent, V007 for an unknown engine or device, a device for another engine
@@ -112,7 +119,11 @@ def open_bundle(
                 "V007", "torch takes no threads of one bundle's own", hint=f"torch.set_num_threads({threads})"
             )
         ready = partial(_runner, opened, threads=threads, device=device, once=once)
-        taken, runner = (ways[0], ready(ways[0])) if len(ways) == 1 else _soonest(opened, ways, ready, threads)
+        if len(ways) == 1:
+            taken, runner = ways[0], ready(ways[0])
+        else:
+            all_cores = threads or cores()
+            taken, runner = _soonest(opened, ways, ready, threads, all_cores if batch >= all_cores else 1)
         return Bundle(folder, opened.manifest, taken.engine, taken.graph, runner)
 
 
@@ -132,16 +143,16 @@ def bundle_classifier(folder: Path) -> Classifier:
 
 
 def _soonest(
-    opened: Opened, ways: Sequence[Way], ready: Callable[[Way], Runner], threads: int | None
+    opened: Opened, ways: Sequence[Way], ready: Callable[[Way], Runner], threads: int | None, count: int
 ) -> tuple[Way, Runner]:
-    """The way that answers soonest for one picture on this machine, asked once for each bundle; and its runner.
+    """The way that answers soonest for so many pictures on this machine, asked once for each bundle; and its runner.
 
     A way that refuses is passed over with a line; the last one's error is raised where all do.
     """
     manifest = opened.manifest
     named = {way.engine: way for way in ways}
     versions = tools(sorted({ENGINES[name].package for name in named}))
-    question = f"engine, second calls, {manifest.digest} {sorted(versions.items())} {threads}"
+    question = f"engine, second calls, {manifest.digest} {sorted(versions.items())} {threads} {count}"
     if (known := remembered(named, question)) is not None:
         return named[known], ready(named[known])
     runners: dict[str, Runner] = {}
@@ -154,13 +165,13 @@ def _soonest(
             refused = error
     if refused is not None and not runners:
         raise refused
-    black = np.zeros((1, *manifest.policy.size, manifest.policy.channels), np.uint8)
-    asked_for = {
+    black = np.zeros((count, *manifest.policy.size, manifest.policy.channels), np.uint8)
+    questions = {
         name: partial(_answer, runner, given(black, _takes(manifest, named[name].graph), manifest.policy))
         for name, runner in runners.items()
     }
-    name = fastest(asked_for, question, spinning=True)
-    LOG.info("%s answers soonest of %s on this machine", name, ", ".join(runners))
+    name = fastest(questions, question, spinning=True)
+    LOG.info("%s answers soonest of %s on this machine, by batches of %d", name, ", ".join(runners), count)
     return named[name], runners[name]
 
 

@@ -26,6 +26,7 @@ from vitrail.machine import cores
 
 EXTRA = "openvino"
 FILE, BIN = "model.xml", "model.bin"
+AGAIN, CHANGES = 4, 5  # of `_Sized`
 # int8 is what the graph itself says; what it leaves in float is computed in float32.
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
@@ -60,15 +61,13 @@ class _Sized:
     """A graph compiled for one size of batch as long as no other comes, and requests to it that nobody uses.
 
     What is known of the shapes need not be worked out for each answer: a quarter of a small network's time, 2 % of
-    ViT-B/16's. Where another size comes, the graph is compiled for any, and once more for one that then comes AGAIN
-    times running: three times in all, and one model at a time.
+    ViT-B/16's. Where another size comes, the graph is compiled for any, and again for one that then comes AGAIN times
+    running. There is one model at a time, and after CHANGES of them it stays one that takes any.
     """
-
-    AGAIN, CHANGES = 4, 3
 
     def __init__(self, compile: Callable[[int | None], Any], size: int | None, *, free: bool) -> None:
         """compile: for a size of batch, None for what the graph takes. size: to begin with. free: it takes any."""
-        self._compile, self._size, self._changes = compile, size, self.CHANGES if free else 0
+        self._compile, self._size, self._changes = compile, size, CHANGES if free else 0
         self._last, self._times = size, 0
         self._lock = threading.Lock()
         self._model, self._idle = compile(size), list[Any]()
@@ -88,7 +87,7 @@ class _Sized:
         self._last = size
         if self._size is not None and size != self._size:
             self._change(None)
-        elif self._size is None and size is not None and self._times == self.AGAIN and self._changes > 1:
+        elif self._size is None and size is not None and self._times == AGAIN and self._changes > 1:
             self._change(size)  # from there it must be able to go back
 
     def _change(self, size: int | None) -> None:

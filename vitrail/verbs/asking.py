@@ -103,7 +103,7 @@ def asked_of(model: str | Path, data: str | Path, out: Path, how: Asking, ranks:
 
 
 def _opened(model: str | Path, how: Asking, ranks: Ranks) -> Answering:
-    return open_model(model, engine=how.engine, device=_device(model, how, ranks))
+    return open_model(model, engine=how.engine, device=_device(model, how, ranks), batch=how.batch)
 
 
 def _device(model: str | Path, how: Asking, ranks: Ranks) -> str:

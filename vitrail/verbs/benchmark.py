@@ -85,9 +85,9 @@ def benchmark(
     asked = [(str(model), engine, level) for model in models for engine in engines for level in levels]
     if len({*asked}) < len(asked) or len({*batches}) < len(batches):
         raise UsageError("V007", "a model, an engine, a level or a batch size stands twice", hint="name each once")
-    opened = [(*one, ready(one[0], one[1], threads, one[2])) for one in asked]
     rows: list[Timed] = []
     for batch in batches:
+        opened = [(*one, ready(*one[:2], threads, one[2], batch=batch)) for one in asked]
         times = in_turns([model for *_, model in opened], batch=batch, rounds=rounds, warm=WARM)
         for (name, engine, level, model), seconds in zip(opened, times, strict=True):
             if engine == "auto" or not isinstance(model, Bundle):

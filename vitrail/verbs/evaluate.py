@@ -82,7 +82,7 @@ def evaluate(
     it, else all. device: of what torch runs, as `vitrail.open` takes it; a model that is open already stays where it
     lies. progress: called with pictures done and pictures in all; running: with the answers so far.
     """
-    opened = open_model(model, engine=engine, device=device) if isinstance(model, (str, Path)) else model
+    opened = open_model(model, engine=engine, device=device, batch=batch) if isinstance(model, (str, Path)) else model
     refuse_random(opened.provenance, "evaluate")
     refuse_headless(opened.classes, "evaluate")
     source, part_taken = chosen_source(opened.provenance, data_of(model, data), part)
@@ -116,7 +116,7 @@ def evaluate_as(
     model: str | Answering = path
     own = policy = None
     if recipe.policy != PolicyChange():
-        opened = open_model(path, engine=engine, device=device)
+        opened = open_model(path, engine=engine, device=device, batch=batch)
         own, policy = opened.policy, recipe.policy.of(opened.policy)
         model = with_policy(opened, policy)
     data = recipe.data if own is None else data_of(path, recipe.data)

@@ -39,7 +39,11 @@ def predict(
     if isinstance(pictures, (str, Path)):
         pictures = [pictures]
     once = len(pictures) <= FEW and all(Path(place).is_file() for place in pictures)
-    opened = open_model(model, engine=engine, device=device, once=once) if isinstance(model, (str, Path)) else model
+    opened = (
+        open_model(model, engine=engine, device=device, once=once, batch=batch)
+        if isinstance(model, (str, Path))
+        else model
+    )
     refuse_random(opened.provenance, "predict with")
     refuse_headless(opened.classes, "predict")
     return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)

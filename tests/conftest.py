@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from cpp.build import INSTALL, build, missing
 from tests.cpp.asking import Fault, Shape
+from vitrail import machine
 
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     # Cores of its own: pools of threads that meet on a core spin, and took three times as long.
@@ -55,6 +56,15 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_rest_between_turns() -> Iterator[None]:
+    """Tests assert nothing on seconds, so no thread need come to rest before the next way is timed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "REST", 0.0)
+        patch.setattr(machine, "LONG_REST", 0.0)
         yield
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 LONG, MOST = 1.0, 15  # seconds of a probe after which it needs no further round; rounds of what is quick
-REST = 0.02  # seconds: the threads of the way before spin for a while after their work, and would be measured too
+# Seconds in which the threads of the way before, which spin for a while after their work, come to rest: torch's and
+# those of engines. ONNX Runtime's made OpenVINO's next batch half as slow again for some 50 ms.
+REST, LONG_REST = 0.02, 0.1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -205,17 +207,17 @@ def fastest(ways: Mapping[str, Callable[[], None]], question: str, *, spinning: 
     """The name of the fastest way, by the median of interleaved rounds, remembered under `question` and this machine.
 
     Each way is called once to warm up, quick ones are measured more often. ways of one entry are not measured.
-    spinning: ways have threads of their own, which spin on for tens of milliseconds after their work (ONNX Runtime's
-    made OpenVINO's next answer a fifth slower): each is called twice in its turn, and the second call counts.
+    spinning: ways are engines, whose threads spin on for long: each has a longer rest before its turn, and is called
+    twice in it, of which the second call counts.
     """
     if len(ways) == 1:
         return next(iter(ways))
     if (found := remembered(ways, question)) is not None:
         return found
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(MOST + 1):
+    for turn in range((MOST // 3 if spinning else MOST) + 1):
         for name, way in ways.items():
-            time.sleep(REST)
+            time.sleep(LONG_REST if spinning else REST)
             if spinning:
                 way()
             start = time.perf_counter()

@@ -22,8 +22,7 @@ class Noted:
         return np.zeros((len(batch), 2), np.float32)
 
 
-def test_each_has_its_turn_in_every_round_and_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "REST", 0.0)
+def test_each_has_its_turn_in_every_round_and_warms_up() -> None:
     calls: list[tuple[str, tuple[int, ...]]] = []
     taken = speed.in_turns([Noted("x", calls, 4), Noted("y", calls, 8)], batch=3, rounds=5, warm=2)
     assert [len(times) for times in taken] == [5, 5]

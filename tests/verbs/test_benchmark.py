@@ -14,7 +14,6 @@ from tests.verbs.small import small
 from vitrail.bundle.formats import Form
 from vitrail.cli import run as command
 from vitrail.errors import SystemFault, UsageError
-from vitrail.evaluation import speed
 from vitrail.verbs import benchmark as verb
 from vitrail.verbs.first_answer import ready
 from vitrail.verbs.train import train
@@ -25,11 +24,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("benchmark")
     train(small("schedule.steps=3", "schedule.warmup_epochs=0"), out=place / "run")
     return vitrail.export(place / "run").folder
-
-
-@pytest.fixture(autouse=True)
-def _no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "REST", 0.0)
 
 
 def test_every_model_engine_and_batch_has_its_row(bundle: Path) -> None:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitrail.machine import REST
+from vitrail import machine
 from vitrail.pictures.predict import Model, taken
 
 WARM, ROUNDS = 10, 100  # rounds that are not counted, and that are: the protocol of the model zoo's speed test
-FEW = 15  # rounds for a figure in passing
+FEW = 9  # rounds for a figure in passing
 SAMPLES = 10_000
 
 
@@ -31,7 +31,7 @@ def in_turns(models: Sequence[Model], *, batch: int = 1, rounds: int = FEW, warm
     seconds: list[list[float]] = [[] for _ in models]
     for turn in range(rounds + warm):
         for times, model, pictures in zip(seconds, models, inputs, strict=True):
-            time.sleep(REST)
+            time.sleep(machine.LONG_REST)
             model.logits(pictures)
             start = time.perf_counter()
             model.logits(pictures)

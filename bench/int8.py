@@ -125,7 +125,7 @@ def measured(bundle: Path, data: str, max_drop: float, rounds: int) -> dict[str,
         assert done.proof.quantized is not None
         exported[done.engine] = done.proof.quantized.to_json()
     opened = {batch: open_bundle(bundle, engine="auto-int8", batch=batch) for batch in BATCHES}
-    ours = {batch: f"vitrail ({one.engine})" for batch, one in opened.items()}
+    ours = {batch: f"vitrail ({one.engine}, by {batch})" for batch, one in opened.items()}
     pictures = open_source(Data(root=data), seed=0)
     chosen = pictures.training[np.linspace(0, len(pictures.training) - 1, CALIBRATING).astype(int)]
     ways = {ours[batch]: Candidate(one.runner, source.policy, source.classes) for batch, one in opened.items()}

@@ -115,7 +115,7 @@ def numerics_text() -> str:
 def limits_text() -> str:
     """The file of numbers and words that both languages keep to."""
     from vitrail.bundle.formats import TOP
-    from vitrail.engines import bounds, openvino, torch_export
+    from vitrail.engines import bounds, torch_export
 
     best = ", ".join(f'"{name}"' for name in TOP)
 
@@ -125,8 +125,6 @@ def limits_text() -> str:
         f"constexpr std::int64_t kTotal = {bounds.TOTAL};  // of all values together",
         f"constexpr std::int64_t kFollowed = {bounds.FOLLOWED};  // of a list that is followed",
         f"constexpr std::int64_t kLargestBatch = {torch_export.LARGEST_BATCH};  // of a program of torch",
-        f"constexpr int kAgain = {openvino.AGAIN};  // times running that a size of batch comes before it gets a graph",
-        f"constexpr int kChanges = {openvino.CHANGES};  // how often a graph may be compiled again",
         f"constexpr const char* kTop[] = {{{best}}};  // what a graph gives beside the logits",
     ]
     return "\n".join(["// Written by cpp/tables.py.", *lines, ""])

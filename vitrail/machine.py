@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ROUNDS = 3
 LONG, MOST = 1.0, 15  # seconds of a probe after which it needs no further round; rounds of what is quick
 # Seconds in which the threads of the way before, which spin for a while after their work, come to rest: torch's and
-# those of engines. ONNX Runtime's made OpenVINO's next batch half as slow again for some 50 ms.
+# those of engines (ONNX Runtime's, for tens of milliseconds).
 REST, LONG_REST = 0.02, 0.1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 

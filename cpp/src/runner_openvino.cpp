@@ -18,8 +18,6 @@ namespace vitrail {
 
 namespace {
 
-#include "limits.inc"
-
 ov::element::Type type_of(const std::string& precision) {
   if (precision == "f32") return ov::element::f32;
   if (precision == "bf16") return ov::element::bf16;
@@ -75,10 +73,10 @@ class Compiled {
 
 // A request of one's own, given back at the end; one that still runs is stopped before what it reads goes, and not kept.
 struct Lent {
-  explicit Lent(std::shared_ptr<Compiled> from) : owner(std::move(from)), request(owner->take()) {}
+  explicit Lent(Compiled& from) : owner(from), request(from.take()) {}
   ~Lent() {
     if (!running) {
-      owner->give(std::move(request));
+      owner.give(std::move(request));
       return;
     }
     try {
@@ -100,45 +98,32 @@ struct Lent {
     running = false;
   }
 
-  std::shared_ptr<Compiled> owner;
+  Compiled& owner;
   ov::InferRequest request;
   bool running = false;
 };
 
-// A graph compiled for one size of batch as long as no other comes, then for any, and for one that comes again and again:
-// as in vitrail/engines/openvino.py.
+// A graph compiled for one size of batch, which answers faster as its shapes are known, and once another size comes beside
+// it for any: as in vitrail/engines/openvino.py. Which of the two answers is a matter of the size alone.
 class Sized {
  public:
   static constexpr std::int64_t kAny = 0;
   using Compile = std::function<ov::CompiledModel(std::int64_t size)>;
 
-  Sized(Compile compile, std::int64_t size, bool free) : compile_(std::move(compile)), size_(size), last_(size), changes_(free ? kChanges : 0) {
-    model_ = std::make_shared<Compiled>(compile_(size));
-  }
+  Sized(Compile compile, std::int64_t size) : compile_(std::move(compile)), size_(size) {}
 
-  std::shared_ptr<Compiled> fitting(std::int64_t size) {
+  Compiled& of(std::int64_t size) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    times_ = size == last_ ? times_ + 1 : 1;
-    last_ = size;
-    if (size_ != kAny && size != size_) {
-      change(kAny);
-    } else if (size_ == kAny && size != kAny && times_ == kAgain && changes_ > 1) {
-      change(size);  // from there it must be able to go back
-    }
-    return model_;
+    const bool own = size_ != kAny && size == size_;
+    std::unique_ptr<Compiled>& wanted = own ? own_ : any_;
+    if (wanted == nullptr) wanted = std::make_unique<Compiled>(compile_(own ? size_ : kAny));
+    return *wanted;
   }
 
  private:
-  void change(std::int64_t size) {
-    model_ = std::make_shared<Compiled>(compile_(size));
-    size_ = size;
-    --changes_;
-  }
-
   Compile compile_;
-  std::int64_t size_, last_;
-  int times_ = 0, changes_;
-  std::shared_ptr<Compiled> model_;
+  std::int64_t size_;
+  std::unique_ptr<Compiled> own_, any_;
   std::mutex mutex_;
 };
 
@@ -167,13 +152,15 @@ class OpenVino final : public Runner {
     if (free) parts_ = options.threads > 0 ? options.threads : cores();
     ov::AnyMap settings = {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
     if (options.threads > 0) settings.insert(ov::inference_num_threads(options.threads));
-    together_ = sized(settings, free ? 1 : Sized::kAny, free);
+    together_ = sized(settings, free ? 1 : Sized::kAny);
+    apart_ = sized({ov::num_streams(parts_), ov::inference_num_threads(parts_)}, Sized::kAny);
+    together_->of(free ? 1 : Sized::kAny);  // what cannot be compiled is known at once
   }
 
   void logits(const void* batch, std::int64_t count, float* out) override {
     const bool cut = parts_ > 1 && count >= parts_;
     const std::int64_t parts = cut ? parts_ : 1;
-    const std::shared_ptr<Compiled> with = (cut ? apart() : *together_).fitting(count % parts == 0 ? count / parts : Sized::kAny);
+    Compiled& with = cut ? apart_->of(Sized::kAny) : together_->of(count);
     const std::size_t each = ov::shape_size(one_) * (pixels_ ? 1 : sizeof(float));
     try {
       std::vector<std::unique_ptr<Lent>> lent;
@@ -207,9 +194,9 @@ class OpenVino final : public Runner {
     return Error("V505", "the graph gives another number or kind of logits than the manifest says", {}, "export the model again");
   }
 
-  std::unique_ptr<Sized> sized(ov::AnyMap settings, std::int64_t size, bool free) const {
+  std::unique_ptr<Sized> sized(ov::AnyMap settings, std::int64_t size) const {
     settings.insert(ov::hint::inference_precision(type_));
-    return std::make_unique<Sized>([this, settings](std::int64_t count) { return compiled(settings, count); }, size, free);
+    return std::make_unique<Sized>([this, settings](std::int64_t count) { return compiled(settings, count); }, size);
   }
 
   ov::CompiledModel compiled(const ov::AnyMap& settings, std::int64_t size) const {
@@ -231,12 +218,6 @@ class OpenVino final : public Runner {
     }
   }
 
-  Sized& apart() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (apart_ == nullptr) apart_ = sized({ov::num_streams(parts_), ov::inference_num_threads(parts_)}, Sized::kAny, true);
-    return *apart_;
-  }
-
   std::string input_, output_;
   std::size_t classes_;
   bool pixels_;
@@ -245,7 +226,6 @@ class OpenVino final : public Runner {
   int parts_ = 1;
   ov::Shape one_;
   std::unique_ptr<Sized> together_, apart_;
-  std::mutex mutex_;
 };
 
 }  // namespace

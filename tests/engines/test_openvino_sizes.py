@@ -1,41 +1,48 @@
-"""A graph that is compiled for the size of batch that keeps coming gives the answers of one that takes any."""
+"""A graph that is compiled for one size of batch, beside one for any: which answers is a matter of the size alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.bundle import tiny
+from vitrail.bundle.formats import Form, Precision
+from vitrail.bundle.read import read_manifest
 from vitrail.engines import open_bundle
-from vitrail.engines.openvino import CHANGES, _Sized
+from vitrail.engines.openvino import _Sized
+from vitrail.errors import UsageError
+from vitrail.machine import has_fast_bf16
+from vitrail.verbs.export import export
 
 BATCH = np.random.default_rng(0).standard_normal((12, 3, *tiny.SIZE)).astype(np.float32)
+SIZES = [3, 1, 8, 8, 5, 1, 12, 3, 8, 7, 7, 7, 7, 7, 8]
 
 
-class Made:
-    """What `compile` gives: it tells for which size it was made."""
+class Model:
+    """What `compile` gives: it counts the requests that were made of it."""
 
     def __init__(self, size: int | None) -> None:
-        self.size = size
+        self.size, self.requests = size, 0
 
-    def create_infer_request(self) -> Made:
+    def create_infer_request(self) -> Model:
+        self.requests += 1
         return self
 
 
-def asked(sizes: list[list[int]], first: int | None, *, free: bool = True) -> tuple[list[int | None], list[int | None]]:
+def asked(sizes: Sequence[Sequence[int]], own: int | None) -> tuple[list[int | None], list[int | None]]:
     """What was compiled, and what answered each time."""
     compiled: list[int | None] = []
 
-    def compile(size: int | None) -> Made:
+    def compile(size: int | None) -> Model:
         compiled.append(size)
-        return Made(size)
+        return Model(size)
 
-    sized, used = _Sized(compile, first, free=free), []
+    sized, used = _Sized(compile, own), list[int | None]()
     for batch in sizes:
         with sized.requests(batch) as requests:
             assert len(requests) == len(batch)
@@ -43,63 +50,75 @@ def asked(sizes: list[list[int]], first: int | None, *, free: bool = True) -> tu
     return compiled, used
 
 
-def test_one_size_is_compiled_once() -> None:
-    assert asked([[1]] * 9, 1) == ([1], [1] * 9)
+def test_its_own_size_is_compiled_alone_until_another_comes() -> None:
+    assert asked([[8]] * 3, 8) == ([8], [8] * 3)
+    assert asked([[8], [5], [8], [1]], 8) == ([8, None], [8, None, 8, None])
+    assert asked([[4, 4], [4, 3], [4, 4]], 4) == ([4, None], [4, None, 4])
+    assert asked([[2], [1]], None) == ([None], [None] * 2)
 
 
-def test_a_size_that_keeps_coming_gets_its_own() -> None:
-    compiled, used = asked([[8]] * 6 + [[5]] * 5 + [[7]] * 9, 1)
-    assert compiled == [1, None, 8, None, 5, None]
-    assert used == [None, None, None, 8, 8, 8] + [None, None, None, 5, 5] + [None] * 9
-
-
-def test_parts_of_two_sizes_take_any() -> None:
-    assert asked([[4, 3]] * 9, None) == ([None], [None] * 9)
-    assert asked([[4, 4]] * 5 + [[4, 3]], None)[0] == [None, 4, None]
-
-
-def test_a_graph_of_a_fixed_batch_stays_as_it_is() -> None:
-    assert asked([[2]] * 9, None, free=False) == ([None], [None] * 9)
-
-
-@given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=2), max_size=60))
-def test_what_answers_takes_the_size_and_little_is_compiled(sizes: list[list[int]]) -> None:
-    compiled, used = asked(sizes, 1)
-    assert len(compiled) <= 1 + CHANGES
-    assert all(size is None or set(batch) == {size} for size, batch in zip(used, sizes, strict=True))
-
-
-def test_a_request_that_failed_is_not_kept() -> None:
-    made: list[object] = []
-
-    class Making(Made):
-        def create_infer_request(self) -> Made:
-            made.append(self)
-            return self
-
-    sized = _Sized(Making, 1, free=True)
+def test_requests_are_kept_but_one_that_failed() -> None:
+    models: list[Model] = []
+    sized = _Sized(lambda size: models.append(Model(size)) or models[-1], 1)  # type: ignore[func-returns-value]
+    for _ in range(3):
+        with sized.requests([1]):
+            pass
+    assert models[0].requests == 1
     with pytest.raises(RuntimeError), sized.requests([1]):
         raise RuntimeError("the engine's")
     for _ in range(3):
         with sized.requests([1]):
             pass
-    assert len(made) == 2
+    assert models[0].requests == 2
+
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8") if has_fast_bf16() else ("fp32", "int8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with an IR in every precision that is computed here."""
+    place = tmp_path_factory.mktemp("sizes") / "bundle"
+    made: list[Precision] = []
+    for precision in PRECISIONS:
+        try:
+            export(tiny.classifier("vit_lite"), place, format="openvino", form=Form(precision))
+        except UsageError as error:
+            assert (precision, error.code) == ("fp16", "V007")  # a processor without it
+        else:
+            made.append(precision)
+    assert {"fp32", "int8"} <= {*made}
+    return place
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("graph", ["onnx-fp32", "openvino-fp32"])
-def test_the_answers_are_the_same_to_the_bit(tmp_path: Path, graph: str, threads: int) -> None:
-    folder = tiny.bundle(tmp_path)
-    if graph.startswith("openvino"):
-        from vitrail.verbs.export import export
-
-        export(tiny.classifier(), folder, format="openvino")
-    sizes = [3, 3, 3, 3, 3, 1, 1, 8, 8, 8, 8, 8, 8, 5, 12]
-    opened = open_bundle(folder, engine="openvino", threads=threads)
-    for size in sizes:
-        fresh = open_bundle(folder, engine="openvino", threads=threads).logits(BATCH[:size])
-        np.testing.assert_array_equal(opened.logits(BATCH[:size]), fresh)
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_answer_is_no_matter_of_what_came_before(folder: Path, precision: str, batch: int, threads: int) -> None:
+    engine = f"openvino-{precision}"
+    if engine not in read_manifest(folder).engines:
+        pytest.skip(f"this processor does not compute in {precision}")
+    wanted: dict[int, NDArray[np.float32]] = {}
+    for size in {*SIZES}:
+        wanted[size] = open_bundle(folder, engine=engine, threads=threads, batch=batch).logits(BATCH[:size])
+    one = open_bundle(folder, engine=engine, threads=threads, batch=batch)
+    for size in SIZES:
+        np.testing.assert_array_equal(one.logits(BATCH[:size]), wanted[size])
+    fresh = open_bundle(folder, engine=engine, threads=threads, batch=batch)
     with ThreadPoolExecutor(4) as pool:
-        wanted = [opened.logits(BATCH[:size]) for size in sizes]
-        for found, truth in zip(pool.map(lambda size: opened.logits(BATCH[:size]), sizes), wanted, strict=True):
-            np.testing.assert_array_equal(found, truth)
+        found = pool.map(lambda size: (size, fresh.logits(BATCH[:size])), SIZES * 3)
+        for size, logits in found:
+            np.testing.assert_array_equal(logits, wanted[size])
+
+
+def test_the_size_it_is_compiled_for_changes_no_answer(folder: Path) -> None:
+    for threads in (1, 2):
+        one, eight = (open_bundle(folder, engine="openvino-fp32", threads=threads, batch=batch) for batch in (1, 8))
+        for size in {*SIZES}:
+            np.testing.assert_allclose(one.logits(BATCH[:size]), eight.logits(BATCH[:size]), atol=1e-5)
+
+
+def test_V007_no_pictures_at_a_time(folder: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_bundle(folder, batch=0)
+    assert caught.value.code == "V007"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from vitrail.bundle.read import OpenFile
 from vitrail.engines import atc
 from vitrail.engines.facts import DECIDED, facts, norm_eps, said, wanted
 from vitrail.engines.graph import Far, Graph, damaged
-from vitrail.engines.table import Runner, Said, Written
+from vitrail.engines.table import Runner, Said, TopRunner, Written
 from vitrail.errors import BundleError
 from vitrail.models.configs import ModelConfig
 
@@ -117,19 +118,28 @@ def _for_ascend(checked: Graph, form: Form) -> dict[str, object]:
 
 
 def open(
-    graph: Stored, engine: str, *, threads: int | None = None, once: bool = False, level: int | None = None
+    graph: Stored,
+    engine: str,
+    *,
+    threads: int | None = None,
+    once: bool = False,
+    level: int | None = None,
+    batch: int = 1,
 ) -> Runner:
     """The graph ready to run on an engine that knows its format. A program is run: it must be trusted already.
 
     once: for a few answers, where an engine can be ready sooner for them. level: of `engines.levels`, on ONNX Runtime.
+    batch: how many pictures will mostly come at a time; OpenVINO compiles the graph for so many.
 
     BundleError V502 unless the graph itself says what the manifest says of it and of the network that it holds (machine
     code says nothing of itself); V505 when it is refused; UsageError V007 for a precision that this machine does not
     compute in.
     """
     assert level is None or engine == "onnx", f"{engine} has no levels"
-    if graph.entry.format == "onnx":
-        runner, words = _of_onnx(graph, engine, threads, once, level)
+    if engine == "openvino":
+        runner, words = _on_openvino(graph, threads, batch)
+    elif engine == "onnx":
+        runner, words = _on_onnxruntime(graph, threads, once, level)
     else:
         runner, words = _opened(graph, threads)
     if words is not None:
@@ -137,9 +147,29 @@ def open(
     return in_batches(runner, graph.entry.batch)
 
 
-def _of_onnx(
-    graph: Stored, engine: str, threads: int | None, once: bool, level: int | None
-) -> tuple[Runner, Said | None]:
+def _on_onnxruntime(graph: Stored, threads: int | None, once: bool, level: int | None) -> tuple[Runner, Said | None]:
+    from vitrail.engines import onnx
+
+    with _checked_onnx(graph) as (data, checked):
+        return onnx.open(data, threads=threads, checked=checked, once=once, level=level), said(checked)
+
+
+def _on_openvino(graph: Stored, threads: int | None, batch: int) -> tuple[Runner, Said | None]:
+    from vitrail.engines import openvino
+
+    if graph.entry.format == "onnx":
+        with _checked_onnx(graph) as (data, checked):
+            return openvino.open(data, threads=threads, checked=checked, batch=batch), said(checked)
+    assert graph.entry.format == "openvino", graph.entry.format
+    files = graph.read(graph.entry.file), graph.read(graph.beside(openvino.BIN))
+    runner, words, columns = openvino.open_ir(files, graph.form, threads=threads, batch=batch)
+    _check_columns(graph, columns)
+    return runner, words
+
+
+@contextmanager
+def _checked_onnx(graph: Stored) -> Iterator[tuple[bytes | Path, Graph]]:
+    """An ONNX file, or where a large one lies, and what checking it gave; held to have stayed as it was."""
     from vitrail.engines import onnx
 
     file = None if graph.held is None else graph.held(graph.entry.file)
@@ -147,15 +177,9 @@ def _of_onnx(
     data: bytes | Path = file.path() if file is not None and large else graph.read(graph.entry.file)
     checked = onnx.check(data if isinstance(data, bytes) else _far(file), graph.form)
     _check_columns(graph, checked.outputs[0].shape[1])
-    if engine == "onnx":
-        runner = onnx.open(data, threads=threads, checked=checked, once=once, level=level)
-    else:
-        from vitrail.engines import openvino
-
-        runner = openvino.open(data, threads=threads, checked=checked)
+    yield data, checked
     if file is not None and large:
         file.unchanged()  # the engine read it again, after it was hashed
-    return runner, said(checked)
 
 
 def _far(file: OpenFile | None) -> Far:
@@ -164,7 +188,7 @@ def _far(file: OpenFile | None) -> Far:
 
 
 def _opened(graph: Stored, threads: int | None) -> tuple[Runner, Said | None]:
-    form, data = graph.form, graph.read(graph.entry.file)
+    data = graph.read(graph.entry.file)
     if graph.entry.format == "torchscript":
         from vitrail.engines import torchscript
 
@@ -177,18 +201,11 @@ def _opened(graph: Stored, threads: int | None) -> tuple[Runner, Said | None]:
         from vitrail.engines import torch_export
 
         return torch_export.open_compiled(data), None  # machine code says nothing of itself
-    if graph.entry.format == "mindir":
-        from vitrail.engines import mindir
+    from vitrail.engines import mindir
 
-        # The rest of its facts are of the graph that it was made of: it says itself what it computes with.
-        return mindir.open(data, threads=threads), Said({**graph.entry.facts, **mindir.facts(data)}, graph.classes)
-    from vitrail.engines import openvino
-
-    assert graph.entry.format == "openvino", graph.entry.format
-    files = data, graph.read(graph.beside(openvino.BIN))
-    runner, words, columns = openvino.open_ir(files, form, threads=threads)
-    _check_columns(graph, columns)
-    return runner, words
+    assert graph.entry.format == "mindir", graph.entry.format
+    # The rest of its facts are of the graph that it was made of: it says itself what it computes with.
+    return mindir.open(data, threads=threads), Said({**graph.entry.facts, **mindir.facts(data)}, graph.classes)
 
 
 def _seen(graph: Stored, runner: Runner, program: Callable[[Tensor], Any], names: object) -> tuple[Runner, Said]:
@@ -284,5 +301,4 @@ class _InBatches:
 
 def answers_of(runner: Runner, batch: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
     """All that a graph gives: its logits, and what its form wants beside them."""
-    asked: Callable[[NDArray[np.generic]], tuple[NDArray[np.generic], ...]] | None = getattr(runner, "answers", None)
-    return (runner.logits(batch),) if asked is None else asked(batch)
+    return runner.answers(batch) if isinstance(runner, TopRunner) else (runner.logits(batch),)

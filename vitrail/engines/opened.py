@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,12 +95,15 @@ def open_bundle(
     engines that can run it as exactly `auto` takes the fastest on this machine, found once by a short probe.
     device: of torch, to which `auto` goes where an accelerator is named; the other engines run on the processor.
     once: a few answers are wanted: `auto` probes nothing and takes what is ready soonest. batch: how many pictures come
-    at a time as a rule; where that is one for each core or more, `auto` asks the engines for so many.
+    at a time as a rule: OpenVINO compiles the graph for so many; with one for each core or more, `auto` asks the
+    engines for one a core.
 
     BundleError V501 to V505 for a bundle that cannot be trusted or run, V509 for a program; UsageError V003 naming the
     pip command when the engine's package is absent, V007 for an unknown engine or device, a device for another engine
     than torch, or threads for one of torch's, whose number is the process's own.
     """
+    if batch < 1:
+        raise UsageError("V007", f"batch is {batch}", hint="give how many pictures come at a time, 1 or more")
     with check(folder) as opened:
         wanted = asked(engine, opened.manifest)
         elsewhere = device not in ("auto", "cpu")
@@ -119,12 +122,8 @@ def open_bundle(
                 "V007", "torch takes no threads of one bundle's own", hint=f"torch.set_num_threads({threads})"
             )
         ready = partial(_runner, opened, threads=threads, device=device, once=once)
-        if len(ways) == 1:
-            taken, runner = ways[0], ready(ways[0])
-        else:
-            all_cores = threads or cores()
-            taken, runner = _soonest(opened, ways, ready, threads, all_cores if batch >= all_cores else 1)
-        return Bundle(folder, opened.manifest, taken.engine, taken.graph, runner)
+        way = ways[0] if len(ways) == 1 else _soonest(opened, ways, ready, threads, batch)
+        return Bundle(folder, opened.manifest, way.engine, way.graph, ready(way, batch=batch))
 
 
 def bundle_classifier(folder: Path) -> Classifier:
@@ -142,24 +141,29 @@ def bundle_classifier(folder: Path) -> Classifier:
         return classifier(_described(opened.manifest), _weights(opened))
 
 
-def _soonest(
-    opened: Opened, ways: Sequence[Way], ready: Callable[[Way], Runner], threads: int | None, count: int
-) -> tuple[Way, Runner]:
-    """The way that answers soonest for so many pictures on this machine, asked once for each bundle; and its runner.
+class _Ready(Protocol):
+    def __call__(self, way: Way, *, batch: int) -> Runner: ...
+
+
+def _soonest(opened: Opened, ways: Sequence[Way], ready: _Ready, threads: int | None, batch: int) -> Way:
+    """The way that answers soonest on this machine, asked once for each bundle: for one picture, or where batches of
+    more are computed for one a core.
 
     A way that refuses is passed over with a line; the last one's error is raised where all do.
     """
     manifest = opened.manifest
+    all_cores = threads or cores()
+    count = all_cores if batch >= all_cores else 1
     named = {way.engine: way for way in ways}
     versions = tools(sorted({ENGINES[name].package for name in named}))
     question = f"engine, second calls, {manifest.digest} {sorted(versions.items())} {threads} {count}"
     if (known := remembered(named, question)) is not None:
-        return named[known], ready(named[known])
+        return named[known]
     runners: dict[str, Runner] = {}
     refused: VitrailError | None = None
     for name, way in named.items():
         try:
-            runners[name] = ready(way)
+            runners[name] = ready(way, batch=count)
         except VitrailError as error:
             LOG.warning("%s is passed over: %s", name, error.what)
             refused = error
@@ -172,7 +176,7 @@ def _soonest(
     }
     name = fastest(questions, question, spinning=True)
     LOG.info("%s answers soonest of %s on this machine, by batches of %d", name, ", ".join(runners), count)
-    return named[name], runners[name]
+    return named[name]
 
 
 def _takes(manifest: Manifest, graph: str | None) -> Takes:
@@ -183,12 +187,12 @@ def _answer(runner: Runner, batch: NDArray[np.generic]) -> None:
     runner.logits(batch)
 
 
-def _runner(opened: Opened, way: Way, *, threads: int | None, device: str, once: bool) -> Runner:
+def _runner(opened: Opened, way: Way, *, threads: int | None, device: str, once: bool, batch: int) -> Runner:
     if way.graph is None:
         return _of_weights(opened, device)
     manifest = opened.manifest
     graph = graphs.Stored(manifest.engines[way.graph], manifest.config, manifest.classes, opened.read, opened.file)
-    return graphs.open(graph, way.engine, threads=threads, once=once)
+    return graphs.open(graph, way.engine, threads=threads, once=once, batch=batch)
 
 
 def _of_weights(opened: Opened, device: str) -> Runner:

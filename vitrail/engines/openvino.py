@@ -26,7 +26,6 @@ from vitrail.machine import cores
 
 EXTRA = "openvino"
 FILE, BIN = "model.xml", "model.bin"
-AGAIN, CHANGES = 4, 5  # of `_Sized`
 # int8 is what the graph itself says; what it leaves in float is computed in float32.
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
@@ -58,41 +57,34 @@ def core() -> Any:
 
 
 class _Sized:
-    """A graph compiled for one size of batch as long as no other comes, and requests to it that nobody uses.
+    """A graph compiled for one size of batch, which answers faster as its shapes are known, and once another size comes
+    beside it for any; and requests to both that nobody uses.
 
-    What is known of the shapes need not be worked out for each answer: a quarter of a small network's time, 2 % of
-    ViT-B/16's. Where another size comes, the graph is compiled for any, and again for one that then comes AGAIN times
-    running. There is one model at a time, and after CHANGES of them it stays one that takes any.
+    Which of the two answers is a matter of the size alone, never of what came before: in bf16 they round differently.
     """
 
-    def __init__(self, compile: Callable[[int | None], Any], size: int | None, *, free: bool) -> None:
-        """compile: for a size of batch, None for what the graph takes. size: to begin with. free: it takes any."""
-        self._compile, self._size, self._changes = compile, size, CHANGES if free else 0
-        self._last, self._times = size, 0
-        self._lock = threading.Lock()
-        self._model, self._idle = compile(size), list[Any]()
+    def __init__(self, compile: Callable[[int | None], Any], size: int | None) -> None:
+        """compile: for a size of batch, None for what the graph takes. Nothing is compiled yet."""
+        self._compile, self._size, self._lock = compile, size, threading.Lock()
+        self._made: dict[int | None, tuple[Any, list[Any]]] = {}
+
+    def ready(self) -> None:
+        """Compile for its own size."""
+        self._of(self._size)
 
     @contextmanager
     def requests(self, sizes: Sequence[int]) -> Iterator[list[Any]]:
         """A request for each batch of those sizes; they are kept for the next answer, unless this one failed."""
         with self._lock:
-            self._fit(sizes[0] if len(set(sizes)) == 1 else None)
-            idle = self._idle
-            lent = [idle.pop() if idle else self._model.create_infer_request() for _ in sizes]
+            model, idle = self._of(self._size if {*sizes} == {self._size} else None)
+            lent = [idle.pop() if idle else model.create_infer_request() for _ in sizes]
         yield lent
         idle += lent
 
-    def _fit(self, size: int | None) -> None:
-        self._times = self._times + 1 if size == self._last else 1
-        self._last = size
-        if self._size is not None and size != self._size:
-            self._change(None)
-        elif self._size is None and size is not None and self._times == AGAIN and self._changes > 1:
-            self._change(size)  # from there it must be able to go back
-
-    def _change(self, size: int | None) -> None:
-        self._model, self._idle = self._compile(size), []
-        self._size, self._changes = size, self._changes - 1
+    def _of(self, size: int | None) -> tuple[Any, list[Any]]:
+        if size not in self._made:
+            self._made[size] = self._compile(size), []
+        return self._made[size]
 
 
 class _Compiled:
@@ -101,15 +93,22 @@ class _Compiled:
     """
 
     def __init__(
-        self, compile: Callable[[dict[str, object], int | None], Any], threads: int | None, *, free: bool
+        self,
+        compile: Callable[[dict[str, object], int | None], Any],
+        threads: int | None,
+        *,
+        free: bool,
+        batch: int,
     ) -> None:
-        """compile: under settings, for a size of batch. free: the graph takes any batch."""
-        at_most = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
-        latency: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", **at_most}
-        self._together = _Sized(partial(compile, latency), 1 if free else None, free=free)
+        """compile: under settings, for a size of batch. free: the graph takes any. batch: what will mostly come."""
         self._parts = (threads or cores()) if free else 1
-        self._compile, self._lock = compile, threading.Lock()
-        self._apart: _Sized | None = None
+        cut = 1 < self._parts <= batch
+        latency = {"PERFORMANCE_HINT": "LATENCY", **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
+        streams: dict[str, object] = {"NUM_STREAMS": self._parts, "INFERENCE_NUM_THREADS": self._parts}
+        self._together = _Sized(partial(compile, latency), (1 if cut else batch) if free else None)
+        even = cut and batch % self._parts == 0
+        self._apart = _Sized(partial(compile, streams), batch // self._parts if even else None)
+        (self._apart if cut else self._together).ready()
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
         if 1 < self._parts <= len(batch):
@@ -120,19 +119,14 @@ class _Compiled:
         return self._ask(batch, lambda out: tuple(np.array(out[place]) for place in range(len(out))))
 
     def _ask(self, batch: NDArray[np.generic], copied: Callable[[Any], Answer]) -> Answer:
-        batch = np.ascontiguousarray(batch)
         with self._together.requests([len(batch)]) as [request]:
-            return copied(request.infer({INPUT: batch}, share_inputs=True, share_outputs=True))
+            return copied(request.infer({INPUT: np.ascontiguousarray(batch)}, share_outputs=True))
 
     def _in_parts(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        with self._lock:
-            if self._apart is None:
-                settings: dict[str, object] = {"NUM_STREAMS": self._parts, "INFERENCE_NUM_THREADS": self._parts}
-                self._apart = _Sized(partial(self._compile, settings), None, free=True)
         parts = np.array_split(batch, self._parts)
         with self._apart.requests([len(part) for part in parts]) as requests:
             for request, part in zip(requests, parts, strict=True):
-                request.start_async({INPUT: part}, share_inputs=True)
+                request.start_async({INPUT: part})  # which copies it
             for request in requests:
                 request.wait()
             return np.concatenate([request.get_tensor(OUTPUT).data for request in requests]).astype(np.float32)
@@ -176,8 +170,9 @@ def _written(model: Any, form: Form) -> Written:
     return Written(files, _facts(core().read_model(files[FILE], _tensor(files[BIN]))))
 
 
-def open(data: bytes | Path, *, threads: int | None = None, checked: Graph | None = None) -> Runner:
-    """One of our ONNX graphs ready to run on the CPU, in true float32. threads: None takes every core.
+def open(data: bytes | Path, *, threads: int | None = None, checked: Graph | None = None, batch: int = 1) -> Runner:
+    """One of our ONNX graphs ready to run on the CPU, in true float32. threads: None takes every core. batch: the size
+    that will mostly come.
     checked: what `onnx.check` gave for these bytes, where that was called already; it must have been for a path.
 
     BundleError V505 when the graph is refused, by us or by the engine; UsageError V003 without openvino.
@@ -186,15 +181,18 @@ def open(data: bytes | Path, *, threads: int | None = None, checked: Graph | Non
     if checked is None:
         assert isinstance(data, bytes), "the bytes behind a path are checked by their holder"
         check(data)
-    return _compiled(_read(data, None), "fp32", threads)
+    return _compiled(_read(data, None), "fp32", threads, batch)
 
 
-def open_ir(files: tuple[bytes, bytes], form: Form, *, threads: int | None = None) -> tuple[Runner, Said, int]:
+def open_ir(
+    files: tuple[bytes, bytes], form: Form, *, threads: int | None = None, batch: int = 1
+) -> tuple[Runner, Said, int]:
     """An IR, as XML and weights, ready to run on the CPU in the form's precision, what it says of itself, and how many
     logits it gives.
 
-    threads: None takes every core. BundleError V505 when the graph is refused, by us or by the engine; UsageError V007
-    when this processor does not compute in that precision, V003 without openvino.
+    threads: None takes every core. batch: the size that will mostly come. BundleError V505 when the graph is refused,
+    by us or by the engine; UsageError V007 when this processor does not compute in that precision, V003 without
+    openvino.
     """
     need("openvino", EXTRA)
     model = _read(*files)
@@ -203,7 +201,7 @@ def open_ir(files: tuple[bytes, bytes], form: Form, *, threads: int | None = Non
     except RuntimeError as error:  # of shapes that OpenVINO cannot tell
         raise _refused(error) from error
     said = Said(_facts(model), _classes(model))
-    return _compiled(model, form.precision, threads), said, columns
+    return _compiled(model, form.precision, threads, batch), said, columns
 
 
 def _tensor(data: bytes) -> Any:
@@ -224,7 +222,7 @@ def _read(data: bytes | Path, weights: bytes | None) -> Any:
         raise _refused(error) from error
 
 
-def _compiled(model: Any, precision: Precision, threads: int | None) -> Runner:
+def _compiled(model: Any, precision: Precision, threads: int | None, batch: int) -> Runner:
     def compile(settings: dict[str, object], size: int | None) -> Any:
         sized = model
         if size is not None:
@@ -243,7 +241,7 @@ def _compiled(model: Any, precision: Precision, threads: int | None) -> Runner:
             )  # fmt: skip
         return compiled
 
-    return _Compiled(compile, threads, free=model.input(0).get_partial_shape()[0].is_dynamic)
+    return _Compiled(compile, threads, free=model.input(0).get_partial_shape()[0].is_dynamic, batch=batch)
 
 
 def _refused(error: RuntimeError) -> BundleError:

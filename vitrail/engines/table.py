@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,15 @@ class Runner(Protocol):
         """Logits (B, K) of what the graph takes, any B from 1 where its batch is free: float32 images (B, C, H, W)
         that are normalised, or pixels (B, H, W, C) in 8 bits.
         """
+        ...
+
+
+@runtime_checkable
+class TopRunner(Runner, Protocol):
+    """A runner that also gives what a graph's form may want beside the logits."""
+
+    def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
+        """All outputs of the graph in its order: the logits first."""
         ...
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from vitrail.errors import SystemFault, UsageError
 from vitrail.evaluation.speed import ROUNDS, WARM, Ratio, in_turns, ratio
 from vitrail.machine import cores, cpu_name
 from vitrail.verbs.first_answer import ready
+
+if TYPE_CHECKING:
+    from vitrail.engines.program import Answering
 
 LONGEST = 600.0  # seconds for the first answer of a fresh process
 
@@ -86,8 +90,10 @@ def benchmark(
     if len({*asked}) < len(asked) or len({*batches}) < len(batches):
         raise UsageError("V007", "a model, an engine, a level or a batch size stands twice", hint="name each once")
     rows: list[Timed] = []
+    opened: list[tuple[str, str, int | None, Answering]] = []
     for batch in batches:
-        opened = [(*one, ready(*one[:2], threads, one[2], batch=batch)) for one in asked]
+        opened.clear()  # before the next are opened: each is in memory once
+        opened += [(*one, ready(*one[:2], threads, one[2], batch=batch)) for one in asked]
         times = in_turns([model for *_, model in opened], batch=batch, rounds=rounds, warm=WARM)
         for (name, engine, level, model), seconds in zip(opened, times, strict=True):
             if engine == "auto" or not isinstance(model, Bundle):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SIZE = 224  # pixels, where neither a size nor a model is named
 SHOWN = 24  # cases of each finding on the page; audit.json has all
+BATCH = 64  # pictures that a model is asked of at a time
 OF_A_GROUP = 3  # pictures of a group of copies on the page
 
 Progress = Callable[[int, int], object]
@@ -55,7 +56,7 @@ def data_audit(
     source = open_source(Data(root=str(data), val=None if val is None else str(val)), split_it=False)
     opened = None
     if model is not None:
-        opened = open_model(model)
+        opened = open_model(model, batch=BATCH)
         refuse_random(opened.provenance, "audit with")
         refuse_headless(opened.classes, "audit with")
         source = matched(source, opened.classes)
@@ -83,7 +84,7 @@ def _predicted(model: Answering, source: Source, workers: int, progress: Progres
     total = len(source.labels)
     asked = np.full((total, len(source.classes)), np.nan, np.float32)
     done = 0
-    for batch in evaluation_batches(source, np.arange(total), model.policy, batch=64, workers=workers):
+    for batch in evaluation_batches(source, np.arange(total), model.policy, batch=BATCH, workers=workers):
         asked[batch.indices] = probabilities(model.logits(batch.images))
         asked[[one.index for one in batch.bad]] = np.nan
         done += len(batch.indices)

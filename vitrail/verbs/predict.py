@@ -38,15 +38,15 @@ def predict(
         raise UsageError("V007", f"top is {top} and batch {batch}", hint="both must be 1 or more")
     if isinstance(pictures, (str, Path)):
         pictures = [pictures]
-    once = len(pictures) <= FEW and all(Path(place).is_file() for place in pictures)
-    opened = (
-        open_model(model, engine=engine, device=device, once=once, batch=batch)
-        if isinstance(model, (str, Path))
-        else model
-    )
+    files = found_pictures(pictures)
+    if isinstance(model, (str, Path)):
+        once, together = len(files) <= FEW, max(1, min(batch, len(files)))
+        opened = open_model(model, engine=engine, device=device, once=once, batch=together)
+    else:
+        opened = model
     refuse_random(opened.provenance, "predict with")
     refuse_headless(opened.classes, "predict")
-    return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)
+    return opened.predict(files, top=min(top, len(opened.classes)), batch=batch)
 
 
 def found_pictures(places: Sequence[str | Path]) -> list[Path]:

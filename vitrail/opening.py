@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -60,10 +61,19 @@ def here(model: str | Path) -> str | Path:
     from vitrail import remote
 
     if isinstance(model, Path) or not remote.is_address(model):
-        return model
+        return _pointed_at(Path(model)) or model
     path = remote.fetched(model)
     files = list(path.iterdir()) if path.is_dir() else []
     return files[0] if len(files) == 1 and files[0].is_file() else path
+
+
+def _pointed_at(path: Path) -> Path | None:
+    """The checkpoint that a run's `latest` or `best` names, one of those beside it."""
+    if path.parent.name != "checkpoints" or path.name not in ("latest", "best") or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        name = file.read(64).strip()
+    return next((step for step in path.parent.iterdir() if os.fsencode(step.name) == name), None)
 
 
 def kind_of(model: str | Path) -> Kind:

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +233,49 @@ def test_what_is_of_a_resume_wants_one(flag: list[str], tmp_path: Path, capsys: 
     said = fails(capsys, "V001", "train", "digits/cct_2_3x2_32", "--out", str(tmp_path / "run"), *flag)
     assert f"{flag[0]} is of a resumed run" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_closed_stdout_is_no_fault(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for words in (["show", "models"], ["predict", str(trained), str(tmp_path / "a.png"), "--json"]):
+        monkeypatch.setattr("sys.stdout", None)  # as Python has it after `>&-`
+        assert run(words) == 0
+    assert "internal error" not in capsys.readouterr().err
+
+
+def test_a_full_stdout_is_named() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "vitrail", "show", "models"], stdout=full, stderr=subprocess.PIPE)
+    assert done.stderr.startswith(b"error[V701]: cannot write `what is printed`: No space left on device")
+    assert done.returncode == 4
+
+
+def test_an_empty_name_is_no_picture(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "empty text" in fails(capsys, "V004", "predict", str(trained), "")
+
+
+def test_a_bundle_is_named_with_what_is_wrong_in_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("{")
+    assert str(tmp_path / "bundle") in fails(capsys, "V501", "show", str(tmp_path / "bundle"))
+
+
+def test_the_best_checkpoint_opens_by_its_name(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for name in ("latest", (trained / "checkpoints" / "latest").read_text().strip()):
+        assert run(["show", str(trained / "checkpoints" / name), "--json"]) == 0
+        shown.append({**json.loads(capsys.readouterr().out), "name": ""})
+    assert shown[0] == shown[1] and shown[0]["checkpoint"]["step"] > 0
+
+
+@pytest.mark.parametrize("words", [["--batch", "100000"], ["--threads", "100000"]])
+def test_a_benchmark_has_bounds(trained: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert "at most 65,536 pictures and 1,024 threads" in fails(capsys, "V007", "benchmark", str(trained), *words)
+
+
+def test_a_picture_size_that_no_bundle_may_have(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "4,096" in fails(capsys, "V007", "export", str(trained), "--image-size", "9000")

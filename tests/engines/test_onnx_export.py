@@ -112,3 +112,15 @@ def test_what_a_network_computes_is_seen_in_its_forward_pass() -> None:
     network = nn.Sequential(nn.LayerNorm(4, eps=1e-6), nn.GELU(approximate="tanh"), nn.LayerNorm(4, eps=1e-5))
     assert torch_engine.facts(network, image=(3, 4, 4)) == {"gelu": ["tanh"], "layernorm_eps": [1e-6, 1e-5]}
     assert torch_engine.facts(nn.GELU(), image=(3, 4, 4))["gelu"] == ["erf"]
+
+
+def test_ctrl_c_in_the_exporter_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: object, **named: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise torch.onnx.OnnxExporterError("Failed to export") from interrupt
+
+    monkeypatch.setattr(torch.onnx, "export", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        graphs.write_onnx(tiny.classifier(), Form())

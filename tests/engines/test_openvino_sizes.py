@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from vitrail.bundle.formats import Form, Precision
 from vitrail.bundle.read import read_manifest
 from vitrail.engines import open_bundle
 from vitrail.engines.openvino import _Sized
-from vitrail.errors import UsageError
+from vitrail.errors import SystemFault, UsageError
 from vitrail.machine import has_fast_bf16
 from vitrail.verbs.export import export
 
@@ -122,3 +123,20 @@ def test_V007_no_pictures_at_a_time(folder: Path) -> None:
     with pytest.raises(UsageError) as caught:
         open_bundle(folder, batch=0)
     assert caught.value.code == "V007"
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_an_engine_that_gives_no_answer_is_a_fault_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    runner = open_bundle(tiny.bundle(tmp_path), engine=engine, threads=1).runner
+
+    def fails(*given: object, **named: object) -> object:
+        raise RuntimeError("Failed to allocate memory\nfor a buffer")
+
+    inside = "_session" if engine == "onnx" else "_together"
+    monkeypatch.setattr(runner, inside, SimpleNamespace(run=fails, requests=fails))
+    with pytest.raises(SystemFault) as fault:
+        runner.logits(BATCH)
+    assert (fault.value.code, "12 pictures at a time" in fault.value.what) == ("V703", True)
+    assert fault.value.evidence == ("Failed to allocate memory",)

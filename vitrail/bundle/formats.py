@@ -14,7 +14,8 @@ TAKES: tuple[Takes, ...] = get_args(Takes)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)  # in the order in which a bundle's graphs are preferred
 INPUT, OUTPUT = "images", "logits"
 TOP = ("probabilities", "classes")  # beside the logits, of the best classes: float32 (B, K) and int64 (B, K)
-MAX_BATCH = 1 << 16  # of a fixed one
+MAX_BATCH = 1 << 16  # of a fixed one, and of what is timed
+MAX_THREADS = 1024
 ABOUT = "vitrail.json"  # what a program of torch carries with it: classes, policy, form
 
 

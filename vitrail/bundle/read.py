@@ -177,7 +177,11 @@ def read_manifest(folder: Path) -> Manifest:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise read_fault(error, folder / NAME) from error
-    return Manifest.from_json(data)
+    try:
+        return Manifest.from_json(data)
+    except BundleError as error:
+        where = (f"in `{folder / NAME}`", *error.evidence)
+        raise BundleError(error.code, error.what, evidence=where, hint=error.hint) from error
 
 
 def _open_inside(folder: Path, name: str, size: int | None) -> int:

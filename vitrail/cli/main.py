@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import click
 
 from vitrail import __version__
-from vitrail.errors import EXIT_BUG, EXIT_DONE, SystemFault, UsageError, VitrailError, nearest, read_fault
+from vitrail.errors import EXIT_BUG, EXIT_DONE, SystemFault, UsageError, VitrailError, nearest, read_fault, write_fault
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # verb -> (module in this folder, one line for the overview)
 VERBS: dict[str, tuple[str, str]] = {
@@ -74,6 +78,13 @@ def vitrail() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; everything that goes wrong is one coded error on stderr."""
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us: what is said goes nowhere
+        with (
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(sys.stdout or nowhere),
+            redirect_stderr(sys.stderr or nowhere),
+        ):
+            return run(arguments)
     try:
         value: Any = vitrail.main(args=list(arguments), prog_name="vitrail", standalone_mode=False)
         sys.stdout.flush()
@@ -96,7 +107,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has left: nothing to say
         return EXIT_DONE
     except OSError as error:  # a name too long, a file where a folder is meant: the system's word, not a bug
-        return _fail(read_fault(error, error.filename or "a file"))
+        unnamed = write_fault(error, "what is printed") if error.errno in _FULL else read_fault(error, "a file")
+        return _fail(unnamed if error.filename is None else read_fault(error, error.filename))
     except Exception as error:  # the one place where a bug of ours ends: a line for the user, a file for us
         return _bug(error, arguments)
 

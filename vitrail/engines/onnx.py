@@ -21,8 +21,8 @@ from vitrail.engines import graph
 from vitrail.engines.bounds import check_sizes
 from vitrail.engines.facts import CLASSES_KEY, PRODUCTS, facts
 from vitrail.engines.facts import classes as names
-from vitrail.engines.table import Runner, need
-from vitrail.errors import BundleError
+from vitrail.engines.table import Runner, failed, need
+from vitrail.errors import BundleError, printable
 
 if TYPE_CHECKING:
     import torch
@@ -71,9 +71,11 @@ def write(
                 verbose=False,
             )
         except (torch.onnx.OnnxExporterError, RuntimeError, NotImplementedError) as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # the exporter takes Ctrl-C for a failure of its own
+                raise error.__cause__ from None
             raise BundleError(
                 "V508",
-                f"the network cannot be written as ONNX: {str(error).strip().splitlines()[0][:200]}",
+                f"the network cannot be written as ONNX: {printable(str(error).strip().splitlines()[0][:200])}",
                 hint="report the variant and the version of torch; the weights are untouched",
             ) from error
     assert program is not None
@@ -215,11 +217,17 @@ class _Session:
         self._session = session
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
-        (out,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch)})
+        (out,) = self._run([OUTPUT], batch)
         return np.asarray(out, np.float32)
 
     def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
-        return tuple(self._session.run(None, {INPUT: np.ascontiguousarray(batch)}))
+        return tuple(self._run(None, batch))
+
+    def _run(self, names: list[str] | None, batch: NDArray[np.generic]) -> Any:
+        try:
+            return self._session.run(names, {INPUT: np.ascontiguousarray(batch)})
+        except Exception as error:  # the engine's own exceptions are of many kinds, none of them public
+            raise failed("ONNX Runtime", len(batch), error) from error
 
 
 def open(

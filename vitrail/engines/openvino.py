@@ -20,7 +20,7 @@ from vitrail.engines.bounds import BATCH, LARGEST, TOTAL
 from vitrail.engines.facts import CLASSES_KEY, class_names, in_float32, written_out
 from vitrail.engines.graph import Graph, damaged
 from vitrail.engines.onnx import check
-from vitrail.engines.table import Runner, Said, Written, need
+from vitrail.engines.table import Runner, Said, Written, failed, need
 from vitrail.errors import BundleError, UsageError
 from vitrail.machine import cores
 
@@ -111,16 +111,26 @@ class _Compiled:
         (self._apart if cut else self._together).ready()
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
-        if 1 < self._parts <= len(batch):
-            return self._in_parts(np.ascontiguousarray(batch))
-        return self._ask(batch, lambda out: np.array(out[OUTPUT], np.float32))
+        ask = self._in_parts if 1 < self._parts <= len(batch) else self._at_once
+        return self._asked(ask, np.ascontiguousarray(batch))
 
     def answers(self, batch: NDArray[np.generic], /) -> tuple[NDArray[np.generic], ...]:
-        return self._ask(batch, lambda out: tuple(np.array(out[place]) for place in range(len(out))))
+        return self._asked(self._all_at_once, np.ascontiguousarray(batch))
 
-    def _ask(self, batch: NDArray[np.generic], copied: Callable[[Any], Answer]) -> Answer:
+    def _asked(self, ask: Callable[[NDArray[np.generic]], Answer], batch: NDArray[np.generic]) -> Answer:
+        try:
+            return ask(batch)
+        except RuntimeError as error:
+            raise failed("OpenVINO", len(batch), error) from error
+
+    def _at_once(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         with self._together.requests([len(batch)]) as [request]:
-            return copied(request.infer({INPUT: np.ascontiguousarray(batch)}, share_outputs=True))
+            return np.array(request.infer({INPUT: batch}, share_outputs=True)[OUTPUT], np.float32)
+
+    def _all_at_once(self, batch: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
+        with self._together.requests([len(batch)]) as [request]:
+            out = request.infer({INPUT: batch}, share_outputs=True)
+            return tuple(np.array(out[place]) for place in range(len(out)))
 
     def _in_parts(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         parts = np.array_split(batch, self._parts)

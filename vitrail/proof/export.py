@@ -82,7 +82,9 @@ def export(
     """
     row = check_form(format, form)
     if form.top is not None and not 1 <= form.top <= len(classifier.classes):
-        raise UsageError("V007", f"top {form.top} of {count(len(classifier.classes), 'class')}", hint="name fewer")
+        raise UsageError(
+            "V007", f"top {form.top} of {count(len(classifier.classes), 'class', 'classes')}", hint="name fewer"
+        )
     from vitrail.weights import native_tensors
 
     classifier = in_float32(classifier)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitrail.bundle.formats import MAX_BATCH, MAX_THREADS
 from vitrail.bundle.write import tools
 from vitrail.engines.levels import engine_of, meaning
 from vitrail.engines.opened import Bundle
@@ -86,6 +87,12 @@ def benchmark(
     """
     if not all((models, engines, batches, levels)) or min(rounds, *batches, 1 if threads is None else threads) < 1:
         raise UsageError("V007", "a benchmark takes models, engines, and numbers from 1", hint="give at least one each")
+    if max(batches) > MAX_BATCH or (threads or 1) > MAX_THREADS:
+        raise UsageError(
+            "V007",
+            f"a batch of {max(batches):,} on {threads or cores():,} threads",
+            hint=f"at most {MAX_BATCH:,} pictures and {MAX_THREADS:,} threads",
+        )
     asked = [(str(model), engine, level) for model in models for engine in engines for level in levels]
     if len({*asked}) < len(asked) or len({*batches}) < len(batches):
         raise UsageError("V007", "a model, an engine, a level or a batch size stands twice", hint="name each once")

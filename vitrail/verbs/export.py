@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.bundle.formats import MAX_DROP, Form, check_form
-from vitrail.bundle.manifest import File
+from vitrail.bundle.manifest import MAX_IMAGE, File
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
 from vitrail.disk import sha256_bytes, sha256_file, write_file
@@ -145,6 +145,10 @@ def sized(model: str | Path, image_size: tuple[int, int]) -> Loaded:
     """
     from vitrail.weights import resized
 
+    if max(image_size) > MAX_IMAGE:
+        raise UsageError(
+            "V007", f"pictures of {image_size} pixels", hint=f"a bundle's have at most {MAX_IMAGE:,} a side"
+        )
     return resized(classifier(model), image_size)
 
 

@@ -53,6 +53,10 @@ def found_pictures(places: Sequence[str | Path]) -> list[Path]:
     """The files that the places name; UsageError V004 for a place that names none."""
     files: list[Path] = []
     for place in places:
+        if not str(place).strip():
+            raise UsageError(
+                "V004", "the name of a picture is an empty text", hint="name a file, a folder or a pattern"
+            )
         path = Path(place)
         if path.is_dir():
             mine = _below(path)

@@ -25,7 +25,7 @@ from vitrail.formats.json import loads
 from vitrail.models.catalog import VARIANTS, variant
 from vitrail.models.configs import ModelConfig, family_of
 from vitrail.models.count import macs, parameters
-from vitrail.opening import Kind, classifier, kind_of, local, require_torch
+from vitrail.opening import Kind, classifier, here, kind_of, local, require_torch
 from vitrail.recipe import load_recipe, recipe_names
 from vitrail.recipe.evaluating import evaluation_recipe
 from vitrail.recipe.read import evaluation_names, recipe_path
@@ -149,7 +149,7 @@ def _model(subject: str, kind: Kind) -> Shown:
         return _weights(subject, kind)
     opened = classifier(subject)
     values |= {**_numbers(opened.config), "provenance": dict(opened.provenance)}
-    values |= {"checkpoint": _saved(Path(subject))} if kind == "checkpoint" else {}
+    values |= {"checkpoint": _saved(Path(here(subject)))} if kind == "checkpoint" else {}
     return Shown("model", values | _policy_and_classes(opened))
 
 

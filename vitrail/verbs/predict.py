@@ -38,15 +38,15 @@ def predict(
         raise UsageError("V007", f"top is {top} and batch {batch}", hint="both must be 1 or more")
     if isinstance(pictures, (str, Path)):
         pictures = [pictures]
-    files = found_pictures(pictures)
     if isinstance(model, (str, Path)):
-        once, together = len(files) <= FEW, max(1, min(batch, len(files)))
-        opened = open_model(model, engine=engine, device=device, once=once, batch=together)
+        files = all(Path(place).is_file() for place in pictures)  # folders and patterns may hold any number
+        once, together = files and len(pictures) <= FEW, min(batch, len(pictures)) if files else batch
+        opened = open_model(model, engine=engine, device=device, once=once, batch=max(1, together))
     else:
         opened = model
     refuse_random(opened.provenance, "predict with")
     refuse_headless(opened.classes, "predict")
-    return opened.predict(files, top=min(top, len(opened.classes)), batch=batch)
+    return opened.predict(found_pictures(pictures), top=min(top, len(opened.classes)), batch=batch)
 
 
 def found_pictures(places: Sequence[str | Path]) -> list[Path]:

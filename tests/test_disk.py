@@ -78,22 +78,19 @@ def test_a_failing_writer_leaves_the_old_file_and_nothing_else(error: BaseExcept
     assert asides(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["pipe", "link to a pipe", "link to a device"])
-def test_a_pipe_or_a_device_is_not_replaced(name: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "link to a pipe").symlink_to("pipe")
-    (tmp_path / "link to a device").symlink_to("/dev/null")
-    before = (tmp_path / name).lstat()
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/null")
     with pytest.raises(SystemFault) as fault:
-        disk.write_file(tmp_path / name, b"new")
+        disk.write_file(tmp_path / "link", b"new")
     assert (fault.value.code, "give the name of a file" in str(fault.value)) == ("V701", True)
-    assert (tmp_path / name).lstat() == before and asides(tmp_path) == []
+    assert (tmp_path / "link").is_symlink() and asides(tmp_path) == []
 
 
-def test_a_link_and_an_old_file_are_replaced_not_followed(tmp_path: Path) -> None:
+def test_a_link_a_pipe_and_an_old_file_are_replaced_not_followed(tmp_path: Path) -> None:
     (tmp_path / "outside").write_bytes(b"outside")
     (tmp_path / "link").symlink_to("outside")
-    for name in ("link", "outside2"):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "outside2"):
         disk.write_file(tmp_path / name, b"new")
         assert stat.S_ISREG((tmp_path / name).lstat().st_mode)
     assert (tmp_path / "outside").read_bytes() == b"outside"

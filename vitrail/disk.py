@@ -125,26 +125,24 @@ def _aside(path: Path) -> Path:
     return _known(path).absolute().parent / f"{ASIDE}{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _refuse_special(path: Path) -> None:
-    """A device, pipe or socket is not replaced by a file, whatever links lead to it."""
+def _refuse_device(path: Path) -> None:
+    """A device is not replaced by a file, whatever links lead to it."""
     try:
         mode = os.stat(_known(path)).st_mode
     except OSError:  # nothing is there, or what writing will find out
         return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise SystemFault(
-            "V701", f"cannot write `{path}`: it is a device, a pipe or a socket", hint="give the name of a file"
-        )
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise SystemFault("V701", f"cannot write `{path}`: it is a device", hint="give the name of a file")
 
 
 def write_file(path: Path, data: bytes | Callable[[IO[bytes]], object]) -> None:
     """Write a file whole or not at all. data: the bytes, or a function that writes them to a binary file.
 
-    SystemFault V701 with the true errno when the disk refuses, or where a device or pipe stands; the old file, if any,
-    is then untouched.
+    SystemFault V701 with the true errno when the disk refuses, or where a device stands; the old file, if any, is then
+    untouched.
     """
     try:
-        _refuse_special(path)
+        _refuse_device(path)
         aside = _aside(path)
         with _removed_on_error(aside):
             write_new(aside, data)

@@ -119,6 +119,12 @@ def test_the_size_it_is_compiled_for_changes_no_answer(folder: Path) -> None:
             np.testing.assert_allclose(one.logits(BATCH[:size]), eight.logits(BATCH[:size]), atol=1e-5)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_large_batch_takes_no_memory_before_it_comes(folder: Path, threads: int) -> None:
+    opened = open_bundle(folder, engine="openvino-fp32", threads=threads, batch=10**9)
+    assert opened.logits(BATCH).shape == (12, len(opened.classes))
+
+
 def test_V007_no_pictures_at_a_time(folder: Path) -> None:
     with pytest.raises(UsageError) as caught:
         open_bundle(folder, batch=0)

@@ -26,6 +26,7 @@ from vitrail.machine import cores
 
 EXTRA = "openvino"
 FILE, BIN = "model.xml", "model.bin"
+MOST_SIZED = 64  # pictures; a graph for a size takes the memory of its answers when it is compiled
 # int8 is what the graph itself says; what it leaves in float is computed in float32.
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
@@ -105,9 +106,11 @@ class _Compiled:
         cut = 1 < self._parts <= batch
         latency = {"PERFORMANCE_HINT": "LATENCY", **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
         streams: dict[str, object] = {"NUM_STREAMS": self._parts, "INFERENCE_NUM_THREADS": self._parts}
-        self._together = _Sized(partial(compile, latency), (1 if cut else batch) if free else None)
-        even = cut and batch % self._parts == 0
-        self._apart = _Sized(partial(compile, streams), batch // self._parts if even else None)
+        own = 1 if cut else batch
+        self._together = _Sized(partial(compile, latency), own if free and own <= MOST_SIZED else None)
+        each, rest = divmod(batch, self._parts)
+        even = cut and not rest and each <= MOST_SIZED
+        self._apart = _Sized(partial(compile, streams), each if even else None)
         (self._apart if cut else self._together).ready()
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:

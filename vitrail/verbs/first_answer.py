@@ -42,7 +42,7 @@ def _threaded(model: str, engine: str, threads: int | None, batch: int) -> Answe
     if threads is None:
         return opened
     if isinstance(opened, Bundle) and ENGINES[opened.engine].package != "torch":
-        return open_model(model, engine=opened.engine if engine == "auto" else engine, threads=threads)
+        return open_model(model, engine=opened.engine if engine == "auto" else engine, threads=threads, batch=batch)
     import torch
 
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, flushed to the disk, renamed; and hashes, safe joins, locks.
+"""Files that are whole or absent: written aside, flushed to the disk, renamed; and hashes and safe joins.
 
 The order of every save is: write the new files aside, fsync each, fsync their folder, rename it to its final name,
 fsync the folder that holds the name. A kill, a full disk or a power loss at any point leaves the old state or the new.
@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import io
 import os
 import secrets
 import shutil
-import socket
 import stat
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from vitrail.errors import BundleError, RunError, SystemFault, read_fault, write_fault
+from vitrail.errors import BundleError, SystemFault, read_fault, write_fault
 
 CHUNK = 1 << 20
 ASIDE = ".aside-"  # prefix of everything that is not finished; whoever holds the folder may remove it
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755  # less what the umask takes; never world-writable
-_held: set[int] = set()  # descriptors of the locks that this process holds
 
 
 def sha256_bytes(data: bytes | memoryview) -> str:
@@ -326,59 +322,6 @@ def member(root: Path, name: str) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone, by a kernel lock that dies with the process; RunError V606 when another holds it.
-
-    Forked children (workers of a loader) do not inherit it: an orphan of a killed run blocks nobody.
-    """
-    descriptor = _take_lock(folder)
-    _held.add(descriptor)
-    try:
-        yield
-    finally:
-        if descriptor in _held:  # not in a child that was forked meanwhile: there the number may mean another file
-            _held.remove(descriptor)
-            _close(descriptor)
-
-
-def _close(descriptor: int) -> None:
-    """Let a lock go. A disk that refuses even that has let it go all the same, and took nothing that matters."""
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
-
-
-def _let_go() -> None:
-    while _held:
-        os.close(_held.pop())
-
-
-os.register_at_fork(after_in_child=_let_go)
-
-
-def _take_lock(folder: Path) -> int:
-    path = folder / ".lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
-    except OSError as error:
-        raise write_fault(error, path) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip()
-        _close(descriptor)
-        raise RunError(
-            "V606", f"`{folder}` is in use by {holder or 'another process'}", hint="wait for it, or give another --out"
-        ) from error
-    except OSError as error:
-        _close(descriptor)
-        raise write_fault(error, path) from error
-    return descriptor
-
-
 def free_space(path: Path) -> int:
     """Bytes free for us where `path` lies."""
     try:
@@ -391,7 +334,6 @@ __all__ = [
     "ASIDE",
     "free_space",
     "fsync_folder",
-    "locked",
     "make_folder",
     "member",
     "new_folder",

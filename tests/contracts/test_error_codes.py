@@ -22,6 +22,7 @@ from vitrail.data.sources import open_source
 from vitrail.engines import open_bundle
 from vitrail.engines.table import need
 from vitrail.errors import CODES, VitrailError
+from vitrail.locks import locked
 from vitrail.models.catalog import variant
 from vitrail.pictures.decode import decode, from_pil
 from vitrail.recipe import load_recipe
@@ -193,7 +194,7 @@ def _newer(run: Path) -> object:
 
 
 def _held(place: Path) -> object:
-    with disk.locked(place), disk.locked(place):
+    with locked(place), locked(place):
         return None
 
 

@@ -76,7 +76,7 @@ PROMISES: dict[str, Promise] = {
                    (LOOP, "tests.ranks.test_lost_ranks")),
     "A20": Promise("no clock decides anything but a time limit", 5, "the same",
                    (CHECKPOINT, "tests.training.test_due")),
-    "A21": Promise("two runs in one folder: the second is refused", 5, "the same", (DISK,)),
+    "A21": Promise("two runs in one folder: the second is refused", 5, "the same", ("tests.test_locks",)),
     "A22": Promise("space is asked for before a save", 7, "the same", (CHECKPOINT,)),
     "A23": Promise("odd folders work or are refused", 7, "the same", (DISK,)),
     "A24": Promise("each row of a journal is whole or absent, told once", 19, "200 kills, with A11",

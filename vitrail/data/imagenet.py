@@ -25,6 +25,7 @@ from vitrail.formats import tar
 from vitrail.formats.extract import extract, extract_members
 from vitrail.formats.matlab_records import read_records
 from vitrail.formats.ranges import Read, as_data, ranges
+from vitrail.locks import locked
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 OFFICIAL = (1_281_167, 50_000, 1_000)  # to train on, to validate, classes
@@ -66,7 +67,7 @@ def prepare(src: Path, dst: Path, *, progress: Progress | None = None) -> Made:
     devkit = read_devkit(src / DEVKIT)
     disk.make_folder(dst)
     step = _Steps(progress, sum((src / name).stat().st_size for name in there))
-    with disk.locked(dst):
+    with locked(dst):
         for part in ("train", "val"):
             disk.remove_leftovers(dst / part)
         train = _train(src / TRAIN, dst / "train", devkit, step) if TRAIN in there else 0

@@ -12,9 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from vitrail.disk import ASIDE, locked, make_folder, read_file, remove_leftovers, sha256_bytes, write_file
+from vitrail.disk import ASIDE, make_folder, read_file, remove_leftovers, sha256_bytes, write_file
 from vitrail.errors import RunError, SystemFault, UsageError, printable, read_fault
 from vitrail.formats import json
+from vitrail.locks import locked
 
 FORMAT = "1.0"
 NAME = "predict.json"

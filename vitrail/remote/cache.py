@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from vitrail import disk
 from vitrail.errors import SystemFault, UsageError, WeightsError, read_fault, write_fault
+from vitrail.locks import locked
 from vitrail.remote.web import Absent, Again, How, Never, Stale, ask, refused, said
 
 SMALL = 32 << 20  # bytes that a description (JSON) may have, and a file of no stated length
@@ -105,7 +106,7 @@ def pull(
         check(wanted, disk.sha256_file(wanted.path))
         return wanted.path
     disk.make_folder(wanted.path.parent)
-    with disk.locked(wanted.path.parent):
+    with locked(wanted.path.parent):
         try:
             bring(wanted)
         except Absent as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vitrail import disk
 from vitrail.errors import SystemFault, UsageError, WeightsError
+from vitrail.locks import locked
 from vitrail.remote.cache import SMALL, Progress, Wanted, bring, cache_folder, check, is_pulled, pull, read_json
 from vitrail.remote.web import Absent, How, refused
 
@@ -92,7 +93,7 @@ def pull_hub(
             return False
         return True
 
-    with disk.locked(folder):
+    with locked(folder):
         files = _model(fetched, folder)
         if not files:
             raise SystemFault(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vitrail import disk
 from vitrail.errors import RunError, UsageError, VitrailError, write_fault
+from vitrail.locks import locked
 
 WHOLE = ".whole.json"  # lies in an entry in which nothing is missing
 USED = ".used"
@@ -32,7 +33,7 @@ def alone(entry: Path, *, pause: float = 0.2) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(disk.locked(entry))
+                stack.enter_context(locked(entry))
                 break
             except RunError:  # another one is at it; a dead one's lock is free at once
                 time.sleep(pause)
@@ -103,7 +104,7 @@ def _bytes(entry: Path) -> int:
 def _remove(entry: Path) -> bool:
     """Remove an entry that nobody fetches or uses."""
     try:
-        with disk.locked(entry):
+        with locked(entry):
             descriptor = os.open(entry / USED, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

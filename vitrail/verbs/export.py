@@ -236,8 +236,8 @@ def _finished_run(model: object) -> Path | None:
 def _draw_again(run: Path, proof: Proof) -> tuple[str, ...]:
     """The run's page, now with the proof. The export has succeeded by now: what goes wrong here is only noted."""
     from vitrail.data.sources import open_source
-    from vitrail.disk import locked
     from vitrail.engines.table import need
+    from vitrail.locks import locked
     from vitrail.recipe import load_recipe
     from vitrail.verbs.page import load_evaluation, write_page
 

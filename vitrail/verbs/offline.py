@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.sources import Source
-from vitrail.disk import locked, make_folder, write_file
+from vitrail.disk import make_folder, write_file
 from vitrail.errors import UsageError
+from vitrail.locks import locked
 from vitrail.offline import infer as running
 from vitrail.offline import inputs
 from vitrail.offline import pack as packing

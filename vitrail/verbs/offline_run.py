@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail.disk import ASIDE, locked, make_folder, remove_folder, remove_leftovers
+from vitrail.disk import ASIDE, make_folder, remove_folder, remove_leftovers
 from vitrail.errors import UsageError, VitrailError
+from vitrail.locks import locked
 from vitrail.offline import inputs
 from vitrail.offline import pack as packing
 from vitrail.offline.infer import Inferred

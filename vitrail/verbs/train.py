@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from vitrail.data.sources import Source, open_source
-from vitrail.disk import locked, make_folder
+from vitrail.disk import make_folder
 from vitrail.engines.table import need
 from vitrail.errors import UsageError
+from vitrail.locks import locked
 from vitrail.ranks import Ranks, joined
 from vitrail.recipe import Recipe, load_recipe
 from vitrail.training.configs import RECIPE_FILE

@@ -252,6 +252,27 @@ def test_a_full_stdout_is_named() -> None:
     assert done.returncode == 4
 
 
+def test_a_reader_who_leaves_ends_nothing_but_the_result() -> None:
+    """click would say 1 and nothing."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "vitrail", "show", "models"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("loss.smoothing=nan",), 2)])
+def test_a_run_goes_on_when_nobody_hears_it(words: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    few = ["schedule.steps=2", "schedule.warmup_epochs=0", "train.threads=1", *words]
+    line = [sys.executable, "-m", "vitrail", "train", "digits/cct_2_3x2_32", *few, "--out", str(tmp_path / "run")]
+    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=writer)
+    os.close(writer)
+    assert done.returncode == code
+    assert (tmp_path / "run/bundle/manifest.json").is_file() == (code == 0)
+
+
 def test_an_empty_name_is_no_picture(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "empty text" in fails(capsys, "V004", "predict", str(trained), "")
 

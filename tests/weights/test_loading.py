@@ -353,7 +353,7 @@ def test_a_config_that_is_a_variants_but_for_classes_and_noise_takes_its_policy(
     loaded = load(saved(native_tensors(build(row.config))), model=config, classes=7)
     assert loaded.classifier.config == config
     assert loaded.classifier.policy == row.policy
-    assert "policy of cct_4_3x2_32, whose network it is: the file states none" in loaded.report
+    assert "policy assumed, the file states none: that of cct_4_3x2_32, whose network it is" in loaded.report
     other = replace(config, heads=4)
     assumed = load(saved(native_tensors(build(other))), model=other)
     assert assumed.classifier.policy != row.policy

@@ -50,6 +50,18 @@ class Verbs(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; done when whoever reads the result has left (click would say 1 and nothing)."""
+        try:
+            value = super().invoke(ctx)
+            sys.stdout.flush()
+            return value
+        except BrokenPipeError:
+            from vitrail.cli.render import unheard
+
+            unheard(sys.stdout)
+            return EXIT_DONE
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -87,7 +99,6 @@ def run(arguments: Sequence[str]) -> int:
             return run(arguments)
     try:
         value: Any = vitrail.main(args=list(arguments), prog_name="vitrail", standalone_mode=False)
-        sys.stdout.flush()
         return value if isinstance(value, int) else EXIT_DONE
     except VitrailError as error:
         return _fail(error)
@@ -103,9 +114,6 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("\nstopped\n")
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has left: nothing to say
-        return EXIT_DONE
     except OSError as error:  # a name too long, a file where a folder is meant: the system's word, not a bug
         unnamed = write_fault(error, "what is printed") if error.errno in _FULL else read_fault(error, "a file")
         return _fail(unnamed if error.filename is None else read_fault(error, error.filename))

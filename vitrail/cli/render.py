@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from vitrail.errors import VitrailError, count, printable
 
@@ -15,7 +16,7 @@ ACCENT = "cyan"
 def show_error(error: VitrailError) -> None:
     """The error on stderr, coloured where that is a terminal."""
     if not sys.stderr.isatty():
-        sys.stderr.write(f"{error}\n")
+        _talk(f"{error}\n")
         return
     from rich.console import Console
     from rich.text import Text
@@ -26,8 +27,22 @@ def show_error(error: VitrailError) -> None:
 
 
 def say(line: str) -> None:
-    """One line of talk on stderr, whatever names of files stand in it."""
-    sys.stderr.write(printable(line) + "\n")
+    """One line of talk on stderr, whatever names of files stand in it; the work goes on when nobody reads it."""
+    _talk(printable(line) + "\n")
+
+
+def _talk(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+    except BrokenPipeError:
+        unheard(sys.stderr)
+
+
+def unheard(stream: TextIO) -> None:
+    """Let what is written from now on go nowhere: whoever read it has left."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def result(lines: Sequence[str], values: object, *, as_json: bool) -> None:

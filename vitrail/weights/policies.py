@@ -23,7 +23,7 @@ def policy_of(found: Detection, config: ModelConfig, rows: int | None) -> tuple[
         return _with_channels(replace(known, size=config.image_size), config.channels)
     alike = _alike(config, rows)
     if alike and all(row.policy == alike[0].policy for row in alike):
-        return alike[0].policy, [f"policy of {alike[0].name}, whose network it is: the file states none"]
+        return alike[0].policy, [f"policy assumed, the file states none: that of {alike[0].name}, whose network it is"]
     count = config.channels
     policy = Policy(size=config.image_size, mean=HALF.mean[:1] * count, std=HALF.std[:1] * count)
     line = "policy assumed, the file states none: bicubic, whole picture, mean 0.5, std 0.5"

@@ -5,8 +5,9 @@ Ours are whole steps (guard and optimizer included) with default settings; the a
 Peers: SHI-Labs' network in their loop (DIR: their repository, which is no package; without it the row says so), its
 form in plain torch (`plain_cct.py`), timm's ViT-Tiny; each in fp32 and under bf16 autocast. All ways take turns in
 every round, the first round is not counted; a ratio is paired round by round with the peer's faster form, and its
-bounds are 95 % of 10,000 bootstrap samples of the median. It ends within 10 minutes. --clock cpu measures the
-process's own time, for a machine that others use too.
+bounds are 95 % of 10,000 bootstrap samples of the median. It ends within 10 minutes, and keeps what it found in
+results/training.json by the name of the machine. --clock cpu measures the process's own time, for a machine that others
+use too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bench.plain_cct import PlainCCT  # noqa: E402
 from vitrail import __version__  # noqa: E402
 from vitrail.bundle.write import tools  # noqa: E402
 from vitrail.data.batches import TrainBatch  # noqa: E402
+from vitrail.disk import write_file  # noqa: E402
 from vitrail.evaluation.speed import ratio  # noqa: E402
 from vitrail.machine import cores, cpu_flags, cpu_name, keep_fp32_true, keep_pages  # noqa: E402
 from vitrail.models import build, set_attention  # noqa: E402
@@ -206,8 +208,9 @@ def main() -> None:
     print("\n".join(notes))
     versions = {"vitrail": __version__, **tools(("torch", "numpy"))}
     values = {"cases": cases, "notes": notes, "clock": args.clock, "machine": machine, "versions": versions}
-    args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(json.dumps(values, indent=1) + "\n")
+    kept = json.loads(args.out.read_text()) if args.out.exists() else {}
+    kept[f"{machine['processor']}, {args.threads} threads"] = values
+    write_file(args.out, (json.dumps(kept, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -161,11 +161,6 @@ def test_C13_nesting_is_bounded() -> None:
     assert "nested" in refused(edited(lambda v: v["provenance"].update(deep=deep))).what
 
 
-def test_C14_a_licence_is_kept_to_the_letter() -> None:
-    manifest = dataclasses.replace(Manifest.from_json(whole()), licences=Licences("CC-BY-4.0 (§ 3, naïve)", "unknown"))
-    assert Manifest.from_json(manifest.to_json()).licences.weights == "CC-BY-4.0 (§ 3, naïve)"
-
-
 def test_what_cannot_be_read_back_is_not_written() -> None:
     manifest = Manifest.from_json(whole())
     with pytest.raises(BundleError):

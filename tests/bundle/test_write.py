@@ -38,7 +38,7 @@ def add(folder: Path, **changes: object) -> Manifest:
     given = {
         "engine": manifest().engines["onnx-fp32"],
         "files": engine_files(),
-        "weights_sha256": bare().weights_sha256,
+        "described": bare(),
     }
     return add_engine(folder, "onnx-fp32", **{**given, **changes})  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ def test_V506_other_weights_and_other_bytes_are_refused(tmp_path: Path) -> None:
     folder = tiny.bundle(tmp_path)
     other_facts = dataclasses.replace(manifest().engines["onnx-fp32"], opset=19)
     for changes in (
-        {"weights_sha256": "0" * 64},
+        {"described": dataclasses.replace(bare(), weights_sha256="0" * 64)},
         {"files": {**engine_files(), GRAPH: b"other"}},
         {"engine": other_facts},
     ):
@@ -102,7 +102,7 @@ def test_no_listed_file_is_ever_replaced(tmp_path: Path) -> None:
     folder = tiny.bundle(tmp_path)
     engine = dataclasses.replace(manifest().engines["onnx-fp32"], file=GRAPH)
     with pytest.raises(BundleError) as caught:
-        add_engine(folder, "other-fp32", engine=engine, files={GRAPH: b"new"}, weights_sha256=bare().weights_sha256)
+        add_engine(folder, "other-fp32", engine=engine, files={GRAPH: b"new"}, described=bare())
     assert caught.value.code == "V506"
     assert tiny.contents(folder) == tiny.bundle_files()
 

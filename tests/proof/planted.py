@@ -20,7 +20,7 @@ from torch import nn
 from tests.bundle import tiny
 from tests.engines import networks
 from tests.engines.networks import classifier
-from vitrail.bundle.manifest import Licences, Manifest
+from vitrail.bundle.manifest import Manifest
 from vitrail.engines import graph as graphs
 from vitrail.engines import onnx
 from vitrail.engines.facts import said as says
@@ -212,7 +212,7 @@ def graph(network: str) -> bytes:
 
 def exported(faulty: Classifier, data: bytes) -> Candidate:
     """What the export is taken from the disk as: its policy and classes as the manifest gives them back."""
-    described = describe(replace(faulty, policy=getattr(faulty.policy, "said", faulty.policy)), {}, Licences())
+    described = describe(replace(faulty, policy=getattr(faulty.policy, "said", faulty.policy)), {})
     manifest = Manifest.from_json(described.to_json())
     foreign = isinstance(faulty.policy, Foreign)
     return Candidate(onnx.open(data, threads=1), faulty.policy if foreign else manifest.policy, manifest.classes)  # type: ignore[arg-type]

@@ -62,7 +62,9 @@ def test_C15_an_export_made_twice_is_byte_equal(tmp_path: Path) -> None:
 def test_an_engine_is_added_to_a_bundle_of_the_same_weights(tmp_path: Path) -> None:
     folder, source = tmp_path / "b", tiny.classifier()
     tensors = native_tensors(source.module)
-    write_bundle(folder, describe(source, tensors, Licences("MIT", "CC0-1.0")), {WEIGHTS: tiny.bundle_files()[WEIGHTS]})
+    terms = {"licences": {"weights": "MIT", "data": "CC0-1.0"}}
+    described = describe(dataclasses.replace(source, provenance={**source.provenance, **terms}), tensors)
+    write_bundle(folder, described, {WEIGHTS: tiny.bundle_files()[WEIGHTS]})
     done = export(bundle_classifier(folder), folder, pictures=tiny.pictures())
     assert done.engine == "onnx-fp32"
     assert open_bundle(folder).manifest.licences == Licences("MIT", "CC0-1.0")
@@ -74,7 +76,7 @@ def test_an_engine_is_added_to_a_bundle_of_the_same_weights(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("no_writing_of_graphs")
 def test_an_export_without_weights_opens_on_its_engine_alone(tmp_path: Path) -> None:
-    export(tiny.classifier(), tmp_path / "b", with_weights=False, licences=Licences("MIT"))
+    export(tiny.classifier(), tmp_path / "b", with_weights=False)
     assert open_bundle(tmp_path / "b").engine == "onnx"
     with pytest.raises(BundleError):
         bundle_classifier(tmp_path / "b")

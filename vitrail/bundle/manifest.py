@@ -10,12 +10,13 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from vitrail.bundle.formats import MAX_BATCH, PRECISIONS, TAKES
 from vitrail.bundle.values import canonical, parse, plain, refused, take
 from vitrail.disk import sha256_bytes
+from vitrail.errors import UsageError, printable
 from vitrail.formats.stored import Tensors
 from vitrail.models import configs
 from vitrail.models.configs import ModelConfig, config_to_json, family_of
@@ -30,6 +31,7 @@ MAX_FILE_BYTES = 64 << 30
 MAX_CLASSES = 1 << 20
 MAX_IMAGE = 4096
 MAX_TEXT = 200
+UNKNOWN = "unknown"
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})")
@@ -54,8 +56,26 @@ class File:
 class Licences:
     """Under what terms weights and data may be used: SPDX identifiers, plain words, or `unknown`."""
 
-    weights: str = "unknown"
-    data: str = "unknown"
+    weights: str = UNKNOWN
+    data: str = UNKNOWN
+
+    def with_told(self, told: Licences) -> Licences:
+        """What was unknown as it is told now; UsageError V007 where something else stands already.
+
+        >>> Licences("MIT").with_told(Licences(data="CC0-1.0"))
+        Licences(weights='MIT', data='CC0-1.0')
+        """
+        mine, theirs = asdict(self), asdict(told)
+        for part, text in theirs.items():
+            if len(text) > MAX_TEXT or not text or not text.isprintable():
+                raise UsageError("V007", f"the licence of the {part} is {text[:40]!r}", hint="give its SPDX identifier")
+            if UNKNOWN not in (text, mine[part]) and text != mine[part]:
+                raise UsageError(
+                    "V007",
+                    f"the licence of the {part} is stated already: {printable(mine[part])}, not {text}",
+                    hint="leave it out, or make the bundle again from its source",
+                )
+        return Licences(**{part: mine[part] if theirs[part] == UNKNOWN else theirs[part] for part in mine})
 
 
 @dataclass(frozen=True)

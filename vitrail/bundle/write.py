@@ -40,39 +40,44 @@ def write_bundle(
     return whole
 
 
-def add_engine(folder: Path, name: str, *, engine: Engine, files: Mapping[str, bytes], weights_sha256: str) -> Manifest:
-    """Add an engine's files and its proof to a bundle of the same weights; the manifest is replaced last.
+def add_engine(folder: Path, name: str, *, engine: Engine, files: Mapping[str, bytes], described: Manifest) -> Manifest:
+    """Add an engine's files and its proof to the bundle of the model that is described; the manifest is replaced last.
 
     A kill in between leaves the old bundle valid; what it left behind is removed by the next call. An engine that is
-    there with the same bytes is left alone. BundleError V506 for other weights, or the same engine with other bytes.
+    there with the same bytes is left alone. Licences that were unknown are stated from now on. BundleError V506 for
+    other weights, or the same engine with other bytes; UsageError V007 for another licence than the one that is stated.
     """
     with _alone(folder), check(folder) as opened:
         manifest = opened.manifest
-        if manifest.weights_sha256 != weights_sha256:
+        licences = manifest.licences.with_told(described.licences)
+        if manifest.weights_sha256 != described.weights_sha256:
             raise BundleError(
                 "V506",
                 f"`{folder}` is a bundle of other weights",
-                evidence=[f"bundle {manifest.weights_sha256}", f"engine {weights_sha256}"],
+                evidence=[f"bundle {manifest.weights_sha256}", f"engine {described.weights_sha256}"],
                 hint="export to a new folder",
             )
         listed = {path: File(len(data), disk.sha256_bytes(data)) for path, data in sorted(files.items())}
         taken = sorted(set(listed) & set(manifest.files))
         if name in manifest.engines or taken:
             same = manifest.engines.get(name) == engine and all(manifest.files.get(p) == f for p, f in listed.items())
-            if same:
+            if same and licences == manifest.licences:
                 return manifest
-            raise BundleError(
-                "V506",
-                f"`{folder}` holds the engine `{name}` already, with other bytes",
-                evidence=[f"`{path}`" for path in taken[:5] if manifest.files[path] != listed[path]],
-                hint="export to a new folder",
-            )
+            if not same:
+                raise BundleError(
+                    "V506",
+                    f"`{folder}` holds the engine `{name}` already, with other bytes",
+                    evidence=[f"`{path}`" for path in taken[:5] if manifest.files[path] != listed[path]],
+                    hint="export to a new folder",
+                )
         _remove_unlisted(folder, manifest.files)
         for path, data in sorted(files.items()):
             _write(folder, path, data)
         engines = {**manifest.engines, name: engine}
         files_now = {**manifest.files, **listed}
-        added = replace(manifest, files=files_now, engines=engines, format=at_least_ours(manifest.format))
+        added = replace(
+            manifest, files=files_now, engines=engines, licences=licences, format=at_least_ours(manifest.format)
+        )
         disk.write_file(folder / NAME, added.to_json())
     return added
 

@@ -12,6 +12,7 @@ from vitrail.cli.options import AS_JSON, MODEL, Size
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
+    from vitrail.bundle.manifest import Licences
     from vitrail.models.classifier import Classifier
 
 
@@ -44,6 +45,13 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help=f"Top-1 that int8 may cost.  [default: {MAX_DROP}]",
 )
+@click.option(
+    "--licence",
+    "licences",
+    multiple=True,
+    metavar="weights=SPDX|data=SPDX",
+    help="Terms of use, where the model states none.",
+)
 @AS_JSON
 def command(
     model: str,
@@ -56,6 +64,7 @@ def command(
     image_size: tuple[int, int] | None,
     data: str | None,
     max_drop: float | None,
+    licences: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Write MODEL for an engine into a bundle, with a measured proof. A failed proof leaves nothing behind.
@@ -64,6 +73,7 @@ def command(
     vitrail export runs/photos --format openvino --precision bf16
     vitrail export runs/photos --format openvino --precision int8 --max-drop 0.5
     vitrail export vit_base_patch16_224 --format onnx --input pixels --batch 1 --out vit
+    vitrail export runs/photos --licence weights=MIT --licence data=CC-BY-4.0
     """
     from vitrail.cli.render import result, say
     from vitrail.verbs.export import export, sized
@@ -79,7 +89,19 @@ def command(
         source = fitted.classifier
         if data is None:
             say("a network of another size is proven by generated pictures alone: --data names more")
-    done = export(source, out, format=format, form=form, data=data, max_drop=max_drop)
+    done = export(source, out, format=format, form=form, data=data, max_drop=max_drop, licences=_licences(licences))
     for note in done.notes:
         say(note)
     result(done.lines(), done.to_json(), as_json=as_json)
+
+
+def _licences(given: tuple[str, ...]) -> Licences:
+    from vitrail.bundle.manifest import Licences
+
+    told: dict[str, str] = {}
+    for text in given:
+        part, _, licence = text.partition("=")
+        if part not in ("weights", "data") or not licence or part in told:
+            raise UsageError("V001", f"--licence is `{text}`", hint="once weights=SPDX, and once data=SPDX")
+        told[part] = licence
+    return Licences(**told)

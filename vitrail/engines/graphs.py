@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier
 
 
-TOLD = ("weights", "variant", "seed", "data_sha256", "data_holdout")  # of the provenance, in a program
+TOLD = ("weights", "variant", "seed", "data_sha256", "data_holdout", "licences")  # of the provenance, in a program
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -78,7 +78,8 @@ class Bundle:
 
 def provenance(manifest: Manifest) -> dict[str, object]:
     """The manifest's provenance, with what it says elsewhere about the weights."""
-    return {**manifest.provenance, "weights": manifest.weights, "variant": manifest.variant}
+    licences = asdict(manifest.licences)
+    return {**manifest.provenance, "weights": manifest.weights, "variant": manifest.variant, "licences": licences}
 
 
 def open_bundle(

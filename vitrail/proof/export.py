@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,6 @@ def export(
     format: str = "onnx",
     form: Form = Form(),  # noqa: B008
     pictures: Sequence[CheckPicture] = (),
-    licences: Licences | None = None,
     with_weights: bool = True,
     budget: Budget | None = None,
 ) -> Exported:
@@ -89,7 +88,7 @@ def export(
 
     classifier = in_float32(classifier)
     tensors = native_tensors(classifier.module)
-    described = describe(classifier, tensors, licences or Licences())
+    described = describe(classifier, tensors)
     _check_place(out, described, graph_name(format, form) if ENGINES[row.engine].native else None)
     read_back = Manifest.from_json(described.to_json())
     made = _quantized(classifier, read_back, (format, form), budget or Budget()) if form.precision == "int8" else None
@@ -186,10 +185,11 @@ def _opened(read_back: Manifest, entry: Engine, written: Written, engine: str) -
     return candidate, Said(dict(entry.facts), read_back.classes)
 
 
-def describe(classifier: Classifier, tensors: Tensors, licences: Licences) -> Manifest:
-    """The manifest of a classifier, without files. Its provenance may name `weights` (random) and `variant`."""
+def describe(classifier: Classifier, tensors: Tensors) -> Manifest:
+    """The manifest of a classifier, without files. Its provenance may name `weights` (random), `variant`, `licences`."""
     provenance = dict(classifier.provenance)
     weights, variant = provenance.pop("weights", "trained"), provenance.pop("variant", None)
+    own: Any = provenance.pop("licences", {})
     return Manifest(
         config=classifier.config,
         policy=classifier.policy,
@@ -198,7 +198,7 @@ def describe(classifier: Classifier, tensors: Tensors, licences: Licences) -> Ma
         weights_sha256=weights_hash(tensors),
         variant=None if variant is None else str(variant),
         provenance=provenance,
-        licences=licences,
+        licences=Licences().with_told(Licences(**own)),
         tools=_tools(("torch", "numpy", "pillow")),
     )
 
@@ -214,6 +214,7 @@ def _check_place(out: Path, described: Manifest, once: str | None) -> None:
             raise UsageError("V006", f"`{out}` exists and is no bundle", hint="give another folder, or remove it first")
         return
     there = read_manifest(out)
+    there.licences.with_told(described.licences)
     differences = [
         name
         for name in ("weights_sha256", "config", "policy", "classes")
@@ -235,6 +236,6 @@ def _write(
 ) -> Manifest:
     name, entry = engine
     if (out / NAME).exists():
-        return add_engine(out, name, engine=entry, files=files, weights_sha256=described.weights_sha256)
+        return add_engine(out, name, engine=entry, files=files, described=described)
     weights = {} if tensors is None else {WEIGHTS: dumps(tensors)}
     return write_bundle(out, described, {**files, **weights}, engines={name: entry})

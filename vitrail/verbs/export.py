@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.bundle.formats import MAX_DROP, Form, check_form
-from vitrail.bundle.manifest import MAX_IMAGE, File
+from vitrail.bundle.manifest import MAX_IMAGE, File, Licences
 from vitrail.data.configs import Data
 from vitrail.data.sources import Source
 from vitrail.disk import sha256_bytes, sha256_file, write_file
@@ -102,6 +102,7 @@ def export(
     form: Form = Form(),  # noqa: B008
     data: str | Path | None = None,
     max_drop: float | None = None,
+    licences: Licences = Licences(),  # noqa: B008
 ) -> ExportResult:
     """Write `model` for an engine into a bundle, after the proof has passed; OutsideBound V801 leaves nothing behind.
 
@@ -109,7 +110,7 @@ def export(
     `bundle.formats.FORMATS`. form: what the graph computes in, takes, and for how many pictures. data: labelled
     pictures for the proof beside the generated ones; for a run its own held-out ones by default. max_drop: points of
     top-1 that int8 may cost on all of the held-out ones (`MAX_DROP`); layers go back to float until a paired test says
-    that it is less.
+    that it is less. licences: of weights and data, where the model states none; published weights state theirs.
     """
     check_form(format, form)
     if max_drop is not None and form.precision != "int8":
@@ -117,7 +118,7 @@ def export(
     from vitrail.evaluation.speed import in_turns
     from vitrail.proof.export import export as write
 
-    source_model = classifier(model) if isinstance(model, (str, Path)) else model
+    source_model = _licensed(classifier(model) if isinstance(model, (str, Path)) else model, licences)
     refuse_headless(source_model.classes, "prove")
     place = Path(out) if out is not None else _own_bundle(model)
     source = _source(model, source_model, data)
@@ -150,6 +151,12 @@ def sized(model: str | Path, image_size: tuple[int, int]) -> Loaded:
             "V007", f"pictures of {image_size} pixels", hint=f"a bundle's have at most {MAX_IMAGE:,} a side"
         )
     return resized(classifier(model), image_size)
+
+
+def _licensed(model: Classifier, given: Licences) -> Classifier:
+    """The same, with licences that it did not state itself."""
+    own = Licences(**model.provenance.get("licences", {}))  # type: ignore[arg-type]
+    return replace(model, provenance={**model.provenance, "licences": asdict(own.with_told(given))})
 
 
 def _beside(place: Path, done: Exported) -> tuple[str, ...]:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail import __version__
+from vitrail.bundle.manifest import WEIGHTS, Licences, Manifest, weights_hash
+from vitrail.bundle.write import tools, write_bundle
 from vitrail.data.sources import Source
 from vitrail.recipe import Recipe
 from vitrail.recipe.write import fingerprint
 from vitrail.verbs.telling import write_evaluation_log
+from vitrail.weights import published
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,15 +45,13 @@ def finish_run(
 def _write_bundle(
     folder: Path, recipe: Recipe, source: Source, module: nn.Module, evaluation: Evaluation, drift: Sequence[str]
 ) -> Path:
-    from vitrail.bundle.manifest import WEIGHTS, Manifest, weights_hash
-    from vitrail.bundle.write import tools, write_bundle
     from vitrail.formats.safetensors import dumps as dump_tensors
     from vitrail.weights import native_tensors
 
     provenance: dict[str, object] = {
         "recipe": recipe.name,
         "recipe_sha256": fingerprint(recipe),
-        "started_from": "random" if recipe.weights is None else "given weights",
+        "started_from": _begun(recipe),
         "data": source.name,
         "data_sha256": source.fingerprint,
         "data_holdout": recipe.data.holdout,
@@ -70,7 +71,21 @@ def _write_bundle(
         weights_sha256=weights_hash(tensors),
         variant=recipe.variant,
         provenance=provenance,
+        licences=_licences(recipe),
         tools={"vitrail": __version__, **tools(("torch", "numpy", "pillow"))},
     )
     write_bundle(folder / "bundle", manifest, {WEIGHTS: dump_tensors(tensors)})
     return folder / "bundle"
+
+
+def _begun(recipe: Recipe) -> str:
+    """What the run started from: published weights by name, and nothing of a path of this machine."""
+    if recipe.weights is None:
+        return "random"
+    return recipe.weights.path if recipe.weights.path in published.names() else "given weights"
+
+
+def _licences(recipe: Recipe) -> Licences:
+    """Published weights hand theirs on; `vitrail export --licence` states others."""
+    begun = _begun(recipe)
+    return Licences(published.published(begun).licence) if begun in published.names() else Licences()

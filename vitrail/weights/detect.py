@@ -30,6 +30,7 @@ class Detection:
     variant is None for a network of our own that is no row of the catalogue. policy and classes are known when the
     file itself states them, or when it is a published one; the classes are then `guessed`, from its name.
     translation: the tensors under our names. numerics: in what their world computes otherwise than the config.
+    licences: of `weights` and `data`, where they are known.
     """
 
     dialect: Dialect
@@ -41,6 +42,7 @@ class Detection:
     classes: tuple[str, ...] | None = None
     guessed: bool = False
     numerics: Mapping[str, object] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def _of_saved(tensors: Tensors, saved: Saved, among: Sequence[Dialect]) -> Detec
         translation=translation,
         policy=saved.policy,
         classes=saved.classes,
+        licences=saved.licences,
     )
 
 

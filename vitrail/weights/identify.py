@@ -50,6 +50,7 @@ def identify(model: str | ModelConfig | None, dialect: str | Path | None, tensor
         translation=translation,
         policy=saved.policy if saved else None,
         classes=saved.classes if saved else None,
+        licences=saved.licences if saved else {},
         numerics={name: value for name, value in theirs.items() if value != getattr(config, name)},
     )
     return said.complete(_contradicted(found, saved) if row and saved else found)

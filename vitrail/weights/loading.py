@@ -245,6 +245,8 @@ def _made(asked: _Asked, tensors: Tensors, said: Stated, *, where: str, provenan
     source = {"weights": "trained", "variant": found.variant, "dialect": found.dialect.name, **provenance}
     if found.dialect.form:
         source["form"] = found.dialect.form
+    if found.licences:
+        source["licences"] = dict(found.licences)
     module = filled(build(config, device="meta"), native)
     policy_stated = found.policy is not None and not said.policy_assumed
     nameless = rows is not None and _said(found, rows) is None and isinstance(asked.classes, tuple)

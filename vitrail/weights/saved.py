@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vitrail.errors import WeightsError
 from vitrail.models.configs import ModelConfig, config_from_json, config_to_json
@@ -19,18 +19,20 @@ NAME_IT = (
     "`vitrail convert SRC DST --model VARIANT`, `vitrail train --model VARIANT --weights FILE`, "
     "or in Python `vitrail.weights.load(path, model=...)`"
 )
-_KEYS = ("format", "variant", "dialect", "config", "policy", "classes")
+_KEYS = {"format", "variant", "dialect", "config", "policy", "classes"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A model without its numbers. dialect: the names under which the file's tensors stand."""
+    """A model without its numbers. dialect: the names under which the file's tensors stand. licences: of `weights` and
+    `data`, those that are known."""
 
     config: ModelConfig
     policy: Policy
     classes: tuple[str, ...]
     dialect: str
     variant: str | None = None
+    licences: Mapping[str, str] = field(default_factory=dict)
 
 
 def to_metadata(saved: Saved) -> dict[str, str]:
@@ -43,6 +45,8 @@ def to_metadata(saved: Saved) -> dict[str, str]:
         "policy": saved.policy.to_json(),
         "classes": list(saved.classes),
     }
+    if saved.licences:
+        values["licences"] = dict(saved.licences)
     return {KEY: json.dumps(values, sort_keys=True, allow_nan=False)}
 
 
@@ -54,7 +58,7 @@ def from_metadata(metadata: Mapping[str, str]) -> Saved | None:
         values = json.loads(metadata[KEY])
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ValueError(f"not of format {FORMAT}")
-        if sorted(values) != sorted(_KEYS):
+        if values.keys() - {"licences"} != _KEYS:
             raise ValueError(f"keys are {', '.join(sorted(map(str, values)))}")
         config = config_from_json(values["config"])
         classes = values["classes"]
@@ -69,8 +73,20 @@ def from_metadata(metadata: Mapping[str, str]) -> Saved | None:
             or not (variant is None or isinstance(variant, str))
         ):
             raise ValueError("variant or dialect is not known")
-        policy = Policy.from_json(values["policy"])
-        return Saved(config=config, policy=policy, classes=tuple(classes), dialect=dialect, variant=variant)
+        licences = values.get("licences", {})
+        if not isinstance(licences, dict) or not all(
+            part in ("weights", "data") and isinstance(text, str) and text.isprintable()
+            for part, text in licences.items()
+        ):
+            raise ValueError("licences are no texts of weights and data")
+        return Saved(
+            config=config,
+            policy=Policy.from_json(values["policy"]),
+            classes=tuple(classes),
+            dialect=dialect,
+            variant=variant,
+            licences=licences,
+        )
     except (ValueError, RecursionError) as error:
         raise WeightsError(
             "V201", f"the metadata `{KEY}` of the file does not hold: {error}", hint=f"name the model: {NAME_IT}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from vitrail import disk
 from vitrail.class_names.numbered import placeholders
-from vitrail.errors import UsageError, WeightsError, nearest
+from vitrail.errors import UsageError, WeightsError, nearest, printable
 from vitrail.formats.stored import Tensors
 from vitrail.models.catalog import VARIANTS
 from vitrail.models.classifier import Classifier
@@ -176,6 +176,9 @@ def _unnamed(classifier: Classifier) -> list[str]:
             f"the file has no place for the policy: {policy.mode}, crop {policy.crop:g}, {policy.interpolation}, "
             f"mean {', '.join(f'{v:g}' for v in policy.mean)}, std {', '.join(f'{v:g}' for v in policy.std)}"
         )
+    if licences := _licences(classifier):
+        said = ", ".join(f"{part} {printable(text)}" for part, text in licences.items())
+        lines.append(f"the file has no place for licences: {said}")
     return lines
 
 
@@ -193,7 +196,15 @@ def _saved(classifier: Classifier, table: Dialect) -> Saved:
         classes=classifier.classes,
         dialect=table.name,
         variant=variant if isinstance(variant, str) else None,
+        licences=_licences(classifier),
     )
+
+
+def _licences(classifier: Classifier) -> dict[str, str]:
+    """Those that are known."""
+    stated = classifier.provenance.get("licences", {})
+    assert isinstance(stated, Mapping)
+    return {part: text for part, text in stated.items() if text != "unknown"}
 
 
 def _write_folder(target: Path, classifier: Classifier, theirs: Tensors) -> None:

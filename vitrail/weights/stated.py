@@ -74,6 +74,7 @@ class Stated:
             policy=row.policy,
             classes=class_names_of(row) or None,
             guessed=True,
+            licences={"weights": row.licence},
             evidence=(*found.evidence, *lines),
         )
 

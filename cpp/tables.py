@@ -1,6 +1,6 @@
 """Writes what C++ takes over from Python: nothing of it is typed twice.
 
-for name in unicode_tables families numerics limits openvino_kinds torchscript_operations; do
+for name in unicode_tables families numerics limits openvino_kinds torchscript_operations synsets; do
     python cpp/tables.py $name > cpp/src/$name.inc
 done
 """
@@ -115,7 +115,7 @@ def numerics_text() -> str:
 def limits_text() -> str:
     """The file of numbers and words that both languages keep to."""
     from vitrail.bundle.formats import TOP
-    from vitrail.engines import bounds, torch_export
+    from vitrail.engines import bounds, openvino, torch_export
 
     best = ", ".join(f'"{name}"' for name in TOP)
 
@@ -125,9 +125,20 @@ def limits_text() -> str:
         f"constexpr std::int64_t kTotal = {bounds.TOTAL};  // of all values together",
         f"constexpr std::int64_t kFollowed = {bounds.FOLLOWED};  // of a list that is followed",
         f"constexpr std::int64_t kLargestBatch = {torch_export.LARGEST_BATCH};  // of a program of torch",
+        f"constexpr std::int64_t kMostSized = {openvino.MOST_SIZED};  // pictures that OpenVINO compiles a graph for",
         f"constexpr const char* kTop[] = {{{best}}};  // what a graph gives beside the logits",
     ]
     return "\n".join(["// Written by cpp/tables.py.", *lines, ""])
+
+
+def synsets_text() -> str:
+    """The file of ImageNet's classes: WordNet id, and the name that published weights have for it."""
+    from vitrail.class_names import class_names, wnids
+
+    named = zip(wnids("imagenet1k"), class_names("imagenet1k"), strict=True)
+    rows = (f'    {{"{wnid}", "{name}"}},' for wnid, name in sorted(named))
+    head = "constexpr std::pair<std::string_view, const char*> kSynsets[] = {"
+    return "\n".join(["// Written by cpp/tables.py.", head, *rows, "};", ""])
 
 
 FILES = {
@@ -137,6 +148,7 @@ FILES = {
     "limits": limits_text,
     "openvino_kinds": openvino_text,
     "torchscript_operations": torchscript_text,
+    "synsets": synsets_text,
 }
 
 if __name__ == "__main__":

@@ -233,6 +233,18 @@ def write_fault(error: OSError, path: object) -> SystemFault:
     )
 
 
+def engine_fault(engine: str, pictures: int, error: Exception) -> SystemFault:
+    """The refusal for an engine that gives no answer to pictures of the right shape: as a rule for lack of memory."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = " ".join(line for line in lines if line and not line.startswith("Exception from "))  # a place in its source
+    return SystemFault(
+        "V703",
+        f"{engine} fails on {count(pictures, 'picture')} at a time",
+        evidence=[printable(said[:200])],
+        hint="free some memory, or give a smaller --batch",
+    )
+
+
 def read_fault(error: OSError, path: object) -> SystemFault:
     """The refusal for a failed read of a file that ought to be there."""
     name = errno.errorcode.get(error.errno or 0, "?")

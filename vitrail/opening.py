@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vitrail.bundle.formats import check_batch
 from vitrail.errors import RunError, UsageError, WeightsError, nearest
 from vitrail.formats import folders, is_program
 from vitrail.models.catalog import VARIANTS, variant
@@ -150,8 +151,10 @@ def open(
     `Program`, which runs as it is. threads: of the engine; None takes what the machine gives. device: of what torch
     runs; `cuda`, `cuda:3` and such open a bundle on torch, `auto` takes the accelerator where there is one and torch is
     what runs. trust: run a program that was not made on this machine. once: a few answers are wanted, as soon as can
-    be. batch: how many pictures will come at a time as a rule: `auto` takes the engine that is fastest for so many.
+    be. batch: how many pictures will come at a time as a rule: OpenVINO compiles the graph for so many, and with one
+    for each core or more `auto` asks the engines for one a core.
     """
+    check_batch(batch)
     model = here(model)
     found = kind_of(model)
     path = Path(model)

@@ -66,8 +66,10 @@ RunnerOptions runner_options(const Arguments& arguments) {
   return {arguments.whole("--threads", 0, 0, 1024), arguments.text("--precision", ""), arguments.has("--trust")};
 }
 
-Model open_model(const std::string& folder, const Arguments& arguments) {
-  return Model(folder, arguments.text("--engine", "auto"), runner_options(arguments));
+Model open_model(const std::string& folder, const Arguments& arguments, std::int64_t batch) {
+  RunnerOptions options = runner_options(arguments);
+  options.batch = batch;
+  return Model(folder, arguments.text("--engine", "auto"), options);
 }
 
 Error usage(const std::string& what) { return Error("V001", what, {}, "see `vitrail-cpp --help`"); }

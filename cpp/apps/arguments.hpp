@@ -31,7 +31,7 @@ class Arguments {
 
 std::set<std::string> with_engine(std::set<std::string> options);
 RunnerOptions runner_options(const Arguments& arguments);
-Model open_model(const std::string& folder, const Arguments& arguments);
+Model open_model(const std::string& folder, const Arguments& arguments, std::int64_t batch = 1);  // batch: what mostly comes
 
 Error usage(const std::string& what);  // V001
 

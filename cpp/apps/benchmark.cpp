@@ -29,7 +29,7 @@ int benchmark(const Arguments& arguments) {
   using Clock = std::chrono::steady_clock;
   const auto since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
   const auto opening = Clock::now();
-  const Model model = open_model(arguments.words()[0], arguments);
+  const Model model = open_model(arguments.words()[0], arguments, pictures);
   Batch batch = model.batch();
   const Policy& policy = model.manifest().policy;
   for (int i = 0; i < pictures; ++i) batch.add(Picture(policy.height, policy.width, policy.channels()));  // black

@@ -86,8 +86,8 @@ int classify(const Arguments& arguments) {
   if (arguments.words().size() < 2) throw usage("classify takes a BUNDLE and one PICTURE or more");
   const auto top = static_cast<std::size_t>(arguments.whole("--top", 5, 1, 1 << 20));
   const auto step = static_cast<std::size_t>(arguments.whole("--batch", 32, 1, 65536));
-  const Model model = open_model(arguments.words()[0], arguments);
   const std::vector<std::string> paths(arguments.words().begin() + 1, arguments.words().end());
+  const Model model = open_model(arguments.words()[0], arguments, static_cast<std::int64_t>(std::min(step, paths.size())));
   bool failed = false;
   std::string rows;
   for (std::size_t start = 0; start < paths.size(); start += step) {

@@ -17,6 +17,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+#include "synsets.inc"
+
 constexpr const char* kHeldOut[] = {"val", "valid", "validation", "test"};
 constexpr const char* kLists[] = {"val_label.txt", "val_labels.txt", "val.txt"};
 constexpr std::uintmax_t kListBytes = 64u << 20;
@@ -68,12 +70,23 @@ bool holds_pictures(const fs::path& folder) {
   return std::any_of(names.begin(), names.end(), is_picture);
 }
 
+// Names that are all WordNet ids of ImageNet-1k as published weights call them; any others as they are.
+std::vector<std::string> in_words(std::vector<std::string> names) {
+  static const std::map<std::string_view, const char*> words(std::begin(kSynsets), std::end(kSynsets));
+  if (!std::all_of(names.begin(), names.end(), [](const std::string& name) { return words.count(name) != 0; })) return names;
+  for (std::string& name : names) name = words.at(name);
+  return names;
+}
+
 std::vector<Labelled> class_folders(const fs::path& root, const std::vector<std::string>& classes) {
   std::map<std::string, int> number;
-  for (const auto& name : classes) number.emplace(name, static_cast<int>(number.size()));
+  for (const auto& name : in_words(classes)) number.emplace(name, static_cast<int>(number.size()));
+  if (number.size() != classes.size()) throw Error("V405", "the model calls two of its classes by one name", {}, "give it other names: train or convert again");
+  const std::vector<std::string> folders = names_in(root, true), called = in_words(folders);
   std::vector<Labelled> found;
-  for (const auto& name : names_in(root, true)) {
-    const auto label = number.find(printable(name));
+  for (std::size_t i = 0; i < folders.size(); ++i) {
+    const std::string& name = folders[i];
+    const auto label = number.find(printable(called[i]));
     if (label == number.end()) throw Error("V403", "the class `" + name + "` of `" + root.string() + "` is unknown to the model", {}, "rename the class folders to the model's names");
     const std::vector<std::string> paths = pictures_in(root / name);
     if (paths.empty()) throw Error("V401", "no pictures in `" + (root / name).string() + "`", {}, "fill the class folder or remove it");

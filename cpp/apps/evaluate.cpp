@@ -69,7 +69,7 @@ void print_json(const Counts& counts) {
 int evaluate(const Arguments& arguments) {
   if (arguments.words().size() != 2) throw usage("evaluate takes a BUNDLE and its DATA");
   const auto step = static_cast<std::size_t>(arguments.whole("--batch", 64, 1, 65536));
-  const Model model = open_model(arguments.words()[0], arguments);
+  const Model model = open_model(arguments.words()[0], arguments, static_cast<std::int64_t>(step));
   if (model.manifest().weights == "random") throw Error("V005", "the bundle has random weights: there is nothing to evaluate", {}, "train it first");
   const std::vector<Labelled> all = labelled(arguments.words()[1], model.manifest().classes);
   Counts counts;

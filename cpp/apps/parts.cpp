@@ -7,6 +7,7 @@
 //                                                                              at its first graph; `open`: on an engine
 //   vitrail-parts fail       N once|on QUESTION       the same, while the N-th allocation fails: `failed` or `held`, and the
 //                                                     answer (with checks/failing.cpp preloaded)
+//   vitrail-parts break      N once|on ERRNO QUESTION  the same of the N-th call to the disk; errno 0: nothing is read
 //   vitrail-parts together   THREADS TIMES QUESTION   the same by many threads at once: `alike` and the answer, or `unlike`
 // A refusal gives its code, and what it says.
 
@@ -102,18 +103,21 @@ std::string answer(std::istream& line) {
   return "no such question";
 }
 
-std::string failing(std::istream& line) {
+std::string failing(std::istream& line, bool disk) {
   static const auto fail = reinterpret_cast<long (*)(long, int)>(dlsym(RTLD_DEFAULT, "vitrail_fail"));
+  static const auto damage = reinterpret_cast<long (*)(long, int, int)>(dlsym(RTLD_DEFAULT, "vitrail_break"));
   long number = 0;
+  int why = 0;
   std::string how, found;
   line >> number >> how;
-  fail(number, how == "on" ? 1 : 0);
+  if (disk) line >> why;
+  disk ? damage(number, how == "on" ? 1 : 0, why) : fail(number, how == "on" ? 1 : 0);
   try {
     found = answer(line);
   } catch (const std::bad_alloc&) {  // of the words of an answer
     found = "V703 no memory";
   }
-  return (fail(-1, 0) != 0 ? "failed " : "held ") + found;
+  return ((disk ? damage(-1, 0, 0) : fail(-1, 0)) != 0 ? "failed " : "held ") + found;
 }
 
 std::string together(std::istream& line) {
@@ -146,7 +150,8 @@ int main() {
     std::string how;
     const auto start = line.tellg();
     line >> how;
-    if (how != "fail" && how != "together") line.seekg(start);
-    std::cout << (how == "fail" ? failing(line) : how == "together" ? together(line) : answer(line)) << std::endl;
+    const bool fails = how == "fail" || how == "break";
+    if (!fails && how != "together") line.seekg(start);
+    std::cout << (fails ? failing(line, how == "break") : how == "together" ? together(line) : answer(line)) << std::endl;
   }
 }

@@ -36,6 +36,7 @@ typedef struct {
   const char *precision; /* what OpenVINO computes in: "f32", "bf16", "f16"; NULL: what an IR is of, f32 for ONNX */
   int threads;           /* 0: every core. LibTorch's are those of the process: the last model that says a number */
   int trust;             /* 1: programs ("torchscript", "aoti") may run that were not made on this machine */
+  int batch;             /* pictures that come at a time as a rule, 0 is 1: OpenVINO compiles the graph for so many */
 } vitrail_options;
 
 typedef struct {

@@ -72,8 +72,9 @@ int vitrail_open(const char* folder, const vitrail_options* options, vitrail_mod
     *model = nullptr;
     const vitrail_options given = options == nullptr ? vitrail_options{} : *options;
     need(given.threads >= 0 && given.threads <= 1024, "threads are not 0 to 1024");
+    need(given.batch >= 0 && given.batch <= 65536, "batch is not 0 to 65536");
     need(given.trust == 0 || given.trust == 1, "trust is neither 0 nor 1");
-    const vitrail::RunnerOptions how = {given.threads, given.precision == nullptr ? "" : given.precision, given.trust != 0};
+    const vitrail::RunnerOptions how = {given.threads, given.precision == nullptr ? "" : given.precision, given.trust != 0, given.batch == 0 ? 1 : given.batch};
     *model = new vitrail_model{Model(folder, given.engine == nullptr ? "auto" : given.engine, how)};
   });
 }

@@ -1,6 +1,7 @@
 #include "error.hpp"
 
 #include <cstring>
+#include <sstream>
 
 #include "text.hpp"
 
@@ -28,6 +29,18 @@ Error read_fault(int number, const std::string& path) {
 Error write_fault(int number, const std::string& path) {
   return Error("V701", "cannot write `" + path + "`: " + std::strerror(number), {"errno " + std::to_string(number)},
                "check that the folder exists, may be written and has room; nothing written before was touched");
+}
+
+Error cannot_answer(const std::string& engine, std::int64_t pictures, const std::string& why) {
+  std::istringstream lines(why);
+  std::string said;
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t start = line.find_first_not_of(" \t\r");
+    if (start == std::string::npos || line.compare(start, 15, "Exception from ") == 0) continue;  // a place in its source
+    said += (said.empty() ? "" : " ") + line.substr(start, line.find_last_not_of(" \t\r") + 1 - start);
+  }
+  return Error("V703", engine + " fails on " + std::to_string(pictures) + (pictures == 1 ? " picture" : " pictures") + " at a time",
+               {said.substr(0, 200)}, "free some memory, or give a smaller --batch");
 }
 
 }  // namespace vitrail

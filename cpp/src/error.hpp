@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
 #include <exception>
 #include <string>
 #include <vector>
@@ -28,5 +29,8 @@ class Error : public std::exception {
 
 Error read_fault(int number, const std::string& path);
 Error write_fault(int number, const std::string& path);
+
+// What an engine that gives no answer is told of with: as a rule it lacks memory. As `engine_fault` of vitrail/errors.py.
+Error cannot_answer(const std::string& engine, std::int64_t pictures, const std::string& why);
 
 }  // namespace vitrail

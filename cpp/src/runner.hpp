@@ -15,7 +15,7 @@ class Runner {
   virtual ~Runner() = default;
 
   // Logits (count, classes) of a batch: float32 (count, C, H, W), or uint8 (count, H, W, C) where the graph takes
-  // pixels. Several threads may call it at once. Error V505 where the engine fails.
+  // pixels. Several threads may call it at once. Error V703 where the engine fails, V505 for other logits.
   virtual void logits(const void* batch, std::int64_t count, float* out) = 0;
 };
 
@@ -23,6 +23,7 @@ struct RunnerOptions {
   int threads = 0;        // 0: every core
   std::string precision;  // what OpenVINO computes in: f32, bf16, f16; empty: see `computed_in`
   bool trust = false;     // programs that were not made on this machine may be run
+  std::int64_t batch = 1; // pictures that come at a time as a rule: OpenVINO compiles the graph for so many
 };
 
 // A graph of a checked bundle. files: its bytes, its own file first, then those of `beside`.

@@ -63,11 +63,18 @@ class Library {
   }
 
   template <class... Given>
-  void need(Entry entry, Given... given) const {
+  std::string refusal(Entry entry, Given... given) const {  // empty where it is none
     const Status status = call<Status>(entry, given...);
-    if (status == nullptr) return;
+    if (status == nullptr) return "";
     const std::string why = call<const char*>(kGetErrorMessage, static_cast<const void*>(status));
     call<void>(kReleaseStatus, status);
+    return why.empty() ? "it does not say why" : why;
+  }
+
+  template <class... Given>
+  void need(Entry entry, Given... given) const {
+    const std::string why = refusal(entry, given...);
+    if (why.empty()) return;
     throw Error("V505", "ONNX Runtime " + version_ + " fails on the graph", {why.substr(0, 200)}, "export the model again, or choose another engine");
   }
 
@@ -131,7 +138,8 @@ class OnnxRuntime final : public Runner {
     const char* input = input_.c_str();
     const char* output = output_.c_str();
     const void* given = images.get();
-    ort.need(kRun, session_.get(), static_cast<const void*>(nullptr), &input, &given, std::size_t{1}, &output, std::size_t{1}, answers.out());
+    const std::string why = ort.refusal(kRun, session_.get(), static_cast<const void*>(nullptr), &input, &given, std::size_t{1}, &output, std::size_t{1}, answers.out());
+    if (!why.empty()) throw cannot_answer("ONNX Runtime", count, why);
   }
 
  private:

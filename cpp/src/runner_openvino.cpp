@@ -18,6 +18,8 @@ namespace vitrail {
 
 namespace {
 
+#include "limits.inc"
+
 ov::element::Type type_of(const std::string& precision) {
   if (precision == "f32") return ov::element::f32;
   if (precision == "bf16") return ov::element::bf16;
@@ -152,15 +154,18 @@ class OpenVino final : public Runner {
     if (free) parts_ = options.threads > 0 ? options.threads : cores();
     ov::AnyMap settings = {ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
     if (options.threads > 0) settings.insert(ov::inference_num_threads(options.threads));
-    together_ = sized(settings, free ? 1 : Sized::kAny);
-    apart_ = sized({ov::num_streams(parts_), ov::inference_num_threads(parts_)}, Sized::kAny);
-    together_->of(free ? 1 : Sized::kAny);  // what cannot be compiled is known at once
+    const std::int64_t batch = options.batch;
+    const bool cut = parts_ > 1 && batch >= parts_, known = free && batch <= kMostSized;
+    const std::int64_t own = cut ? 1 : known ? batch : Sized::kAny, each = known && cut && batch % parts_ == 0 ? batch / parts_ : Sized::kAny;
+    together_ = sized(settings, own);
+    apart_ = sized({ov::num_streams(parts_), ov::inference_num_threads(parts_)}, each);
+    cut ? apart_->of(each) : together_->of(own);  // what cannot be compiled is known at once
   }
 
   void logits(const void* batch, std::int64_t count, float* out) override {
     const bool cut = parts_ > 1 && count >= parts_;
     const std::int64_t parts = cut ? parts_ : 1;
-    Compiled& with = cut ? apart_->of(Sized::kAny) : together_->of(count);
+    Compiled& with = cut ? apart_->of(count % parts == 0 ? count / parts : Sized::kAny) : together_->of(count);
     const std::size_t each = ov::shape_size(one_) * (pixels_ ? 1 : sizeof(float));
     try {
       std::vector<std::unique_ptr<Lent>> lent;
@@ -185,7 +190,7 @@ class OpenVino final : public Runner {
       }
       if (done != all) throw other_logits();
     } catch (const ov::Exception& error) {
-      throw Error("V505", "OpenVINO fails on the graph", {shortened(error)}, "export the model again, or choose another engine");
+      throw cannot_answer("OpenVINO", count, error.what());
     }
   }
 

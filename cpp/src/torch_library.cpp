@@ -90,8 +90,7 @@ class Torch : public Runner {
     } catch (const std::bad_alloc&) {
       throw;
     } catch (const std::exception& error) {
-      const std::string why = error.what();
-      throw Error("V505", "torch fails on the program", {why.substr(0, std::min<std::size_t>(why.find('\n'), 200))}, "export the model again");
+      throw cannot_answer("torch", count, error.what());
     }
     throw Error("V505", "the program gives another number or kind of logits than the manifest says", {}, "export the model again");
   }

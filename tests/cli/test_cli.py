@@ -261,6 +261,42 @@ def test_a_reader_who_leaves_ends_nothing_but_the_result() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], []])
+def test_help_that_nobody_reads_is_no_fault(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "vitrail", *words], stdout=writer, stderr=writer)
+    os.close(writer)
+    assert done.returncode == (0 if words else 2)
+
+
+@pytest.mark.parametrize("left", ["stdout", "stderr"])
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_rows_are_written_though_nobody_reads_how_it_goes(
+    trained: Path, tmp_path: Path, left: str, as_json: list[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    rows = tmp_path / "rows.csv"
+    words = ["evaluate", str(trained), "--every", "1", "--out", str(rows), *as_json]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, left: writer}
+    done = subprocess.run([sys.executable, "-m", "vitrail", *words], **streams)  # type: ignore[call-overload]
+    os.close(writer)
+    assert done.returncode == 0
+    assert len(rows.read_text().splitlines()) > 300
+
+
+def test_with_all_streams_closed_no_file_takes_their_numbers(tmp_path: Path) -> None:
+    """Or what a library says to stderr would stand in it."""
+    code = (
+        "import os, sys; [os.close(n) for n in (0, 1, 2)]; sys.stdin = sys.stdout = sys.stderr = None\n"
+        "from vitrail.cli import run; run(['--version'])\n"
+        f"open({str(tmp_path / 'number')!r}, 'w').write(str(os.open(os.devnull, os.O_RDONLY)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert int((tmp_path / "number").read_text()) > 2
+
+
 @pytest.mark.parametrize(("words", "code"), [((), 0), (("loss.smoothing=nan",), 2)])
 def test_a_run_goes_on_when_nobody_hears_it(words: tuple[str, ...], code: int, tmp_path: Path) -> None:
     reader, writer = os.pipe()

@@ -33,6 +33,7 @@ class Fault(ctypes.Structure):
 class Options(ctypes.Structure):
     _fields_ = [
         ("engine", ctypes.c_char_p), ("precision", ctypes.c_char_p), ("threads", ctypes.c_int), ("trust", ctypes.c_int),
+        ("batch", ctypes.c_int),
     ]  # fmt: skip
 
 
@@ -52,11 +53,11 @@ class Refused(Exception):
 
 @contextmanager
 def model(
-    library: Any, folder: Path, engine: str, *, trust: bool = False, threads: int = 1
+    library: Any, folder: Path, engine: str, *, trust: bool = False, threads: int = 1, batch: int = 0
 ) -> Iterator[ctypes.c_void_p]:
     """A model through the C interface, closed at the end."""
     opened, fault = ctypes.c_void_p(), Fault()
-    options = Options(engine.encode(), None, threads, int(trust))
+    options = Options(engine.encode(), None, threads, int(trust), batch)
     if library.vitrail_open(str(folder).encode(), ctypes.byref(options), ctypes.byref(opened), ctypes.byref(fault)):
         raise Refused(fault.code.decode(), fault.text.decode())
     try:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import vitrail
 from tests.bundle import tiny
 from vitrail.bundle.formats import Form, Precision
 from vitrail.bundle.read import read_manifest
 from vitrail.engines import open_bundle
-from vitrail.engines.openvino import _Sized
-from vitrail.errors import SystemFault, UsageError
+from vitrail.engines.openvino import MOST_SIZED, _Sized
+from vitrail.errors import BundleError, SystemFault, UsageError
 from vitrail.machine import has_fast_bf16
 from vitrail.verbs.export import export
 
@@ -121,14 +124,64 @@ def test_the_size_it_is_compiled_for_changes_no_answer(folder: Path) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_large_batch_takes_no_memory_before_it_comes(folder: Path, threads: int) -> None:
-    opened = open_bundle(folder, engine="openvino-fp32", threads=threads, batch=10**9)
-    assert opened.logits(BATCH).shape == (12, len(opened.classes))
+    for batch in (MOST_SIZED + 1, 10**9):
+        runner: Any = open_bundle(folder, engine="openvino-fp32", threads=threads, batch=batch).runner
+        compiled = {**runner._together._made, **runner._apart._made}
+        assert [*compiled] == [None]
+    runner = open_bundle(folder, engine="openvino-fp32", threads=threads, batch=MOST_SIZED).runner
+    assert [*{**runner._together._made, **runner._apart._made}] == [MOST_SIZED // threads]
+
+
+def test_requests_that_hold_a_large_batch_are_let_go(folder: Path) -> None:
+    runner: Any = open_bundle(folder, engine="openvino-fp32", threads=1).runner
+    for size in (12, MOST_SIZED + 1):
+        runner.logits(np.zeros((size, 3, *tiny.SIZE), np.float32))
+    (_, idle) = runner._together._made[None]
+    assert [request.get_tensor("images").shape[0] for request in idle] == []
+    runner.logits(BATCH)
+    assert [request.get_tensor("images").shape[0] for request in runner._together._made[None][1]] == [12]
 
 
 def test_V007_no_pictures_at_a_time(folder: Path) -> None:
+    for opening in (partial(open_bundle, folder), partial(vitrail.open, folder), partial(vitrail.open, "cct_2_3x2_32")):
+        with pytest.raises(UsageError) as caught:
+            opening(batch=0)
+        assert (caught.value.code, caught.value.what) == ("V007", "batch is 0")
+
+
+@pytest.mark.parametrize("engine", ["openvino-fp32", "openvino-int8"])
+@pytest.mark.parametrize("shape", [(1, 3, 10, 10), (3, 16, 20), (2, 1, 16, 20), (1, 3, 16, 20, 1)])
+def test_V007_a_batch_of_another_shape(folder: Path, engine: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError) as caught:
-        open_bundle(folder, batch=0)
-    assert caught.value.code == "V007"
+        open_bundle(folder, engine=engine).logits(np.zeros(shape, np.float32))
+    assert caught.value.code == "V007" and str(shape) in caught.value.what
+
+
+def test_a_real_failure_says_why(folder: Path) -> None:
+    """OpenVINO's first line is a place in its source."""
+    runner = open_bundle(folder, engine="openvino", threads=1).runner
+    with pytest.raises(SystemFault) as fault:
+        runner.logits(np.zeros((1, 3, 10, 10), np.float32))
+    (said,) = fault.value.evidence
+    assert "Exception from" not in said and "shape" in said
+
+
+def test_a_graph_that_cannot_be_made_for_a_size_is_refused(folder: Path) -> None:
+    """It adds a constant for eight pictures, which is the size that the limits are counted with."""
+    from openvino import opset13 as ops
+
+    from vitrail.engines import openvino
+
+    files = read_manifest(folder).engines["openvino-fp32"].file
+    model = openvino.core().read_model(str(folder / files))
+    images = model.input(0).get_node()
+    added = ops.add(images.output(0), ops.constant(np.zeros((8, 3, *tiny.SIZE), np.float32)))
+    for end in list(images.output(0).get_target_inputs()):
+        if end.get_node() is not added:
+            end.replace_source_output(added.output(0))
+    with pytest.raises(BundleError) as refused:
+        openvino._compiled(model, "fp32", 1, 2)
+    assert refused.value.code == "V505"
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
@@ -145,4 +198,4 @@ def test_an_engine_that_gives_no_answer_is_a_fault_of_the_machine(
     with pytest.raises(SystemFault) as fault:
         runner.logits(BATCH)
     assert (fault.value.code, "12 pictures at a time" in fault.value.what) == ("V703", True)
-    assert fault.value.evidence == ("Failed to allocate memory",)
+    assert fault.value.evidence == ("Failed to allocate memory for a buffer",)

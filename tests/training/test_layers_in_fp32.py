@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ from torch import nn
 from tests.training.tiny import NETWORK, batch, plan
 from vitrail.errors import RecipeError
 from vitrail.machine import set_float32_products
-from vitrail.models import build
+from vitrail.models import build, set_attention
+from vitrail.models.catalog import variant
 from vitrail.training.best import judged
 from vitrail.training.configs import Train
 from vitrail.training.layers_in_fp32 import keep_in_fp32
@@ -107,3 +110,21 @@ def test_which_evaluation_is_the_best(rule: str, accuracies: list[float], best: 
             found.append(state.step)
     assert found == best
     assert state.best == max(accuracies)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("path", ["explicit", "fused"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "cct_2_3x2_32", "beit_base_patch16_224", "vit_2_4_32"])
+def test_every_layer_is_called_so_that_hooks_see_it(
+    name: str, path: Literal["explicit", "fused"], training: bool
+) -> None:
+    config = variant(name).config
+    config = replace(config, depth=2, image_size=(32, 32))
+    module = build(config, seed=0).train(training)
+    set_attention(module, path)
+    layers = {name for name, part in module.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d, nn.LayerNorm))}
+    called: set[str] = set()
+    for layer in layers:
+        module.get_submodule(layer).register_forward_hook(lambda _m, _i, _o, layer=layer: called.add(layer))
+    module(torch.zeros(4, 3, 32, 32))
+    assert layers - called == set()

@@ -64,6 +64,12 @@ class Form:
         return (OUTPUT,) if self.top is None else (OUTPUT, *TOP)
 
 
+def check_batch(batch: int) -> None:
+    """UsageError V007 for what is no size of batch."""
+    if batch < 1:
+        raise UsageError("V007", f"batch is {batch}", hint="give how many pictures come at a time, 1 or more")
+
+
 def check_form(format: str, form: Form) -> Format:
     """The row of a format; UsageError V007 where none is called so or it cannot be written in that form."""
     if format not in FORMATS:

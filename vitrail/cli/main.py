@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from vitrail import __version__
+from vitrail.cli.render import Left, is_left, show_error, talk, unheard
 from vitrail.errors import EXIT_BUG, EXIT_DONE, SystemFault, UsageError, VitrailError, nearest, read_fault, write_fault
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -51,16 +52,13 @@ class Verbs(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; done when whoever reads the result has left (click would say 1 and nothing)."""
+        """Run the verb; a pipe that breaks elsewhere than on stdout is a fault (click would say 1 and nothing)."""
         try:
-            value = super().invoke(ctx)
-            sys.stdout.flush()
-            return value
-        except BrokenPipeError:
-            from vitrail.cli.render import unheard
-
-            unheard(sys.stdout)
-            return EXIT_DONE
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if is_left(sys.stdout):  # of a verb's help, which click prints
+                raise Left from None
+            raise read_fault(error, "a pipe") from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -90,7 +88,10 @@ def vitrail() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; everything that goes wrong is one coded error on stderr."""
-    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us: what is said goes nowhere
+    while (nowhere_yet := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # closed by whoever started us: what libraries say to 1 and 2 must not go into the next file
+    os.close(nowhere_yet)
+    if sys.stdout is None or sys.stderr is None:  # what is said goes nowhere
         with (
             open(os.devnull, "w") as nowhere,
             redirect_stdout(sys.stdout or nowhere),
@@ -106,13 +107,16 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(SystemFault("V703", "memory does not suffice", hint="free some, or give a smaller --batch"))
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
+    except (Left, SystemExit):  # whoever reads the result has left; click itself leaves where that is a help text
+        unheard(sys.stdout)
+        return EXIT_DONE
     except click.exceptions.NoArgsIsHelpError as error:
-        sys.stderr.write(f"{error.ctx.get_help() if error.ctx else error.format_message()}\n")
+        talk(f"{error.ctx.get_help() if error.ctx else error.format_message()}\n")
         return 2
     except click.ClickException as error:
         return _fail(_usage(error))
     except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("\nstopped\n")
+        talk("\nstopped\n")
         return 128 + signal.SIGINT
     except OSError as error:  # a name too long, a file where a folder is meant: the system's word, not a bug
         unnamed = write_fault(error, "what is printed") if error.errno in _FULL else read_fault(error, "a file")
@@ -122,8 +126,6 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(error: VitrailError) -> int:
-    from vitrail.cli.render import show_error
-
     show_error(error)
     return error.exit_code
 
@@ -146,5 +148,5 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
     lines += [f"arguments: {list(arguments)}", "", *traceback.format_exception(error)]
     with tempfile.NamedTemporaryFile("w", prefix="vitrail-bug-", suffix=".txt", delete=False) as file:
         file.write("\n".join(lines))
-    sys.stderr.write(f"internal error: {type(error).__name__}: {error}; a bug of ours, reported in {file.name}\n")
+    talk(f"internal error: {type(error).__name__}: {error}; a bug of ours, reported in {file.name}\n")
     return EXIT_BUG

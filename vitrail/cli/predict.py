@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vitrail.cli.options import AS_JSON, DEVICE, ENGINE, MODEL, TRUST, batch
+from vitrail.cli.render import tell
 from vitrail.errors import UsageError, count, printable
 
 BAR = 24  # characters of a full bar
@@ -53,11 +53,18 @@ def command(model: str, pictures: tuple[str, ...], **given: Any) -> int:
     return _printed(model, pictures, **given)
 
 
+class _Out:
+    """Where rows go."""
+
+    def write(self, text: str) -> None:
+        tell(text)
+
+
 def _printed(model: str, pictures: tuple[str, ...], *, as_json: bool, as_csv: bool, **how: Any) -> int:
     from vitrail.pictures.predict import Failed
     from vitrail.verbs.predict import predict
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(_Out(), lineterminator="\n")
     if as_csv:
         writer.writerow(["picture", "rank", "class", "probability", "error"])
     failed = 0
@@ -72,7 +79,7 @@ def _printed(model: str, pictures: tuple[str, ...], *, as_json: bool, as_csv: bo
         else:
             _bars(answer)
     if as_json:
-        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        tell(json.dumps(rows, indent=1) + "\n")
     return 2 if failed else 0
 
 
@@ -124,12 +131,12 @@ def _csv_rows(writer: object, answer: object) -> None:
 def _bars(answer: object) -> None:
     plain = _plain(answer)
     if "error" in plain:
-        sys.stdout.write(f"{printable(str(plain['picture']))}\n  error[{plain['error']}]: {plain['what']}\n")
+        tell(f"{printable(str(plain['picture']))}\n  error[{plain['error']}]: {plain['what']}\n")
         return
-    sys.stdout.write(f"{printable(str(plain['picture']))}\n")
+    tell(f"{printable(str(plain['picture']))}\n")
     rows = list(plain["classes"])  # type: ignore[call-overload]
     width = max(len(row["class"]) for row in rows)
     for row in rows:
         filled = round(BAR * row["probability"])
         bar = "█" * filled + "░" * (BAR - filled)
-        sys.stdout.write(f"  {row['class'].ljust(width)}  {bar}  {100 * row['probability']:6.2f} %\n")
+        tell(f"  {row['class'].ljust(width)}  {bar}  {100 * row['probability']:6.2f} %\n")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from vitrail.cli.render import ACCENT, percent, say
+from vitrail.cli.render import ACCENT, Left, percent, say, tell, unheard
+from vitrail.cli.render import talk as talk_aloud
 from vitrail.errors import printable
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Every:
 
     def __init__(self, batches: int, *, talk: bool) -> None:
         self._batches = batches
-        self._file = sys.stderr if talk else sys.stdout
+        self._tell = talk_aloud if talk else tell
         self._last: Running | None = None
         self._printed = 0
 
@@ -83,8 +84,10 @@ class Every:
             self._print(self._last)
 
     def _print(self, running: Running) -> None:
-        self._file.write(f"{running.line()}\n")
-        self._file.flush()  # a pipe is read while it goes
+        try:
+            self._tell(f"{running.line()}\n")
+        except Left:  # files may be asked for as well
+            unheard(sys.stdout)
         self._printed = running.step
 
 

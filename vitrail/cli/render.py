@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -13,10 +14,14 @@ from vitrail.errors import VitrailError, count, printable
 ACCENT = "cyan"
 
 
+class Left(Exception):
+    """Whoever read the result has left."""
+
+
 def show_error(error: VitrailError) -> None:
     """The error on stderr, coloured where that is a terminal."""
     if not sys.stderr.isatty():
-        _talk(f"{error}\n")
+        talk(f"{error}\n")
         return
     from rich.console import Console
     from rich.text import Text
@@ -27,15 +32,23 @@ def show_error(error: VitrailError) -> None:
 
 
 def say(line: str) -> None:
-    """One line of talk on stderr, whatever names of files stand in it; the work goes on when nobody reads it."""
-    _talk(printable(line) + "\n")
+    """One line of talk on stderr, whatever names of files stand in it."""
+    talk(printable(line) + "\n")
 
 
-def _talk(text: str) -> None:
+def talk(text: str) -> None:
+    """Text on stderr as it is; the work goes on when nobody reads it."""
     try:
         sys.stderr.write(text)
     except BrokenPipeError:
         unheard(sys.stderr)
+
+
+def is_left(stream: TextIO) -> bool:
+    """Whether whoever read a pipe has left."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def unheard(stream: TextIO) -> None:
@@ -45,12 +58,21 @@ def unheard(stream: TextIO) -> None:
     os.close(nowhere)
 
 
+def tell(text: str) -> None:
+    """A part of the result on stdout, at once; `Left` when nobody reads it."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise Left from None
+
+
 def result(lines: Sequence[str], values: object, *, as_json: bool) -> None:
     """The result on stdout: lines for a reader, or the same content as JSON."""
     if as_json:
-        sys.stdout.write(json.dumps(values, indent=1, allow_nan=False) + "\n")
+        tell(json.dumps(values, indent=1, allow_nan=False) + "\n")
     else:
-        sys.stdout.write("".join(printable(line) + "\n" for line in lines))
+        tell("".join(printable(line) + "\n" for line in lines))
 
 
 def table(rows: Sequence[Sequence[str]], *, head: Sequence[str], right: Sequence[int] = ()) -> list[str]:

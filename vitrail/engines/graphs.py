@@ -210,6 +210,8 @@ def _opened(graph: Stored, threads: int | None) -> tuple[Runner, Said | None]:
 
 def _seen(graph: Stored, runner: Runner, program: Callable[[Tensor], Any], names: object) -> tuple[Runner, Said]:
     """What a program shows of itself when it runs once, and the classes that travel in it."""
+    import torch
+
     from vitrail.engines.deployed import zeros
     from vitrail.engines.torch import seen
 
@@ -218,9 +220,9 @@ def _seen(graph: Stored, runner: Runner, program: Callable[[Tensor], Any], names
 
     def ask(given: Tensor) -> None:
         out = program(given)
-        shapes.append(
-            [part.shape[-1] if part.ndim == 2 else None for part in (out if isinstance(out, tuple) else (out,))]
-        )
+        parts = out if isinstance(out, tuple) else (out,)
+        plain = parts and all(isinstance(part, torch.Tensor) and part.ndim == 2 for part in parts)
+        shapes.append([part.shape[-1] for part in parts] if plain else [None])
 
     facts_seen = seen(ask, images)
     columns, *best = shapes[0]

@@ -21,8 +21,8 @@ from vitrail.engines import graph
 from vitrail.engines.bounds import check_sizes
 from vitrail.engines.facts import CLASSES_KEY, PRODUCTS, facts
 from vitrail.engines.facts import classes as names
-from vitrail.engines.table import Runner, failed, need
-from vitrail.errors import BundleError, printable
+from vitrail.engines.table import Runner, need
+from vitrail.errors import BundleError, engine_fault, printable
 
 if TYPE_CHECKING:
     import torch
@@ -227,7 +227,7 @@ class _Session:
         try:
             return self._session.run(names, {INPUT: np.ascontiguousarray(batch)})
         except Exception as error:  # the engine's own exceptions are of many kinds, none of them public
-            raise failed("ONNX Runtime", len(batch), error) from error
+            raise engine_fault("ONNX Runtime", len(batch), error) from error
 
 
 def open(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.bundle.formats import Takes
+from vitrail.bundle.formats import Takes, check_batch
 from vitrail.bundle.manifest import WEIGHTS, Manifest, weights_hash
 from vitrail.bundle.read import Opened, check
 from vitrail.bundle.write import tools
@@ -103,8 +103,7 @@ def open_bundle(
     pip command when the engine's package is absent, V007 for an unknown engine or device, a device for another engine
     than torch, or threads for one of torch's, whose number is the process's own.
     """
-    if batch < 1:
-        raise UsageError("V007", f"batch is {batch}", hint="give how many pictures come at a time, 1 or more")
+    check_batch(batch)
     with check(folder) as opened:
         wanted = asked(engine, opened.manifest)
         elsewhere = device not in ("auto", "cpu")
@@ -160,23 +159,23 @@ def _soonest(opened: Opened, ways: Sequence[Way], ready: _Ready, threads: int | 
     question = f"engine, second calls, {manifest.digest} {sorted(versions.items())} {threads} {count}"
     if (known := remembered(named, question)) is not None:
         return named[known]
-    runners: dict[str, Runner] = {}
+    black = np.zeros((count, *manifest.policy.size, manifest.policy.channels), np.uint8)
+    questions: dict[str, Callable[[], None]] = {}
     refused: VitrailError | None = None
     for name, way in named.items():
         try:
-            runners[name] = ready(way, batch=count)
+            asking = partial(
+                _answer, ready(way, batch=count), given(black, _takes(manifest, way.graph), manifest.policy)
+            )
+            asking()
+            questions[name] = asking
         except VitrailError as error:
             LOG.warning("%s is passed over: %s", name, error.what)
-            refused = error
-    if refused is not None and not runners:
+            refused = error.with_traceback(None)  # whose frames hold what was opened
+    if refused is not None and not questions:
         raise refused
-    black = np.zeros((count, *manifest.policy.size, manifest.policy.channels), np.uint8)
-    questions = {
-        name: partial(_answer, runner, given(black, _takes(manifest, named[name].graph), manifest.policy))
-        for name, runner in runners.items()
-    }
     name = fastest(questions, question, spinning=True)
-    LOG.info("%s answers soonest of %s on this machine, by batches of %d", name, ", ".join(runners), count)
+    LOG.info("%s answers soonest of %s on this machine, by batches of %d", name, ", ".join(questions), count)
     return named[name]
 
 

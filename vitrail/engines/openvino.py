@@ -20,13 +20,13 @@ from vitrail.engines.bounds import BATCH, LARGEST, TOTAL
 from vitrail.engines.facts import CLASSES_KEY, class_names, in_float32, written_out
 from vitrail.engines.graph import Graph, damaged
 from vitrail.engines.onnx import check
-from vitrail.engines.table import Runner, Said, Written, failed, need
-from vitrail.errors import BundleError, UsageError
+from vitrail.engines.table import Runner, Said, Written, need
+from vitrail.errors import BundleError, UsageError, engine_fault
 from vitrail.machine import cores
 
 EXTRA = "openvino"
 FILE, BIN = "model.xml", "model.bin"
-MOST_SIZED = 64  # pictures; a graph for a size takes the memory of its answers when it is compiled
+MOST_SIZED = 64  # pictures; a graph for a size takes the memory of its answers when it is compiled (C++ alike)
 # int8 is what the graph itself says; what it leaves in float is computed in float32.
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
@@ -59,7 +59,7 @@ def core() -> Any:
 
 class _Sized:
     """A graph compiled for one size of batch, which answers faster as its shapes are known, and once another size comes
-    beside it for any; and requests to both that nobody uses.
+    beside it for any; and requests to both that nobody uses, but those that hold much.
 
     Which of the two answers is a matter of the size alone, never of what came before: in bf16 they round differently.
     """
@@ -80,7 +80,8 @@ class _Sized:
             model, idle = self._of(self._size if {*sizes} == {self._size} else None)
             lent = [idle.pop() if idle else model.create_infer_request() for _ in sizes]
         yield lent
-        idle += lent
+        if max(sizes) <= MOST_SIZED:
+            idle += lent
 
     def _of(self, size: int | None) -> tuple[Any, list[Any]]:
         if size not in self._made:
@@ -106,11 +107,11 @@ class _Compiled:
         cut = 1 < self._parts <= batch
         latency = {"PERFORMANCE_HINT": "LATENCY", **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
         streams: dict[str, object] = {"NUM_STREAMS": self._parts, "INFERENCE_NUM_THREADS": self._parts}
-        own = 1 if cut else batch
-        self._together = _Sized(partial(compile, latency), own if free and own <= MOST_SIZED else None)
+        sized = free and batch <= MOST_SIZED
+        own = 1 if cut else batch if sized else None
         each, rest = divmod(batch, self._parts)
-        even = cut and not rest and each <= MOST_SIZED
-        self._apart = _Sized(partial(compile, streams), each if even else None)
+        self._together = _Sized(partial(compile, latency), own)
+        self._apart = _Sized(partial(compile, streams), each if sized and cut and not rest else None)
         (self._apart if cut else self._together).ready()
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
@@ -124,7 +125,7 @@ class _Compiled:
         try:
             return ask(batch)
         except RuntimeError as error:
-            raise failed("OpenVINO", len(batch), error) from error
+            raise engine_fault("OpenVINO", len(batch), error) from error
 
     def _at_once(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         with self._together.requests([len(batch)]) as [request]:
@@ -237,12 +238,12 @@ def _read(data: bytes | Path, weights: bytes | None) -> Any:
 
 def _compiled(model: Any, precision: Precision, threads: int | None, batch: int) -> Runner:
     def compile(settings: dict[str, object], size: int | None) -> Any:
-        sized = model
-        if size is not None:
-            sized = model.clone()
-            sized.reshape({INPUT: [size, *list(model.input(0).get_partial_shape())[1:]]})
         # Left alone, OpenVINO computes in bfloat16 where the CPU has it. No cache: its blobs ignore the precision.
         try:
+            sized = model
+            if size is not None:
+                sized = model.clone()
+                sized.reshape({INPUT: [size, *list(model.input(0).get_partial_shape())[1:]]})
             compiled = core().compile_model(sized, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision], **settings})
             taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         except RuntimeError as error:

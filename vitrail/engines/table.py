@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.errors import SystemFault, UsageError, count, printable
+from vitrail.errors import UsageError
 
 
 class Runner(Protocol):
@@ -101,13 +101,3 @@ def need(package: str, extra: str) -> None:
         raise UsageError(
             "V003", f"this needs {package}, which is not installed", hint=f'pip install "vitrail[{extra}]"'
         )
-
-
-def failed(engine: str, pictures: int, error: Exception) -> SystemFault:
-    """SystemFault V703 for an engine that gives no answer: as a rule for lack of memory."""
-    return SystemFault(
-        "V703",
-        f"{engine} fails on {count(pictures, 'picture')} at a time",
-        evidence=[printable(str(error).strip().partition("\n")[0][:200])],
-        hint="free some memory, or give a smaller --batch",
-    )

@@ -19,7 +19,7 @@ from vitrail.engines.deployed import deployed, example
 from vitrail.engines.table import Runner, Written
 from vitrail.engines.torch import seen
 from vitrail.engines.torchscript import refused
-from vitrail.errors import BundleError, UsageError
+from vitrail.errors import BundleError, UsageError, engine_fault
 from vitrail.models.classifier import Classifier
 
 FILE = "model.pt2"
@@ -108,8 +108,12 @@ class _Program:
 
     def logits(self, batch: NDArray[np.generic], /) -> NDArray[np.float32]:
         parts = (batch[at : at + LARGEST_BATCH] for at in range(0, len(batch), LARGEST_BATCH))
-        with torch.inference_mode():
-            return np.concatenate([self._call(torch.from_numpy(np.ascontiguousarray(part))).numpy() for part in parts])
+        try:
+            with torch.inference_mode():
+                done = [self._call(torch.from_numpy(np.ascontiguousarray(part))).numpy() for part in parts]
+        except RuntimeError as error:
+            raise engine_fault("torch", len(batch), error) from error
+        return np.concatenate(done)
 
 
 def open(data: bytes) -> tuple[Runner, Any, object]:

@@ -19,7 +19,7 @@ from vitrail.bundle.formats import ABOUT, Form
 from vitrail.engines.deployed import deployed, example
 from vitrail.engines.table import Runner, Written
 from vitrail.engines.torch import seen
-from vitrail.errors import BundleError
+from vitrail.errors import BundleError, engine_fault
 from vitrail.models.classifier import Classifier
 
 _jit: Any = torch.jit  # which has no types
@@ -118,8 +118,11 @@ class _Script:
         return tuple(part.numpy() for part in (out if isinstance(out, tuple) else (out,)))
 
     def _asked(self, batch: NDArray[np.generic]) -> Any:
-        with torch.inference_mode():
-            return self._module(torch.from_numpy(np.ascontiguousarray(batch)))
+        try:
+            with torch.inference_mode():
+                return self._module(torch.from_numpy(np.ascontiguousarray(batch)))
+        except RuntimeError as error:
+            raise engine_fault("torch", len(batch), error) from error
 
 
 class Anyones:

@@ -21,11 +21,11 @@ from vitrail.models.layers import (
     attend,
     in_chunks,
     init_layers,
-    linear,
     linear_rates,
     project,
     weigh,
 )
+from vitrail.models.lora import Rows
 from vitrail.models.tables import patch_places
 
 
@@ -55,7 +55,7 @@ class Attention(nn.Module):
         self.k_bias = nn.Parameter(torch.empty(c.dim)) if c.key_bias else None
         self.v_bias = nn.Parameter(torch.empty(c.dim)) if c.qkv_bias else None
         self.relative_position_bias_table = _table(c) if c.block_bias else None
-        self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=False)
+        self.qkv = Rows(c.dim, 3 * c.dim, bias=False)
         self.proj = nn.Linear(c.dim, c.dim)
         self.attn_drop = c.attention_dropout
         self.proj_drop = Dropout(c.dropout)
@@ -66,7 +66,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         bias, dropout = self.bias(index, shared, first), self.attn_drop if self.training else 0.0
         if first is None and in_chunks(x, self.attention_path, training=self.training, dropout=dropout):
-            qkv = linear(x, self.qkv, self.qkv_bias())
+            qkv = self.qkv(x, self.qkv_bias())
             x = chunked_attention(qkv, heads=self.heads, dropout=dropout, bias=bias)
         else:
             q, k, v = project(x, self.qkv, self.qkv_bias(), heads=self.heads, first=first)

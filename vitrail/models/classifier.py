@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitrail.errors import UsageError, nearest
+from vitrail.errors import UsageError, engine_fault, nearest
+from vitrail.machine import is_shortage
 from vitrail.models import ATTENTION
 from vitrail.models.configs import ModelConfig
 from vitrail.models.layers import Attends
@@ -161,6 +162,10 @@ class Classifier:
         try:
             with torch.inference_mode():
                 out = ask(images.to(weight.device, weight.dtype))
+        except RuntimeError as error:
+            if is_shortage(error):
+                raise engine_fault("torch", len(images), error) from error
+            raise
         finally:
             self.module.train(training)
         return _array(out)

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from vitrail.models.chunks import chunked_attention
 from vitrail.models.configs import AttentionPath, BEiTConfig, CCTConfig, Gelu, ViTConfig
 from vitrail.models.dropout import Dropout, cheap
-from vitrail.models.lora import LoRA
+from vitrail.models.lora import Rows
 
 
 class Attends(Protocol):
@@ -118,7 +118,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = c.heads
         self.scale = float(c.dim // c.heads) ** -0.5
-        self.qkv = nn.Linear(c.dim, 3 * c.dim, bias=bias)
+        self.qkv = Rows(c.dim, 3 * c.dim, bias=bias)
         self.proj = nn.Linear(c.dim, c.dim)
         self.attn_drop = c.attention_dropout
         self.proj_drop = Dropout(c.dropout)
@@ -141,26 +141,20 @@ class Attention(nn.Module):
 
 
 def project(
-    x: Tensor, layer: nn.Linear, bias: Tensor | None, *, heads: int, first: int | None
+    x: Tensor, layer: Rows, bias: Tensor | None, *, heads: int, first: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries of the first tokens, or of all, and keys and values of all, by a layer (3 D, D) and a bias (3 D,).
 
     (B, N, D) -> (B, H, M, D/H), 2 x (B, H, N, D/H)
     """
     if first is None:
-        q, k, v = split_heads(linear(x, layer, bias), 3, heads)
+        q, k, v = split_heads(layer(x, bias), 3, heads)
         return q, k, v
     D = x.shape[-1]  # noqa: N806
     bias_q, bias_kv = (None, None) if bias is None else (bias[:D], bias[D:])
-    (q,) = split_heads(linear(x[:, :first], layer, bias_q, slice(0, D)), 1, heads)
-    k, v = split_heads(linear(x, layer, bias_kv, slice(D, None)), 2, heads)
+    (q,) = split_heads(layer(x[:, :first], bias_q, slice(0, D)), 1, heads)
+    k, v = split_heads(layer(x, bias_kv, slice(D, None)), 2, heads)
     return q, k, v
-
-
-def linear(x: Tensor, layer: nn.Linear, bias: Tensor | None, rows: slice | None = None) -> Tensor:
-    """Some rows of a layer, or all, with a bias from elsewhere and the layer's adapter.  (B, N, D) -> (B, N, rows)"""
-    out = F.linear(x, layer.weight if rows is None else layer.weight[rows], bias)
-    return out + layer.change(x, rows or slice(None)) if isinstance(layer, LoRA) else out
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:

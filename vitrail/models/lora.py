@@ -22,8 +22,17 @@ TARGETS: dict[str, tuple[str, ...]] = {
 OWN = ("lora_a", "lora_b")
 
 
-class LoRA(nn.Linear):
-    """A linear layer with a change of low rank beside it.  (..., inputs) -> (..., outputs)"""
+class Rows(nn.Linear):
+    """A linear layer that can be asked for some of its rows, and given a bias from elsewhere; always by a call, so that
+    hooks see it.  (..., inputs) -> (..., rows)
+    """
+
+    def forward(self, x: Tensor, bias: Tensor | None = None, rows: slice | None = None) -> Tensor:
+        return F.linear(x, self.weight if rows is None else self.weight[rows], self.bias if bias is None else bias)
+
+
+class LoRA(Rows):
+    """A linear layer with a change of low rank beside it.  (..., inputs) -> (..., rows)"""
 
     def __init__(self, layer: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__(layer.in_features, layer.out_features, device="meta")
@@ -32,12 +41,9 @@ class LoRA(nn.Linear):
         self.lora_b = nn.Parameter(layer.weight.new_zeros(layer.out_features, rank))
         self.scale = alpha / rank
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + self.change(x)
-
-    def change(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Some rows of (alpha / r) B A x.  (..., inputs) -> (..., rows)"""
-        return F.linear(F.linear(x, self.lora_a), self.lora_b[rows]) * self.scale
+    def forward(self, x: Tensor, bias: Tensor | None = None, rows: slice | None = None) -> Tensor:
+        change = F.linear(F.linear(x, self.lora_a), self.lora_b if rows is None else self.lora_b[rows])
+        return super().forward(x, bias, rows) + change * self.scale  # W x + (alpha / r) B A x
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
@@ -45,7 +51,7 @@ class LoRA(nn.Linear):
 
         On the processor, wherever the layer lies: not every device has float64, and all are to give the same bits.
         """
-        layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        layer = Rows(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
         w, a, b = (part.cpu().double() for part in (self.weight, self.lora_a, self.lora_b))
         layer.weight = nn.Parameter((w + b @ a * self.scale).to(self.weight.dtype).to(self.weight.device))
         layer.bias = self.bias

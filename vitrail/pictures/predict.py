@@ -133,12 +133,19 @@ def logits_of(model: Model, pixels: Pixels) -> NDArray[np.float32]:
 def given(batch: NDArray[np.generic], takes: str, policy: Policy) -> NDArray[np.generic]:
     """A batch as a graph takes it: normalised images (B, C, H, W), or the pixels (B, H, W, C) that they came from.
 
-    UsageError V007 for images that no pixels of 8 bits give.
+    UsageError V007 for another shape, and for images that no pixels of 8 bits give.
 
     >>> policy = Policy(size=(1, 1), mean=(0.5,), std=(0.5,))
     >>> given(np.full((1, 1, 1, 1), -1.0, np.float32), "pixels", policy).tolist()
     [[[[0]]]]
     """
+    rows = (*policy.size, policy.channels) if batch.dtype == np.uint8 else (policy.channels, *policy.size)
+    if batch.shape[1:] != rows:
+        raise UsageError(
+            "V007",
+            f"a batch of the shape {batch.shape}, the model takes (B, {', '.join(map(str, rows))})",
+            hint="prepare pictures by the model's policy",
+        )
     if batch.dtype == np.uint8:
         return batch if takes == "pixels" else policy.normalise(np.asarray(batch, np.uint8))
     images = np.asarray(batch, np.float32)

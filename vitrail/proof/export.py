@@ -186,7 +186,7 @@ def _opened(read_back: Manifest, entry: Engine, written: Written, engine: str) -
 
 
 def describe(classifier: Classifier, tensors: Tensors) -> Manifest:
-    """The manifest of a classifier, without files. Its provenance may name `weights` (random), `variant`, `licences`."""
+    """The manifest of a classifier, without files. Its provenance may name `weights`, `variant` and `licences`."""
     provenance = dict(classifier.provenance)
     weights, variant = provenance.pop("weights", "trained"), provenance.pop("variant", None)
     own: Any = provenance.pop("licences", {})

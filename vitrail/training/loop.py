@@ -13,7 +13,7 @@ import torch
 from vitrail import disk
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import DataError, printable
-from vitrail.machine import memory_in_use
+from vitrail.machine import is_shortage, memory_in_use
 from vitrail.training import across, checkpoint, journal, lines, memory
 from vitrail.training.answers import seen_answers
 from vitrail.training.capturing import captured
@@ -146,7 +146,7 @@ def _next(run: Run, batches: Iterator[TrainBatch]) -> TrainBatch:
     try:
         return across.counted(run.ranks, batches)
     except (MemoryError, RuntimeError) as error:
-        if not memory.is_shortage(error):
+        if not is_shortage(error):
             raise
         raise memory.not_ready(run.state.step + 1, str(error)) from error
 
@@ -206,7 +206,7 @@ def _guarded_step(run: Run, batch: TrainBatch, lr: float) -> Step:
         with run.eyes.step(run.state.step + 1):
             return take_step(run.state, batch, lr, run.how)
     except (MemoryError, RuntimeError) as error:
-        if not memory.is_shortage(error):
+        if not is_shortage(error):
             raise
         reason = str(error)
     raise memory.shortage(run.state, batch, run.how, reason)  # the error, and the memory it holds, are gone by now

@@ -10,25 +10,10 @@ import torch
 
 from vitrail.data.batches import TrainBatch
 from vitrail.errors import SystemFault
+from vitrail.machine import is_shortage
 from vitrail.training.average import trainable
 from vitrail.training.state import TrainState
 from vitrail.training.step import How, forward_backward
-
-# What torch says when an allocation fails; only on CUDA has it a class for that.
-_WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory", "bad_alloc")
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error of a step means that memory did not suffice.
-
-    >>> is_shortage(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
-    True
-    >>> is_shortage(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    False
-    """
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
 def shortage(state: TrainState, batch: TrainBatch, how: How, reason: str) -> SystemFault:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vitrail.data.batches import TrainBatch
-from vitrail.machine import synchronize
+from vitrail.machine import is_shortage, synchronize
 from vitrail.models.configs import ModelConfig
 from vitrail.models.count import macs
 from vitrail.training import memory
@@ -117,7 +117,7 @@ def _guarded(state: TrainState, how: How, config: ModelConfig, pictures: int) ->
         take_step(state, batch, 0.0, how)
         return
     except (MemoryError, RuntimeError) as error:
-        if not memory.is_shortage(error):
+        if not is_shortage(error):
             raise
         reason = str(error)
     raise memory.shortage(state, batch, how, reason)

@@ -23,7 +23,7 @@ from vitrail.machine import cores, cpu_name
 from vitrail.verbs.first_answer import ready
 
 if TYPE_CHECKING:
-    from vitrail.engines.program import Answering
+    pass
 
 LONGEST = 600.0  # seconds for the first answer of a fresh process
 
@@ -97,27 +97,31 @@ def benchmark(
     if len({*asked}) < len(asked) or len({*batches}) < len(batches):
         raise UsageError("V007", "a model, an engine, a level or a batch size stands twice", hint="name each once")
     rows: list[Timed] = []
-    opened: list[tuple[str, str, int | None, Answering]] = []
-    for batch in batches:
-        opened.clear()  # before the next are opened: each is in memory once
-        opened += [(*one, ready(*one[:2], threads, one[2], batch=batch)) for one in asked]
-        times = in_turns([model for *_, model in opened], batch=batch, rounds=rounds, warm=WARM)
-        for (name, engine, level, model), seconds in zip(opened, times, strict=True):
-            if engine == "auto" or not isinstance(model, Bundle):
-                engine = engine_of(model)
-            named = engine if isinstance(model, Bundle) else "auto"
-            first_s, peak = _first_answer(name, named, batch, threads, -1 if level is None else level)
-            p50, p90, p99 = np.percentile(seconds, [50, 90, 99]).tolist()
-            faster = None if seconds is times[0] else ratio(times[0], seconds)
-            mean_s = float(np.mean(seconds))
-            rows.append(Timed(name, engine, batch, p50, p90, p99, mean_s, first_s, peak, faster, level))
+    for batch in batches:  # a call for each, so that every model is in memory once
+        rows += _timed(asked, batch, threads=threads, rounds=rounds)
     machine: dict[str, object] = {"processor": cpu_name(), "cores": cores(), "threads": threads or cores()}
-    meant = {
-        f"{engine_of(model)} {level}": meaning(engine_of(model), level)
-        for *_, level, model in opened
-        if level is not None
-    }
+    levelled = {(row.engine, row.level) for row in rows}
+    meant = {f"{engine} {level}": meaning(engine, level) for engine, level in levelled if level is not None}
     return BenchmarkResult(tuple(rows), rounds, machine, tools(("numpy", "onnxruntime", "openvino", "torch")), meant)
+
+
+def _timed(
+    asked: Sequence[tuple[str, str, int | None]], batch: int, *, threads: int | None, rounds: int
+) -> list[Timed]:
+    """A row for each model, engine and level that is asked for, at one size of batch."""
+    opened = [(*one, ready(*one[:2], threads, one[2], batch=batch)) for one in asked]
+    times = in_turns([model for *_, model in opened], batch=batch, rounds=rounds, warm=WARM)
+    rows = []
+    for (name, engine, level, model), seconds in zip(opened, times, strict=True):
+        if engine == "auto" or not isinstance(model, Bundle):
+            engine = engine_of(model)
+        named = engine if isinstance(model, Bundle) else "auto"
+        first_s, peak = _first_answer(name, named, batch, threads, -1 if level is None else level)
+        p50, p90, p99 = np.percentile(seconds, [50, 90, 99]).tolist()
+        faster = None if seconds is times[0] else ratio(times[0], seconds)
+        mean_s = float(np.mean(seconds))
+        rows.append(Timed(name, engine, batch, p50, p90, p99, mean_s, first_s, peak, faster, level))
+    return rows
 
 
 def _first_answer(model: str, engine: str, batch: int, threads: int | None, level: int) -> tuple[float, int]:

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING  # noqa: E402
 import numpy as np  # noqa: E402
 
 from vitrail.engines.levels import at_level  # noqa: E402
-from vitrail.engines.opened import Bundle  # noqa: E402
-from vitrail.engines.table import ENGINES  # noqa: E402
 from vitrail.engines.trust import trusting  # noqa: E402
+from vitrail.errors import UsageError  # noqa: E402
 from vitrail.opening import open as open_model  # noqa: E402
 
 if TYPE_CHECKING:
@@ -31,21 +30,21 @@ if TYPE_CHECKING:
 def ready(model: str, engine: str, threads: int | None, level: int | None = None, *, batch: int = 1) -> Answering:
     """The model on an engine that computes on so many threads, at a level; None leaves the engine its own.
 
-    batch: for which `auto` takes the fastest.
+    batch: for which it is made ready, see `opening.open`.
     """
     opened = _threaded(model, engine, threads, batch)
     return opened if level is None else at_level(opened, level, threads=threads)
 
 
 def _threaded(model: str, engine: str, threads: int | None, batch: int) -> Answering:
-    opened = open_model(model, engine=engine, batch=batch)
-    if threads is None:
-        return opened
-    if isinstance(opened, Bundle) and ENGINES[opened.engine].package != "torch":
-        return open_model(model, engine=opened.engine if engine == "auto" else engine, threads=threads, batch=batch)
-    import torch
+    try:
+        return open_model(model, engine=engine, threads=threads, batch=batch)
+    except UsageError:  # of torch, whose threads are the process's own; or of something that is refused again
+        opened = open_model(model, engine=engine, batch=batch)
+    if threads is not None:
+        import torch
 
-    torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
     return opened
 
 

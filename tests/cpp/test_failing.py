@@ -1,7 +1,8 @@
-"""Allocations that fail: a refusal with its code, and right answers again afterwards."""
+"""Allocations and calls to the disk that fail: a refusal with its code, and right answers again afterwards."""
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -78,3 +79,42 @@ def test_E04_allocations_that_fail(built: Path, tmp_path: Path) -> None:
 @pytest.mark.prove
 def test_E04_every_allocation_fails(built: Path, tmp_path: Path) -> None:
     assert survived(built, tmp_path, 1 << 20) > 2000
+
+
+# What a disk may say, and 0: that there is nothing (more) in the file.
+FAULTS = (errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOENT, errno.EINTR, errno.ESTALE, 0)
+
+
+def test_E05_every_call_to_the_disk_fails(built: Path, tmp_path: Path) -> None:
+    """Each call of each question, with each fault, alone and with all that follow it."""
+    asks = questions(tmp_path)
+    right = dict(zip(asks, asked(built, asks), strict=True))
+    total = 0
+    for ask in asks:
+        endless = asked(built, [f"break {n} once {errno.EIO} {ask}" for n in range(200)])
+        calls = next(n for n, answer in enumerate(endless) if answer.startswith("held"))
+        places = [(n, how, why) for n in range(calls) for how in ("once", "on") for why in FAULTS]
+        places = [place for place in places if place[1:] != ("on", errno.EINTR)]  # which is asked again for ever
+        lines = [line for n, how, why in places for line in (f"break {n} {how} {why} {ask}", ask)]
+        answers = asked(built, lines)
+        for line, answer in zip(lines, answers, strict=True):
+            if line == ask:
+                assert answer == right[ask]
+                continue
+            assert answer.startswith("failed ")
+            total += 1
+            # A call that was interrupted is made again, and one that found nothing more may have been the last.
+            typed = answer.removeprefix("failed ")
+            assert typed == right[ask] or typed[:4] in (
+                "V301",
+                "V302",
+                "V304",
+                "V305",
+                "V501",
+                "V502",
+                "V503",
+                "V702",
+            ), line
+            if f" {errno.EIO} " in line:
+                assert typed != right[ask], line
+    assert total >= 1000

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from tests.bundle import tiny
 from tests.bundle.test_manifest import edited
 from tests.cpp.asking import Fault, Options, Shape, by_eight_threads, of
 from vitrail.bundle.manifest import NAME
+from vitrail.class_names import class_names, wnids
 from vitrail.cli.main import vitrail
 from vitrail.engines.opened import Bundle, open_bundle
+from vitrail.proof.export import export
 from vitrail.verbs.evaluate import evaluate
 
 
@@ -258,6 +262,23 @@ def test_evaluate_gives_exactly_pythons_top1_and_top5(built: Path, folder: Path,
     text, told = run(built, "evaluate", folder, data)
     assert f"top1 is {100 * found['correct'] / 60!r}, top5 is {100 * 58 / 60!r}, step is 1" in text
     assert told.count("counted as wrong") == 2
+
+
+def test_evaluate_knows_imagenets_synsets_by_their_words(built: Path, data: Path, tmp_path: Path) -> None:
+    """Folders are called by WordNet ids, the model's classes by words; and the other way round."""
+    ids, words = wnids("imagenet1k")[640:645], class_names("imagenet1k")[640:645]
+    for name, classes, folders in (("words", words, ids), ("ids", ids, words)):
+        source = replace(tiny.classifier(), classes=classes, provenance={"weights": "trained"})
+        export(source, tmp_path / name)
+        root = tmp_path / f"data-{name}"
+        for old, new in zip(tiny.CLASSES, folders, strict=True):
+            shutil.copytree(data / old, root / new)
+        bundle = open_bundle(tmp_path / name, engine="openvino", threads=1)
+        expected = evaluate(bundle, root, part="all").to_json()
+        found = json.loads(run(built, "evaluate", tmp_path / name, root, "--json")[0])
+        assert found["correct"] == expected["correct"] > 0
+        (root / folders[0]).rename(root / "cat")
+        assert "error[V403]" in run(built, "evaluate", tmp_path / name, root, code=2)[1]
 
 
 def test_evaluate_of_a_flat_folder_with_its_list(built: Path, folder: Path, data: Path, tmp_path: Path) -> None:

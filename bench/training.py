@@ -119,8 +119,6 @@ def peers_of_cct(config: ModelConfig, size: int, peer: Path | None, notes: list[
 def peers_of_vit(config: ModelConfig, size: int, notes: list[str]) -> dict[str, Way]:
     """timm's network with its fused attention; none where timm is not installed."""
     try:
-        with contextlib.suppress(ImportError):
-            import torchvision_beside_cpu_torch  # noqa: F401
         import timm
     except ImportError:
         notes.append("timm: not run, not installed")
@@ -185,6 +183,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     keep_fp32_true()
     keep_pages()
+    with contextlib.suppress(ImportError):
+        import torchvision_beside_cpu_torch  # noqa: F401  # timm's, which SHI-Labs' takes too
     clock = time.perf_counter if args.clock == "wall" else time.process_time
     cases: dict[str, object] = {}
     notes: list[str] = []

@@ -233,6 +233,23 @@ def write_fault(error: OSError, path: object) -> SystemFault:
     )
 
 
+# What torch says when an allocation fails; only on CUDA has it a class for that.
+_WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory", "bad_alloc")
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error of a step means that memory did not suffice.
+
+    >>> is_shortage(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    True
+    >>> is_shortage(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    False
+    """
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+
+
 def engine_fault(engine: str, pictures: int, error: Exception) -> SystemFault:
     """The refusal for an engine that gives no answer to pictures of the right shape: as a rule for lack of memory."""
     lines = [line.strip() for line in str(error).splitlines()]

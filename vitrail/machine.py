@@ -268,20 +268,3 @@ def memory_in_use(device: torch.device) -> int:
     except OSError:
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-# What torch says when an allocation fails; only on CUDA has it a class for that.
-_WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory", "bad_alloc")
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error of a step means that memory did not suffice.
-
-    >>> is_shortage(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
-    True
-    >>> is_shortage(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    False
-    """
-    if isinstance(error, MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)

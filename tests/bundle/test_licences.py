@@ -67,7 +67,7 @@ def test_C14_an_export_states_them_and_show_says_them(tmp_path: Path, capsys: py
     assert read_manifest(bundle).licences == Licences("CC-BY-4.0")
     capsys.readouterr()
     assert run(["show", str(bundle)]) == 0
-    assert "  licences: weights CC-BY-4.0, data unknown\n" in capsys.readouterr().out
+    assert "licences:\n  weights: CC-BY-4.0\n  data: unknown\n" in capsys.readouterr().out
     before = tiny.contents(bundle)
     other = ["export", str(bundle), "--format", "torch-export", "--licence", "weights=MIT"]
     assert run(other) == 2

@@ -64,6 +64,16 @@ def test_C13_one_changed_byte_is_refused(data: st.DataObject) -> None:
     refused(bytes(text))
 
 
+@pytest.mark.prove
+def test_C13_every_single_byte() -> None:
+    text = bytearray(whole())
+    for place in range(len(text)):
+        for change in (1, 0x20, 0x80):
+            text[place] ^= change
+            refused(bytes(text))
+            text[place] ^= change
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000))
 def test_C13_a_cut_manifest_is_refused(length: int) -> None:

@@ -152,6 +152,7 @@ def test_E06_eight_threads_on_one_model(library: Any, model: ctypes.c_void_p, py
 LONG = """
 import ctypes, os, sys
 library, folder, picture = ctypes.CDLL(sys.argv[1]), sys.argv[2].encode(), sys.argv[3].encode()
+calls, openings = int(sys.argv[4]), int(sys.argv[5])
 pointer, size = ctypes.c_void_p, ctypes.c_size_t
 library.vitrail_open.argtypes = [ctypes.c_char_p, pointer, pointer, pointer]
 library.vitrail_classify_file.argtypes = [pointer, ctypes.c_char_p, pointer, size, pointer]
@@ -164,28 +165,36 @@ def opened():
     assert library.vitrail_open(folder, None, ctypes.byref(model), None) == 0
     return model
 model, logits = opened(), (ctypes.c_float * 5)()
-for call in range(5000):
+for call in range(calls):
     assert library.vitrail_classify_file(model, picture, logits, 5, None) == 0
-    if call == 500:
+    if call == calls // 10:
         print(*held())
 print(*held())
 library.vitrail_close(model)
-for round in range(60):
+for round in range(openings):
     library.vitrail_close(opened())
-    if round == 10:
+    if round == openings // 5:
         print(*held())
 print(*held())
 """
 
 
-@pytest.mark.prove
-def test_E10_a_long_run_is_flat(built: Path, folder: Path, data: Path) -> None:
+def is_flat(built: Path, folder: Path, data: Path, *, calls: int, openings: int) -> None:
     (picture,) = data.glob("*/04.jpg")
-    command = [sys.executable, "-c", LONG, built / "libvitrail.so", folder, picture]
+    command = [sys.executable, "-c", LONG, built / "libvitrail.so", folder, picture, str(calls), str(openings)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     first, last, early, late = ([float(word) for word in line.split()] for line in done.stdout.splitlines())
     assert abs(last[0] - first[0]) < 2 and last[1] == first[1]
     assert abs(late[0] - early[0]) < 2 and late[1] == early[1]
+
+
+def test_E10_a_long_run_is_flat(built: Path, folder: Path, data: Path) -> None:
+    is_flat(built, folder, data, calls=5000, openings=60)
+
+
+@pytest.mark.prove
+def test_E10_a_million_answers_and_ten_thousand_openings(built: Path, folder: Path, data: Path) -> None:
+    is_flat(built, folder, data, calls=1_000_000, openings=10_000)
 
 
 C = """

@@ -19,8 +19,8 @@ import vitrail
 from tests.bundle import tiny
 from vitrail.bundle.formats import FORMATS, Form
 from vitrail.bundle.manifest import NAME, Manifest
-from vitrail.engines import choice, graphs, open_bundle, torch_export, torchscript, trust
-from vitrail.errors import BundleError, OutsideBound, UsageError
+from vitrail.engines import choice, graphs, open_bundle, opened, openvino, torch_export, torchscript, trust
+from vitrail.errors import BundleError, OutsideBound, SystemFault, UsageError
 from vitrail.pictures.predict import taken
 from vitrail.proof.export import export, graph_name
 from vitrail.proof.verify import verify
@@ -221,6 +221,32 @@ def test_C16_a_program_is_held_against_the_manifest(tmp_path: Path, name: str) -
         with pytest.raises(BundleError) as caught:
             open_bundle(folder, engine=graph)
         assert caught.value.code == "V502"
+
+
+@pytest.mark.parametrize("given", ["y, (y, y)", "y, [y]", "y[0]", "y, y", "[y]"])
+def test_V505_a_program_that_gives_no_plain_logits(tmp_path: Path, given: str) -> None:
+    """Whoever trusts it learns what is wrong, and not that we have a bug."""
+    folder = bundle(tmp_path)
+    whole = Manifest.from_json((folder / NAME).read_bytes())
+    name = graph_name("torchscript", Form())
+    stored = graphs.Stored(whole.engines[name], whole.config, whole.classes, None, None)  # type: ignore[arg-type]
+    logits = torch.zeros(1, len(whole.classes))
+    with pytest.raises(BundleError) as caught:
+        graphs._seen(stored, None, lambda images: eval(given, {"y": logits}), None)  # type: ignore[arg-type]
+    assert caught.value.code == "V505"
+
+
+def test_auto_passes_over_what_gives_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> object:
+        raise SystemFault("V703", "OpenVINO fails on 2 pictures at a time")
+
+    folder = tiny.bundle(tmp_path)
+    monkeypatch.setattr(opened, "remembered", lambda ways, question: None)
+    monkeypatch.setattr(openvino._Compiled, "logits", fails)
+    assert open_bundle(folder).engine == "onnx"
+    assert "openvino is passed over: OpenVINO fails" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", ["auto", "torch", "onnx", "openvino-bf16", "onnx-fp32x"])

@@ -41,6 +41,7 @@ CHANGING = ("tests.data.test_changing_files",)
     *(f"tests.training.test_{name}" for name in ("checkpoint", "loop", "state", "journal")),
     "tests.verbs.test_resume", "tests.test_disk",
 )  # fmt: skip
+MANIFEST = "tests.bundle.test_manifest"
 RUNS = ("tests.training.test_step", "tests.training.test_loop", "tests.training.test_watch", "tests.verbs.test_replay")
 
 PROMISES: dict[str, Promise] = {
@@ -122,8 +123,40 @@ PROMISES: dict[str, Promise] = {
     "C11": Promise("the bytes used are the bytes checked", 9, "200,000 loads", (*ALL, "tests.formats.test_held")),
     "C12": Promise("a conversion is all or nothing", 40, "every tensor of a tiny file of each world",
                    (*ALL, "tests.weights.test_loading", "tests.weights.test_translate", "tests.weights.test_worlds")),
+    "C13": Promise("a manifest is whole: fields, sizes, hashes; it is read whole or refused", 30, "every single byte",
+                   (MANIFEST, "tests.engines.test_formats", "tests.cpp.test_engines")),
+    "C14": Promise("licences are stated or unknown, shown, handed on", 12, "the same", ("tests.bundle.test_licences",)),
+    "C15": Promise("the same bytes every time", 8, "the same",
+                   ("tests.bundle.test_write", "tests.engines.test_onnx_export", "tests.engines.test_formats",
+                    "tests.proof.test_export_verify", "tests.weights.test_torch_file", "tests.formats.test_safetensors",
+                    "tests.formats.test_hdf5", "tests.formats.test_mindspore")),
+    "C16": Promise("the proof is a gate, and every sabotage is caught", 60, "every fault in a graph, every family",
+                   ("tests.engines.test_formats", "tests.engines.test_opened", "tests.cpp.test_engines",
+                    *(f"tests.proof.test_{name}" for name in ("quantize", "export_verify", "prove", "families")))),
+    "C17": Promise("no graph exhausts the engine", 15, "2,000 changed graphs",
+                   ("tests.engines.test_graph", "tests.cpp.test_bundles", "tests.cpp.test_engines")),
+    "C18": Promise("programs run only where trusted, by operations of ours", 6, "each, in the quick tests",
+                   ("tests.engines.test_operations", "tests.engines.test_formats", "tests.cpp.test_engines")),
+    "C19": Promise("a fuzzer that follows coverage finds nothing", 13, "`python -m tests.hostile.fuzz NAME SECONDS`",
+                   (f"{HERE}corpus",)),
     "C20": Promise("downloads: hashes hold, https, nothing is run", 10, "the same",
                    ("tests.test_remote", "tests.test_remote_storage")),
+    "C21": Promise("a file that changes while it is read: refused, or the right bytes", 5, "the same",
+                   ("tests.test_disk", "tests.formats.test_held", "tests.cpp.test_bundles")),
+    "E01": Promise("C++ has Python's verdicts", 10, "every byte of a manifest, every hostile picture, 32,000 mutants",
+                   ("tests.cpp.test_bundles", "tests.cpp.test_pixels")),
+    "E02": Promise("clean under sanitizers", 0, "address, undefined behaviour, threads",
+                   ("tests.cpp.test_sanitized", "tests.cpp.test_threads")),
+    "E03": Promise("fuzzed", 0, "pictures, manifests and graphs, 200 s each", ("tests.cpp.test_fuzzed",)),
+    "E04": Promise("every failed allocation is survived", 1, "each of each question", ("tests.cpp.test_failing",)),
+    "E05": Promise("every failed call to the disk is survived", 1, "the same", ("tests.cpp.test_failing",)),
+    "E06": Promise("no exception crosses the interface; eight threads on one", 4, "with a sanitizer, E2",
+                   ("tests.cpp.test_answers", "tests.cpp.test_engines")),
+    "E07": Promise("pixels and logits are Python's", 40, "1,000 made pictures, 1,000 photographs, 1,000 sizes",
+                   ("tests.cpp.test_pixels", "tests.cpp.test_answers", "tests.cpp.test_engines")),
+    "E08": Promise("sizes at the edges of integers", 40, "the same", ("tests.cpp.test_integers",)),
+    "E09": Promise("a hardened build", 2, "the same", ("tests.cpp.test_answers",)),
+    "E10": Promise("a long run is flat", 1, "a million answers, 10,000 openings", ("tests.cpp.test_answers",)),
 }  # fmt: skip
 
 # The phrases of the hostile lists -> items (of `items.py`) that stand for them. What is no single file has a test of

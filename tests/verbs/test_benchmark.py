@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from vitrail.bundle.formats import Form
 from vitrail.cli import run as command
 from vitrail.errors import SystemFault, UsageError
 from vitrail.verbs import benchmark as verb
+from vitrail.verbs import first_answer
 from vitrail.verbs.first_answer import ready
 from vitrail.verbs.train import train
 
@@ -37,6 +40,41 @@ def test_every_model_engine_and_batch_has_its_row(bundle: Path) -> None:
     onnx, torch = done.rows[:2]
     assert 30e6 < onnx.peak_bytes < torch.peak_bytes  # a process of its own, that has not loaded torch
     assert done.machine["threads"] == 1
+
+
+def test_each_model_is_in_memory_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[weakref.ref[object]] = []
+    alive: list[int] = []
+
+    def opening(*given: Any, **named: Any) -> object:
+        alive.append(sum(one() is not None for one in opened))
+        found = ready(*given, **named)
+        opened.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(verb, "ready", opening)
+    monkeypatch.setattr(verb, "_first_answer", lambda *_: (1.0, 1))
+    vitrail.benchmark([bundle], engines=["onnx"], batches=[1, 2, 3], rounds=2)
+    assert alive == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("engine", "times"), [("onnx", 1), ("auto", 1), ("torch", 2)])
+def test_threads_are_said_at_the_opening(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, engine: str, times: int
+) -> None:
+    """But to torch, whose threads are the process's own: that is known when it refuses them."""
+    import torch
+
+    before, asked = torch.get_num_threads(), list[object]()
+
+    def opening(*given: Any, **named: Any) -> object:
+        asked.append(named.get("threads"))
+        return vitrail.open(*given, **named)
+
+    monkeypatch.setattr(first_answer, "open_model", opening)
+    ready(str(bundle), engine, 1)
+    assert asked == [1, None][:times]
+    torch.set_num_threads(before)
 
 
 def test_what_is_printed_and_drawn(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,8 +140,10 @@ class Opened:
         self.close()
 
 
-def check(folder: Path) -> Opened:
+def check(folder: Path, *, meanwhile: Callable[[Opened], object] | None = None) -> Opened:
     """The bundle in `folder`, every byte of it checked against its manifest. Files that it does not list are ignored.
+
+    meanwhile: called while the large files are hashed; it may look at the manifest alone.
 
     BundleError V501 for the manifest, V502 for a missing or different file, V503 for a path that leads out;
     SystemFault V702 for a file that may not be read.
@@ -155,6 +157,8 @@ def check(folder: Path) -> Opened:
             for file in opened.files.values():
                 if not file.large:
                     file.check()
+            if meanwhile is not None:
+                meanwhile(opened)
             for done in large:
                 done.result()
     except BaseException:

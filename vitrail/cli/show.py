@@ -69,7 +69,7 @@ def _model(values: dict[str, Any]) -> list[str]:
             lines += ["measured:", *(f"  top-1 {row['top1']} %, by {row['by']}" for row in value)]
         elif isinstance(value, dict):
             lines.append(f"{key}:")
-            lines += [f"  {name}: {_inner(inner)}" for name, inner in value.items()]
+            lines += [f"  {name}: {inner}" for name, inner in value.items()]
         elif isinstance(value, list) and len(value) > 20:
             lines.append(f"{key}: {', '.join(map(str, value[:20]))} and {len(value) - 20} more (--json lists all)")
         elif isinstance(value, list):
@@ -78,7 +78,3 @@ def _model(values: dict[str, Any]) -> list[str]:
             number = isinstance(value, int) and not isinstance(value, bool)
             lines.append(f"{key}: {value:,}" if number else f"{key}: {value}")
     return lines
-
-
-def _inner(value: Any) -> object:
-    return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value

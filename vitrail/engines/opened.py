@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.bundle.formats import Takes, check_batch
-from vitrail.bundle.manifest import WEIGHTS, Manifest, weights_hash
+from vitrail.bundle.manifest import UNKNOWN, WEIGHTS, Manifest, weights_hash
 from vitrail.bundle.read import Opened, check
 from vitrail.bundle.write import tools
 from vitrail.engines import graphs
 from vitrail.engines.choice import Way, asked, choices
-from vitrail.engines.table import ENGINES, Runner, need_engine
+from vitrail.engines.table import ENGINES, Runner, installed, need_engine
 from vitrail.errors import BundleError, UsageError, VitrailError
 from vitrail.formats import safetensors
 from vitrail.formats.stored import Tensors
@@ -78,8 +80,9 @@ class Bundle:
 
 def provenance(manifest: Manifest) -> dict[str, object]:
     """The manifest's provenance, with what it says elsewhere about the weights."""
-    licences = asdict(manifest.licences)
-    return {**manifest.provenance, "weights": manifest.weights, "variant": manifest.variant, "licences": licences}
+    licences = {part: text for part, text in asdict(manifest.licences).items() if text != UNKNOWN}
+    stated = {"licences": licences} if licences else {}
+    return {**manifest.provenance, "weights": manifest.weights, "variant": manifest.variant, **stated}
 
 
 def open_bundle(
@@ -104,7 +107,7 @@ def open_bundle(
     than torch, or threads for one of torch's, whose number is the process's own.
     """
     check_batch(batch)
-    with check(folder) as opened:
+    with check(folder, meanwhile=partial(_load_package, engine)) as opened:
         wanted = asked(engine, opened.manifest)
         elsewhere = device not in ("auto", "cpu")
         if elsewhere and wanted.engine not in ("auto", "torch"):
@@ -124,6 +127,14 @@ def open_bundle(
         ready = partial(_runner, opened, threads=threads, device=device, once=once)
         way = ways[0] if len(ways) == 1 else _soonest(opened, ways, ready, threads, batch)
         return Bundle(folder, opened.manifest, way.engine, way.graph, ready(way, batch=batch))
+
+
+def _load_package(engine: str, opened: Opened) -> None:
+    """Import what will run the bundle; what is wrong with the wish is said when its files have been found whole."""
+    with suppress(VitrailError):
+        way = choices(opened, asked(engine, opened.manifest))[0]
+        if installed(way.engine):
+            importlib.import_module(ENGINES[way.engine].package)
 
 
 def bundle_classifier(folder: Path) -> Classifier:

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitrail.errors import UsageError, engine_fault, nearest
-from vitrail.machine import is_shortage
+from vitrail.errors import UsageError, engine_fault, is_shortage, nearest
 from vitrail.models import ATTENTION
 from vitrail.models.configs import ModelConfig
 from vitrail.models.layers import Attends

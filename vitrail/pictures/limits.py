@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vitrail.errors import PictureError
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")  # names of pictures
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 1 GiB / 4 / 3
 MAX_BYTES = 256 << 20
 MAX_HEAD_BYTES = 16 << 20  # what may stand before the first coded pixel of a JPEG

@@ -12,8 +12,8 @@ import torch
 
 from vitrail import disk
 from vitrail.data.batches import TrainBatch
-from vitrail.errors import DataError, printable
-from vitrail.machine import is_shortage, memory_in_use
+from vitrail.errors import DataError, is_shortage, printable
+from vitrail.machine import memory_in_use
 from vitrail.training import across, checkpoint, journal, lines, memory
 from vitrail.training.answers import seen_answers
 from vitrail.training.capturing import captured

@@ -9,8 +9,7 @@ from dataclasses import replace
 import torch
 
 from vitrail.data.batches import TrainBatch
-from vitrail.errors import SystemFault
-from vitrail.machine import is_shortage
+from vitrail.errors import SystemFault, is_shortage
 from vitrail.training.average import trainable
 from vitrail.training.state import TrainState
 from vitrail.training.step import How, forward_backward

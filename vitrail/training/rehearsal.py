@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vitrail.data.batches import TrainBatch
-from vitrail.machine import is_shortage, synchronize
+from vitrail.errors import is_shortage
+from vitrail.machine import synchronize
 from vitrail.models.configs import ModelConfig
 from vitrail.models.count import macs
 from vitrail.training import memory

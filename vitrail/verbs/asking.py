@@ -16,7 +16,7 @@ from vitrail.opening import kind_of
 from vitrail.opening import open as open_model
 from vitrail.predictions.job import MOST_ROWS, Format, Job, differences, pinned_engine
 from vitrail.ranks import Ranks
-from vitrail.verbs.evaluate import refuse_headless, refuse_random
+from vitrail.verbs.refusals import refuse_headless, refuse_random
 
 if TYPE_CHECKING:
     from vitrail.engines.program import Answering

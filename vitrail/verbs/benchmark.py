@@ -97,18 +97,19 @@ def benchmark(
     if len({*asked}) < len(asked) or len({*batches}) < len(batches):
         raise UsageError("V007", "a model, an engine, a level or a batch size stands twice", hint="name each once")
     rows: list[Timed] = []
+    meant: dict[str, str] = {}
     for batch in batches:  # a call for each, so that every model is in memory once
-        rows += _timed(asked, batch, threads=threads, rounds=rounds)
+        timed, levels_meant = _timed(asked, batch, threads=threads, rounds=rounds)
+        rows += timed
+        meant |= levels_meant
     machine: dict[str, object] = {"processor": cpu_name(), "cores": cores(), "threads": threads or cores()}
-    levelled = {(row.engine, row.level) for row in rows}
-    meant = {f"{engine} {level}": meaning(engine, level) for engine, level in levelled if level is not None}
     return BenchmarkResult(tuple(rows), rounds, machine, tools(("numpy", "onnxruntime", "openvino", "torch")), meant)
 
 
 def _timed(
     asked: Sequence[tuple[str, str, int | None]], batch: int, *, threads: int | None, rounds: int
-) -> list[Timed]:
-    """A row for each model, engine and level that is asked for, at one size of batch."""
+) -> tuple[list[Timed], dict[str, str]]:
+    """A row for each model, engine and level that is asked for, at one size of batch; and what the levels meant."""
     opened = [(*one, ready(*one[:2], threads, one[2], batch=batch)) for one in asked]
     times = in_turns([model for *_, model in opened], batch=batch, rounds=rounds, warm=WARM)
     rows = []
@@ -121,7 +122,8 @@ def _timed(
         faster = None if seconds is times[0] else ratio(times[0], seconds)
         mean_s = float(np.mean(seconds))
         rows.append(Timed(name, engine, batch, p50, p90, p99, mean_s, first_s, peak, faster, level))
-    return rows
+    engines = [(engine_of(model), level) for *_, level, model in opened]
+    return rows, {f"{engine} {level}": meaning(engine, level) for engine, level in engines if level is not None}
 
 
 def _first_answer(model: str, engine: str, batch: int, threads: int | None, level: int) -> tuple[float, int]:

@@ -25,8 +25,9 @@ from vitrail.evaluation.speed import in_turns
 from vitrail.opening import open as open_model
 from vitrail.proof.between import why_different
 from vitrail.proof.pictures import generated
-from vitrail.verbs.evaluate import Part, chosen_source, matched, refuse_headless, refuse_random
+from vitrail.verbs.evaluate import Part, chosen_source, matched
 from vitrail.verbs.export import pictures_of
+from vitrail.verbs.refusals import refuse_headless, refuse_random
 from vitrail.weights import placeholders
 
 if TYPE_CHECKING:

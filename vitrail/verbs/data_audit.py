@@ -24,7 +24,8 @@ from vitrail.models.catalog import VARIANTS
 from vitrail.opening import open as open_model
 from vitrail.pictures.policy import HALF, MODES, Mode, Policy
 from vitrail.pictures.predict import probabilities
-from vitrail.verbs.evaluate import matched, refuse_headless, refuse_random
+from vitrail.verbs.evaluate import matched
+from vitrail.verbs.refusals import refuse_headless, refuse_random
 
 if TYPE_CHECKING:
     from vitrail.engines.program import Answering

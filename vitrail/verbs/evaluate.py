@@ -26,6 +26,7 @@ from vitrail.opening import open as open_model
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.evaluating import EvaluationRecipe, PolicyChange
 from vitrail.training.configs import RECIPE_FILE
+from vitrail.verbs.refusals import refuse_headless, refuse_random
 from vitrail.weights import placeholders
 
 if TYPE_CHECKING:
@@ -153,26 +154,6 @@ def prepared_as(result: EvaluateResult, policy: Policy, own: Policy) -> Evaluate
     changes = ", ".join(f"{key} {taken[key]} for {value}" for key, value in before.items() if value != taken[key])
     note = f"pictures prepared otherwise than the model says: {changes}"
     return replace(result, source=replace(result.source, notes=(*result.source.notes, note)))
-
-
-def refuse_random(provenance: Mapping[str, object], verb: str) -> None:
-    """UsageError V005 for a model whose weights mean nothing."""
-    if provenance.get("weights") == "random":
-        raise UsageError(
-            "V005",
-            f"a bare variant has random weights: there is nothing to {verb}",
-            hint="train it first, or name a run, a bundle or a weight file",
-        )
-
-
-def refuse_headless(classes: tuple[str, ...], verb: str) -> None:
-    """UsageError V007 for a network that gives features and names no classes."""
-    if not classes:
-        raise UsageError(
-            "V007",
-            f"the model has no head: there are no classes to {verb}",
-            hint="train one on top of it (`vitrail train --weights`), or take its `features` in Python",
-        )
 
 
 def data_of(model: object, data: str | Path | Data | None) -> Data:

@@ -23,7 +23,8 @@ from vitrail.models.catalog import VARIANTS
 from vitrail.opening import classifier, kind_of
 from vitrail.proof.prove import Proof
 from vitrail.training.configs import RECIPE_FILE
-from vitrail.verbs.evaluate import chosen_source, matched, refuse_headless, run_data
+from vitrail.verbs.evaluate import chosen_source, matched, run_data
+from vitrail.verbs.refusals import refuse_headless
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier

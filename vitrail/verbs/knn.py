@@ -18,7 +18,8 @@ from vitrail.evaluation.knn import TEMPERATURE, bank_of, refuse_too_few
 from vitrail.machine import move
 from vitrail.opening import classifier
 from vitrail.recipe.evaluating import EvaluationRecipe
-from vitrail.verbs.evaluate import EvaluateResult, Part, chosen_source, data_of, prepared_as, refuse_random
+from vitrail.verbs.evaluate import EvaluateResult, Part, chosen_source, data_of, prepared_as
+from vitrail.verbs.refusals import refuse_random
 
 if TYPE_CHECKING:
     from vitrail.models.classifier import Classifier

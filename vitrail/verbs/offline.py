@@ -25,8 +25,9 @@ from vitrail.offline.score import Scored
 from vitrail.opening import open as open_model
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.evaluating import EvaluationRecipe, PolicyChange, evaluation_recipe
-from vitrail.verbs.evaluate import Part, chosen_source, data_of, matched, refuse_headless, refuse_random, with_policy
+from vitrail.verbs.evaluate import Part, chosen_source, data_of, matched, with_policy
 from vitrail.verbs.outside import refuse_inside
+from vitrail.verbs.refusals import refuse_headless, refuse_random
 from vitrail.weights import placeholders
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitrail.data.sources.folder import ENDINGS
 from vitrail.errors import UsageError
 from vitrail.opening import open as open_model
+from vitrail.pictures.limits import ENDINGS
 from vitrail.pictures.predict import Failed, Prediction
-from vitrail.verbs.evaluate import refuse_headless, refuse_random
+from vitrail.verbs.refusals import refuse_headless, refuse_random
 
 FEW = 8  # pictures for which it does not pay to pack weights for the processor
 

@@ -141,6 +141,8 @@ def _model(subject: str, kind: Kind) -> Shown:
     if (bundle / "manifest.json").is_file() and kind in ("run", "bundle"):
         manifest = read_manifest(bundle)  # no engine is opened: showing needs none
         values |= {**_numbers(manifest.config), "provenance": provenance(manifest)}
+        values["provenance"].pop("licences", None)
+        values |= {"licences": asdict(manifest.licences)}
         values |= {"engines": sorted(manifest.engines), "weights_sha256": manifest.weights_sha256}
         return Shown("model", values | _policy_and_classes(manifest))
     if kind == "weights" and (program := _program(Path(subject))) is not None:

@@ -12,7 +12,7 @@ from vitrail.opening import classifier, kind_of, local
 from vitrail.recipe import Recipe
 from vitrail.recipe.schema import Weights
 from vitrail.recipe.settle import numerics_open
-from vitrail.verbs.evaluate import refuse_random
+from vitrail.verbs.refusals import refuse_random
 
 if TYPE_CHECKING:
     from vitrail.weights import Loaded

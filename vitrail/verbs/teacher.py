@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vitrail.errors import RecipeError
 from vitrail.opening import classifier
 from vitrail.recipe import Recipe
-from vitrail.verbs.evaluate import refuse_random
+from vitrail.verbs.refusals import refuse_random
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

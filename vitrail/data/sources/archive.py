@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.data.sources.folder import ENDINGS
 from vitrail.data.sources.tree import Tree
 from vitrail.errors import DataError, PictureError, VitrailError, printable
 from vitrail.formats import tar
@@ -22,6 +21,7 @@ from vitrail.formats.archives import archive_kind
 from vitrail.formats.bounds import hostile, shown
 from vitrail.formats.ranges import as_data, ranges
 from vitrail.formats.zip_files import zip_files
+from vitrail.pictures.limits import ENDINGS
 
 UNPACKERS = {"gzip": "gunzip", "xz": "unxz", "bzip2": "bunzip2", "zstd": "unzstd"}
 _MAC = "__MACOSX"  # what macOS packs beside the files

@@ -15,8 +15,8 @@ import numpy as np
 from vitrail.data.sources.found import Asked, Found, in_tree
 from vitrail.data.sources.tree import Tree
 from vitrail.errors import DataError, count, printable
+from vitrail.pictures.limits import ENDINGS
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 TRAIN = ("train", "training")
 VAL = ("val", "valid", "validation")
 TEST = ("test",)

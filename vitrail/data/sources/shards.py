@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.data.configs import Data
-from vitrail.data.sources.folder import ENDINGS
 from vitrail.data.sources.found import Found
 from vitrail.data.sources.labelled import Label, in_rows, label_of, names_beside, numbered, parts_of, with_val
 from vitrail.errors import DataError, PictureError, VitrailError, count
@@ -26,6 +25,7 @@ from vitrail.formats import json
 from vitrail.formats.archives import archive_kind
 from vitrail.formats.ranges import Ranges, as_data, ranges
 from vitrail.formats.webdataset import Sample, has_samples, samples
+from vitrail.pictures.limits import ENDINGS
 
 BEGUN, MANIFEST = ".packing", "shards.json"  # of `data pack`: there from its begin, and from its end
 LABELS = (".cls", ".json", ".txt")

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from vitrail.data.configs import Data
 from vitrail.data.sources import BUILT_IN, FINDERS, here, layouts, own_source, parquet
 from vitrail.data.sources.archive import archive_tree
-from vitrail.data.sources.folder import ENDINGS, is_picture
+from vitrail.data.sources.folder import is_picture
 from vitrail.data.sources.found import Found, Stored
 from vitrail.data.sources.shards import shard_files
 from vitrail.data.sources.tree import Tree
 from vitrail.errors import DataError, count, printable
 from vitrail.pictures.decode import decode
+from vitrail.pictures.limits import ENDINGS
 
 TOGETHER = 4096  # titles that are hashed in one go
 

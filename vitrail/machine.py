@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from vitrail.disk import make_folder, write_file
 from vitrail.errors import RecipeError, SystemFault, UsageError
-from vitrail.training.configs import DEVICES
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +74,8 @@ def device(word: str, local_rank: int = 0) -> torch.device:
     device(type='cpu')
     """
     import torch
+
+    from vitrail.training.configs import DEVICES
 
     kind, _, number = word.partition(":")
     if kind not in ("auto", *DEVICES) or (number and not number.isdecimal()) or (number and kind in ("auto", "cpu")):

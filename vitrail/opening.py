@@ -13,7 +13,6 @@ from vitrail.bundle.formats import check_batch
 from vitrail.errors import RunError, UsageError, WeightsError, nearest
 from vitrail.formats import folders, is_program
 from vitrail.models.catalog import VARIANTS, variant
-from vitrail.training.configs import RECIPE_FILE
 
 if TYPE_CHECKING:
     from vitrail.engines.program import Answering, Program
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from vitrail.training.checkpoint import Snapshot
 
 Kind = Literal["bundle", "run", "checkpoint", "weights", "variant", "published", "hub"]
+RECIPE_FILE = "recipe.yaml"  # in the folder of a run: its recipe with every choice made
 LOG = logging.getLogger("vitrail")  # a policy that was only assumed is a warning: Python prints it by itself
 
 
@@ -59,9 +59,11 @@ def here(model: str | Path) -> str | Path:
 
     Of a folder with one file that file is meant, as people keep checkpoints in stores. Errors as `remote.fetched`.
     """
+    if isinstance(model, Path) or "://" not in model:  # the rest is slow to load
+        return _pointed_at(Path(model)) or model
     from vitrail import remote
 
-    if isinstance(model, Path) or not remote.is_address(model):
+    if not remote.is_address(model):
         return _pointed_at(Path(model)) or model
     path = remote.fetched(model)
     files = list(path.iterdir()) if path.is_dir() else []

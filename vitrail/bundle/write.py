@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -84,6 +83,8 @@ def add_engine(folder: Path, name: str, *, engine: Engine, files: Mapping[str, b
 
 def tools(names: Sequence[str]) -> dict[str, str]:
     """The installed versions of these distributions; `absent` for one that is not installed."""
+    import importlib.metadata  # which loads half of `email`
+
     found = {}
     for name in names:
         try:

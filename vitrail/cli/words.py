@@ -8,7 +8,7 @@ import click
 
 from vitrail.cli.options import Decorator
 from vitrail.errors import UsageError
-from vitrail.training.configs import RECIPE_FILE
+from vitrail.opening import RECIPE_FILE
 
 _OPTIONS = (
     click.option("--data", metavar="DATA", help="Pictures: stands for data.root=DATA, the source detected."),

@@ -257,9 +257,6 @@ class Train:
     keep_pages: bool = True  # memory that a step frees stays with the process, so that the next one need not ask again
 
 
-RECIPE_FILE = "recipe.yaml"  # in the folder of a run: its recipe with every choice made
-
-
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """When the state is saved. The last step is always saved."""

@@ -12,14 +12,13 @@ from vitrail import __version__
 from vitrail.data.sources import Source
 from vitrail.disk import remove_leftovers, write_file
 from vitrail.errors import RunError
-from vitrail.opening import identity_of
+from vitrail.opening import RECIPE_FILE, identity_of
 from vitrail.ranks import Ranks
 from vitrail.recipe import Recipe
 from vitrail.recipe.devices import devices_before, for_devices
 from vitrail.recipe.read import parse_recipe
 from vitrail.recipe.settle import as_chosen, settle, started_from, taught_by
 from vitrail.recipe.write import to_plain, to_yaml
-from vitrail.training.configs import RECIPE_FILE
 from vitrail.verbs.before import Listener, probed, refuse_early, settled_device
 from vitrail.verbs.drift import Bits
 from vitrail.verbs.teacher import teacher_of

@@ -21,11 +21,10 @@ from vitrail.disk import write_file
 from vitrail.errors import BundleError, DataError, RunError, UsageError
 from vitrail.evaluation.evaluate import ROW_FIELDS, Evaluation, Running
 from vitrail.evaluation.evaluate import evaluate as measure
-from vitrail.opening import kind_of
+from vitrail.opening import RECIPE_FILE, kind_of
 from vitrail.opening import open as open_model
 from vitrail.pictures.policy import Policy
 from vitrail.recipe.evaluating import EvaluationRecipe, PolicyChange
-from vitrail.training.configs import RECIPE_FILE
 from vitrail.verbs.refusals import refuse_headless, refuse_random
 from vitrail.weights import placeholders
 

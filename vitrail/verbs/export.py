@@ -20,9 +20,8 @@ from vitrail.disk import sha256_bytes, sha256_file, write_file
 from vitrail.errors import RunError, UsageError, VitrailError, count
 from vitrail.evaluation.answers import CheckPicture
 from vitrail.models.catalog import VARIANTS
-from vitrail.opening import classifier, kind_of
+from vitrail.opening import RECIPE_FILE, classifier, kind_of
 from vitrail.proof.prove import Proof
-from vitrail.training.configs import RECIPE_FILE
 from vitrail.verbs.evaluate import chosen_source, matched, run_data
 from vitrail.verbs.refusals import refuse_headless
 

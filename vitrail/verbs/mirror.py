@@ -13,11 +13,11 @@ from pathlib import Path
 
 from vitrail.disk import make_folder, new_folder, read_file
 from vitrail.errors import RunError, VitrailError
+from vitrail.opening import RECIPE_FILE
 from vitrail.remote import is_address
 from vitrail.remote.sending import Sent
 from vitrail.remote.web import How
 from vitrail.training.checkpoint import CHECKPOINTS, generations
-from vitrail.training.configs import RECIPE_FILE
 from vitrail.training.generation import MANIFEST
 from vitrail.training.journal import JOURNAL, LOG
 from vitrail.verbs.before import Listener

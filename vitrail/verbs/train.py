@@ -12,9 +12,9 @@ from vitrail.disk import make_folder
 from vitrail.engines.table import need
 from vitrail.errors import UsageError
 from vitrail.locks import locked
+from vitrail.opening import RECIPE_FILE
 from vitrail.ranks import Ranks, joined
 from vitrail.recipe import Recipe, load_recipe
-from vitrail.training.configs import RECIPE_FILE
 from vitrail.training.trackers import need_trackers
 from vitrail.verbs.before import Listener, look_through, silent
 from vitrail.verbs.begin import Call, exists_already

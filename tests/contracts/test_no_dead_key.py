@@ -138,7 +138,8 @@ def others(recipe: Recipe, key: str) -> list[object]:
     for name in path:
         owner = {"model": recipe.config}.get(name) if owner is recipe and name == "model" else getattr(owner, name)
     if key == "model.variant":
-        return ["cct_4_3x2_32", "cct_7_3x1_32"]  # cut to one depth and width, a small one may be the other
+        # cut to one depth and width, a small one may be the other
+        return [name for name in ("cct_4_3x2_32", "cct_7_3x1_32") if name != recipe.variant]
     value = getattr(owner, last)
     words = choices(get_type_hints(type(owner))[last] if owner is not recipe else PARTS[last])
     if words:

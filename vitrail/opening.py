@@ -59,15 +59,14 @@ def here(model: str | Path) -> str | Path:
 
     Of a folder with one file that file is meant, as people keep checkpoints in stores. Errors as `remote.fetched`.
     """
-    if isinstance(model, Path) or "://" not in model:  # the rest is slow to load
-        return _pointed_at(Path(model)) or model
-    from vitrail import remote
+    if isinstance(model, str) and "://" in model:  # what knows of addresses is slow to load
+        from vitrail import remote
 
-    if not remote.is_address(model):
-        return _pointed_at(Path(model)) or model
-    path = remote.fetched(model)
-    files = list(path.iterdir()) if path.is_dir() else []
-    return files[0] if len(files) == 1 and files[0].is_file() else path
+        if remote.is_address(model):
+            path = remote.fetched(model)
+            files = list(path.iterdir()) if path.is_dir() else []
+            return files[0] if len(files) == 1 and files[0].is_file() else path
+    return _pointed_at(Path(model)) or model
 
 
 def _pointed_at(path: Path) -> Path | None:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +20,6 @@ from vitrail.errors import SystemFault, UsageError
 from vitrail.evaluation.speed import ROUNDS, WARM, Ratio, in_turns, ratio
 from vitrail.machine import cores, cpu_name
 from vitrail.verbs.first_answer import ready
-
-if TYPE_CHECKING:
-    pass
 
 LONGEST = 600.0  # seconds for the first answer of a fresh process
 
